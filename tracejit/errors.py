@@ -1,0 +1,120 @@
+"""The errors tracejit raises, and where in the user's code a thing happened.
+
+Invariant: a message that concerns an op names the op, the types and the user's file:line.
+"""
+
+from __future__ import annotations
+
+import linecache
+import os
+import sys
+from types import CodeType, FrameType
+
+_PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+_is_internal: dict[str, bool] = {}
+
+
+class Location:
+    """A place in the user's code. The line is worked out only when asked for: most never are."""
+
+    __slots__ = ("code", "offset", "_fixed")
+
+    def __init__(self, code: CodeType | None, offset: int = 0, fixed: tuple[str, int] | None = None):
+        self.code = code
+        self.offset = offset
+        self._fixed = fixed
+
+    @property
+    def filename(self) -> str:
+        if self._fixed is not None:
+            return self._fixed[0]
+        assert self.code is not None
+        return self.code.co_filename
+
+    @property
+    def line(self) -> int:
+        if self._fixed is not None:
+            return self._fixed[1]
+        assert self.code is not None
+        line = self.code.co_firstlineno
+        for start, end, number in self.code.co_lines():
+            if start <= self.offset < end and number is not None:
+                line = number
+        return line
+
+    @property
+    def source(self) -> str:
+        """The text of the user's line, or '' if the file cannot be read."""
+        return linecache.getline(self.filename, self.line).strip()
+
+    def __str__(self) -> str:
+        return f"{os.path.basename(self.filename)}:{self.line}"
+
+    def full(self) -> str:
+        """``path/file.py:12`` with the line's text where it can be had."""
+        text = self.source
+        return f"{self.filename}:{self.line}" + (f"  {text}" if text else "")
+
+
+def user_frame() -> FrameType | None:
+    """The innermost frame that does not belong to tracejit."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        filename = frame.f_code.co_filename
+        internal = _is_internal.get(filename)
+        if internal is None:
+            internal = _is_internal[filename] = (
+                os.path.abspath(filename).startswith(_PACKAGE) or filename.startswith("<frozen")
+            )
+        if not internal:
+            return frame
+        frame = frame.f_back
+    return None
+
+
+def user_location() -> Location | None:
+    """Where the user's code called into tracejit."""
+    frame = user_frame()
+    return None if frame is None else Location(frame.f_code, frame.f_lasti)
+
+
+def at_user_line(message: str) -> str:
+    """`message` with the user's file:line added."""
+    location = user_location()
+    return message if location is None else f"{message}\n  at {location.full()}"
+
+
+class TracejitError(Exception):
+    """Base of the errors that are tracejit's own."""
+
+
+class VerifyError(TracejitError):
+    """A graph or a plan breaks a rule of the IR."""
+
+
+class ParseError(TracejitError, ValueError):
+    """IR text that cannot be read."""
+
+
+class CompileError(TracejitError, RuntimeError):
+    """Code generation failed; the message names a reproducer file."""
+
+
+class CaptureError(TracejitError, RuntimeError):
+    """The function cannot be captured soundly (raised only under ``fullgraph=True``)."""
+
+
+class DeviceError(TracejitError, RuntimeError):
+    """A device that is missing, mixed devices, or device memory run out."""
+
+
+class ShapeError(RuntimeError, ValueError):
+    """Shapes that do not fit. A RuntimeError as in PyTorch, and a ValueError as in NumPy."""
+
+
+class DTypeError(RuntimeError, TypeError):
+    """Dtypes that do not fit. A RuntimeError as in PyTorch, and a TypeError as in NumPy."""
+
+
+class TraceWarning(UserWarning):
+    """A compiled function runs eagerly, and why."""

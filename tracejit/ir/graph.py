@@ -1,0 +1,79 @@
+"""A graph: inputs, outputs and effects; the nodes are those reachable from the results.
+
+Invariant: immutable; a pass returns a new graph. Effects are writes to inputs that take place
+together when the whole graph has run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from tracejit.ir.node import Node, topological
+from tracejit.ir.text import print_graph
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """``Graph(name, inputs, outputs, effects)``.
+
+    inputs   nodes of op ``input``.
+    outputs  the results, in order.
+    effects  pairs (input, node): the input's storage takes the node's value at the end.
+    notes    what a pass wants to say about itself; printed as the first line.
+    """
+
+    name: str
+    inputs: tuple[Node, ...]
+    outputs: tuple[Node, ...]
+    effects: tuple[tuple[Node, Node], ...] = ()
+    notes: str = field(default="", compare=False)
+
+    @property
+    def results(self) -> tuple[Node, ...]:
+        """Outputs, then the values of effects."""
+        return self.outputs + tuple(value for _, value in self.effects)
+
+    def nodes(self) -> list[Node]:
+        """All nodes but the inputs, each after what it reads, in a deterministic order."""
+        inputs = {id(n) for n in self.inputs}
+        return [n for n in topological(self.results) if id(n) not in inputs]
+
+    def with_results(self, results: Sequence[Node], notes: str = "") -> Graph:
+        """The graph with other results (same count and order)."""
+        count = len(self.outputs)
+        effects = tuple((e[0], v) for e, v in zip(self.effects, results[count:], strict=True))
+        return replace(self, outputs=tuple(results[:count]), effects=effects, notes=notes)
+
+    def __str__(self) -> str:
+        return print_graph(self)
+
+
+def users_of(nodes: Iterable[Node]) -> dict[int, list[Node]]:
+    """Map from a node's id to the nodes that read it."""
+    users: dict[int, list[Node]] = {}
+    for node in nodes:
+        for value in node.inputs:
+            users.setdefault(id(value), []).append(node)
+    return users
+
+
+def rewrite(graph: Graph, rule: Callable[[Node], Node | None], notes: str = "") -> Graph:
+    """Rebuild the graph bottom-up; `rule` sees each node on its new inputs and may replace it."""
+    new: dict[int, Node] = {id(n): n for n in graph.inputs}
+    for node in graph.nodes():
+        inputs = tuple(new[id(x)] for x in node.inputs)
+        same = all(a is b for a, b in zip(inputs, node.inputs, strict=True))
+        rebuilt = node if same else node.replace(inputs)
+        result = rule(rebuilt)
+        new[id(node)] = rebuilt if result is None else result
+    return graph.with_results([new[id(n)] for n in graph.results], notes)
+
+
+def substitute(graph: Graph, values: dict[int, Node]) -> list[Node]:
+    """The results of `graph` with the inputs (by id) replaced by `values`."""
+    new: dict[int, Any] = dict(values)
+    for node in graph.nodes():
+        new[id(node)] = node.replace(tuple(new[id(x)] for x in node.inputs))
+    return [new[id(n)] for n in graph.results]

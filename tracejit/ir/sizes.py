@@ -1,0 +1,329 @@
+"""Symbolic sizes: whole numbers that stand for "the size of this dimension, whatever it is".
+
+A `SymInt` is a polynomial over symbols and over ``//`` and ``%`` of such polynomials. It carries
+the value it has in the run being traced (`hint`). Invariant: every decision taken on a hint that
+does not hold for all values is recorded as a fact in the `SizeEnv`, and facts become guards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Union
+
+Size = Union[int, "SymInt"]
+Atom = tuple[Any, ...]
+Monomial = tuple[Atom, ...]
+Poly = dict[Monomial, int]
+_ONE: Monomial = ()
+
+
+def _add(a: Poly, b: Poly, factor: int = 1) -> Poly:
+    total = dict(a)
+    for mono, coefficient in b.items():
+        total[mono] = total.get(mono, 0) + factor * coefficient
+    return {m: c for m, c in total.items() if c}
+
+
+def _mul(a: Poly, b: Poly) -> Poly:
+    product: Poly = {}
+    for ma, ca in a.items():
+        for mb, cb in b.items():
+            mono = tuple(sorted(ma + mb, key=repr))
+            product[mono] = product.get(mono, 0) + ca * cb
+    return {m: c for m, c in product.items() if c}
+
+
+def _freeze(poly: Poly) -> tuple[tuple[Monomial, int], ...]:
+    return tuple(sorted(poly.items(), key=repr))
+
+
+def _poly_source(poly: Poly) -> str:
+    terms = []
+    for mono, coefficient in sorted(poly.items(), key=repr):
+        factors = [_atom_source(a) for a in mono]
+        if coefficient != 1 or not factors:
+            factors.insert(0, str(coefficient))
+        terms.append("*".join(factors))
+    return " + ".join(terms) if terms else "0"
+
+
+def _atom_source(atom: Atom) -> str:
+    if atom[0] == "sym":
+        return str(atom[1])
+    left, right = _poly_source(dict(atom[1])), _poly_source(dict(atom[2]))
+    return f"(({left}){'//' if atom[0] == 'div' else '%'}({right}))"
+
+
+class SizeEnv:
+    """The symbols of one trace, the values they had, and the facts that were used."""
+
+    def __init__(self) -> None:
+        self.hints: dict[str, int] = {}
+        self.facts: dict[tuple[str, tuple[Any, ...]], bool] = {}
+
+    def symbol(self, hint: int) -> SymInt:
+        """A new symbol that has the value `hint` in this run."""
+        name = f"s{len(self.hints)}"
+        self.hints[name] = hint
+        return SymInt(self, {(("sym", name),): 1}, hint)
+
+    def decide(self, relation: str, poly: Poly, outcome: bool) -> bool:
+        """Record that ``poly relation 0`` had `outcome`; the trace holds only where it has again."""
+        self.facts[relation, _freeze(poly)] = outcome
+        return outcome
+
+    def guards(self) -> list[str]:
+        """The facts as Python expressions over the symbols."""
+        lines = []
+        for (relation, frozen), outcome in self.facts.items():
+            text = f"{_poly_source(dict(frozen))} {relation} 0"
+            lines.append(text if outcome else f"not ({text})")
+        return lines
+
+
+class SymInt:
+    """A size that a trace does not fix. Behaves as an int; using it as one fixes it (a fact)."""
+
+    __slots__ = ("env", "poly", "hint")
+
+    def __init__(self, env: SizeEnv, poly: Poly, hint: int):
+        self.env = env
+        self.poly = poly
+        self.hint = hint
+
+    @property
+    def __class__(self) -> type:  # isinstance(size, int) must hold in the user's code
+        return int
+
+    def __add__(self, other: Any) -> Any:
+        return self._combine(other, lambda a, b: _add(a, b), lambda a, b: a + b)
+
+    def __sub__(self, other: Any) -> Any:
+        return self._combine(other, lambda a, b: _add(a, b, -1), lambda a, b: a - b)
+
+    def __rsub__(self, other: Any) -> Any:
+        return self._combine(other, lambda a, b: _add(b, a, -1), lambda a, b: b - a)
+
+    def __mul__(self, other: Any) -> Any:
+        return self._combine(other, _mul, lambda a, b: a * b)
+
+    __radd__ = __add__
+    __rmul__ = __mul__
+
+    def __neg__(self) -> Size:
+        return make_size(self.env, _add({}, self.poly, -1), -self.hint)
+
+    def __pos__(self) -> Size:
+        return self
+
+    def __abs__(self) -> Size:
+        return self if self >= 0 else -self
+
+    def __floordiv__(self, other: Any) -> Any:
+        return _divide(self, other, "div")
+
+    def __mod__(self, other: Any) -> Any:
+        return _divide(self, other, "mod")
+
+    def __rfloordiv__(self, other: Any) -> Any:
+        return _divide(other, self, "div")
+
+    def __rmod__(self, other: Any) -> Any:
+        return _divide(other, self, "mod")
+
+    def __divmod__(self, other: Any) -> Any:
+        return self // other, self % other
+
+    def __truediv__(self, other: Any) -> Any:
+        return int(self) / other
+
+    def __rtruediv__(self, other: Any) -> Any:
+        return other / int(self)
+
+    def __pow__(self, other: Any, modulus: Any = None) -> Any:
+        if type(other) is int and 0 <= other <= 4 and modulus is None:
+            result: Size = 1
+            for _ in range(other):
+                result = result * self
+            return result
+        return pow(int(self), other, modulus)
+
+    def __rpow__(self, other: Any) -> Any:
+        return other ** int(self)
+
+    def __eq__(self, other: object) -> Any:
+        return self._compare(other, "==")
+
+    def __ne__(self, other: object) -> Any:
+        equal = self._compare(other, "==")
+        return equal if equal is NotImplemented else not equal
+
+    def __lt__(self, other: object) -> Any:
+        return self._compare(other, "<")
+
+    def __le__(self, other: object) -> Any:
+        return self._compare(other, "<=")
+
+    def __gt__(self, other: object) -> Any:
+        return self._compare(other, ">")
+
+    def __ge__(self, other: object) -> Any:
+        return self._compare(other, ">=")
+
+    def __bool__(self) -> bool:
+        return not self._compare(0, "==")
+
+    def __index__(self) -> int:
+        self.env.decide("==", _add(self.poly, {_ONE: self.hint} if self.hint else {}, -1), True)
+        return self.hint
+
+    __int__ = __trunc__ = __index__
+
+    def __float__(self) -> float:
+        return float(self.__index__())
+
+    def __hash__(self) -> int:
+        return hash(self.__index__())
+
+    def __repr__(self) -> str:
+        return _poly_source(self.poly)
+
+    def __str__(self) -> str:
+        return str(self.__index__())
+
+    def __format__(self, spec: str) -> str:
+        return format(self.__index__(), spec)
+
+    def __getattr__(self, name: str) -> Any:  # bit_length and the other methods of int
+        return getattr(self.__index__(), name)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> SymInt:
+        return self
+
+    def _combine(
+        self, other: Any, polys: Callable[[Poly, Poly], Poly], hints: Callable[[int, int], int]
+    ) -> Any:
+        poly = _poly_of(other)
+        if poly is None:
+            return _apply_to_ints(self, other, hints)
+        return make_size(self.env, polys(self.poly, poly), hints(self.hint, hint_of(other)))
+
+    def _compare(self, other: object, relation: str) -> Any:
+        poly = _poly_of(other)
+        if poly is None:
+            if isinstance(other, float):
+                return _RELATIONS[relation](self.__index__(), other)
+            return NotImplemented
+        difference = _add(self.poly, poly, -1)
+        holds = _RELATIONS[relation](self.hint, hint_of(other))
+        if all(m == _ONE for m in difference):
+            return holds
+        return self.env.decide(relation, difference, holds)
+
+
+_RELATIONS: dict[str, Callable[[Any, Any], bool]] = {
+    "==": lambda a, b: a == b,
+    "<": lambda a, b: a < b,
+    "<=": lambda a, b: a <= b,
+    ">": lambda a, b: a > b,
+    ">=": lambda a, b: a >= b,
+}
+
+
+def _apply_to_ints(size: SymInt, other: Any, op: Callable[[Any, Any], Any]) -> Any:
+    return op(size.__index__(), other) if isinstance(other, float) else NotImplemented
+
+
+def _poly_of(value: Any) -> Poly | None:
+    if type(value) is SymInt:
+        return value.poly
+    if isinstance(value, int):
+        return {_ONE: int(value)} if value else {}
+    return None
+
+
+def make_size(env: SizeEnv, poly: Poly, hint: int) -> Size:
+    """The size with this polynomial: a plain int when it is constant."""
+    if all(m == _ONE for m in poly):
+        return poly.get(_ONE, 0)
+    return SymInt(env, poly, hint)
+
+
+def _divide(a: Any, b: Any, kind: str) -> Any:
+    pa, pb = _poly_of(a), _poly_of(b)
+    if pa is None or pb is None:
+        return NotImplemented
+    env = a.env if type(a) is SymInt else b.env
+    value = hint_of(a) // hint_of(b) if kind == "div" else hint_of(a) % hint_of(b)
+    quotient = _exact_quotient(pa, pb)
+    if quotient is not None:
+        return make_size(env, quotient, value) if kind == "div" else 0
+    return SymInt(env, {((kind, _freeze(pa), _freeze(pb)),): 1}, value)
+
+
+def _exact_quotient(a: Poly, b: Poly) -> Poly | None:
+    """a / b where b is one term and divides every term of a."""
+    if len(b) != 1:
+        return {_ONE: 1} if a == b else None
+    ((divisor, factor),) = b.items()
+    quotient: Poly = {}
+    for mono, coefficient in a.items():
+        rest = list(mono)
+        for atom in divisor:
+            if atom not in rest:
+                return None
+            rest.remove(atom)
+        if factor == 0 or coefficient % factor:
+            return None
+        quotient[tuple(rest)] = coefficient // factor
+    return quotient
+
+
+def hint_of(size: Any) -> int:
+    """The value of `size` in the run being traced, without fixing it."""
+    return size.hint if type(size) is SymInt else int(size)
+
+
+def hints_of(sizes: Iterable[Any]) -> tuple[int, ...]:
+    """`hint_of` of each of `sizes`."""
+    return tuple(s.hint if type(s) is SymInt else int(s) for s in sizes)
+
+
+def size_key(size: Any) -> Any:
+    """A hashable key: equal keys mean equal sizes for all values of the symbols."""
+    return ("sym", _freeze(size.poly)) if type(size) is SymInt else size
+
+
+def size_source(size: Any) -> str:
+    """`size` as a Python expression over the symbols."""
+    return _poly_source(size.poly) if type(size) is SymInt else str(size)
+
+
+def product(sizes: Iterable[Any]) -> Any:
+    """The product of `sizes`; 1 if there are none."""
+    total: Any = 1
+    for size in sizes:
+        total = total * size
+    return total
+
+
+def evaluate(size: Any, values: dict[str, int]) -> int:
+    """`size` for the given values of the symbols."""
+    if type(size) is not SymInt:
+        return int(size)
+    return _evaluate_poly(size.poly, values)
+
+
+def _evaluate_poly(poly: Poly, values: dict[str, int]) -> int:
+    total = 0
+    for mono, coefficient in poly.items():
+        term = coefficient
+        for atom in mono:
+            if atom[0] == "sym":
+                term *= values[atom[1]]
+            else:
+                left = _evaluate_poly(dict(atom[1]), values)
+                right = _evaluate_poly(dict(atom[2]), values)
+                term *= left // right if atom[0] == "div" else left % right
+        total += term
+    return total

@@ -1,0 +1,23 @@
+"""The primitives, one stanza each. Importing this package registers them all in `OPS`."""
+
+from tracejit.ops import (
+    contraction,
+    elementwise,
+    indexing,
+    movement,
+    random,
+    reduction,
+    scan,
+    source,
+)
+
+__all__ = [
+    "contraction",
+    "elementwise",
+    "indexing",
+    "movement",
+    "random",
+    "reduction",
+    "scan",
+    "source",
+]
