@@ -1,0 +1,107 @@
+"""Object code: which machine it is for, how it is emitted, and how it is linked into this process.
+
+Knows llvmlite and nothing of Numba, so that a process whose kernels are all on disk never imports Numba.
+Invariant: an address handed out stays valid exactly as long as its `LinkedObject` lives.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import threading
+from functools import cache
+from typing import Any
+
+import llvmlite
+import llvmlite.binding as llvm
+
+from tracejit.errors import CompileError
+
+_lock = threading.RLock()
+_numbers = itertools.count()
+
+
+@cache
+def _initialize() -> None:
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+
+
+@cache
+def cpu() -> tuple[str, str]:
+    """Name and features of this processor, as LLVM writes them."""
+    _initialize()
+    return llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
+
+
+@cache
+def target_fingerprint() -> str:
+    """A hash of everything about machine and LLVM that object code depends on."""
+    parts = (llvm.get_process_triple(), *cpu(), llvmlite.__version__, repr(llvm.llvm_version_info))
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+@cache
+def target_machine() -> Any:
+    """The code generator for this processor (position-independent, small code model)."""
+    name, features = cpu()
+    target = llvm.Target.from_triple(llvm.get_process_triple())
+    return target.create_target_machine(
+        cpu=name, features=features, opt=3, reloc="pic", codemodel="small"
+    )
+
+
+@cache
+def _linker() -> Any:
+    return llvm.create_lljit_compiler(target_machine())
+
+
+def parse(text: str) -> Any:
+    """An LLVM module from IR text, for this machine; raises CompileError with LLVM's words."""
+    _initialize()
+    try:
+        module = llvm.parse_assembly(text)
+        module.triple = llvm.get_process_triple()
+        module.data_layout = str(target_machine().target_data)
+        module.verify()
+    except RuntimeError as error:
+        raise CompileError(f"LLVM refuses the IR: {error}") from error
+    return module
+
+
+def optimize(module: Any, level: int = 3) -> None:
+    """Run LLVM's module passes at -O`level`, loop and SLP vectorisation on, in place."""
+    with _lock:
+        options = llvm.create_pipeline_tuning_options(speed_level=level)
+        options.loop_vectorization = True
+        options.slp_vectorization = True
+        builder = llvm.create_pass_builder(target_machine(), options)
+        builder.getModulePassManager().run(module, builder)
+
+
+def emit(module: Any) -> bytes:
+    """Object code of an optimised LLVM module."""
+    with _lock:
+        return bytes(target_machine().emit_object(module))
+
+
+class LinkedObject:
+    """Object code in this process's memory. `addresses` maps each exported name to its address.
+
+    Arguments: `code` object code for this machine; `names` the exported functions wanted; `imports` addresses of
+    outside functions (what is not listed is looked up among the process's own symbols, e.g. libm).
+    Raises CompileError if a symbol is missing: linking never aborts the process.
+    """
+
+    def __init__(self, code: bytes, names: tuple[str, ...], imports: dict[str, int] | None = None):
+        builder = llvm.JITLibraryBuilder().add_object_img(code).add_current_process()
+        for name, address in (imports or {}).items():
+            builder.import_symbol(name, address)
+        for name in names:
+            builder.export_symbol(name)
+        try:
+            with _lock:
+                self._tracker = builder.link(_linker(), f"tracejit_{next(_numbers)}")
+        except RuntimeError as error:
+            raise CompileError(f"the object code cannot be linked: {error}") from error
+        self.addresses: dict[str, int] = {name: self._tracker[name] for name in names}

@@ -1,0 +1,428 @@
+"""Words: the subset of Python in which the native runtime is written, translated to LLVM IR.
+
+Every value is a 64-bit word. A module of such functions is plain Python too (the operations below do the same
+through ctypes), so it can be read, type-checked and tested without compiling it. It exists because the runtime
+must start without Numba: translating and compiling the whole driver takes a few tens of milliseconds, once.
+Invariant: a construct that the translator does not know raises CompileError; nothing is guessed.
+"""
+
+from __future__ import annotations
+
+import ast
+import ctypes
+import importlib.util
+import platform
+from types import ModuleType
+
+from tracejit.errors import CompileError
+
+# The operations that word functions may call, with their plain Python meaning ----------------------------------
+
+
+def load(pointer: int, index: int) -> int:
+    """The word at `pointer + 8 * index`."""
+    return ctypes.c_int64.from_address(pointer + 8 * index).value
+
+
+def store(pointer: int, index: int, value: int) -> None:
+    """Write the word at `pointer + 8 * index`."""
+    ctypes.c_int64.from_address(pointer + 8 * index).value = value
+
+
+def load_byte(pointer: int) -> int:
+    """The unsigned byte at `pointer`."""
+    return ctypes.c_uint8.from_address(pointer).value
+
+
+def atomic_load(pointer: int) -> int:
+    """The word at `pointer`, sequentially consistent."""
+    return load(pointer, 0)
+
+
+def atomic_store(pointer: int, value: int) -> None:
+    """Write the word at `pointer`, sequentially consistent."""
+    store(pointer, 0, value)
+
+
+def atomic_add(pointer: int, value: int) -> int:
+    """Add to the word at `pointer`; its value before."""
+    before = load(pointer, 0)
+    store(pointer, 0, before + value)
+    return before
+
+
+def atomic_swap(pointer: int, value: int) -> int:
+    """Replace the word at `pointer`; its value before."""
+    before = load(pointer, 0)
+    store(pointer, 0, value)
+    return before
+
+
+def pause() -> None:
+    """Tell the processor that this is a spin loop."""
+
+
+_OPERATIONS = {
+    "load": 2, "store": 3, "load_byte": 1, "atomic_load": 1, "atomic_store": 2, "atomic_add": 2,
+    "atomic_swap": 2, "pause": 0, "min": 2, "max": 2,
+}  # fmt: skip
+_BINARY = {
+    ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul", ast.FloorDiv: "sdiv", ast.Mod: "srem",
+    ast.BitAnd: "and", ast.BitOr: "or", ast.BitXor: "xor", ast.LShift: "shl", ast.RShift: "lshr",
+}  # fmt: skip
+_COMPARE = {
+    ast.Eq: "eq", ast.NotEq: "ne", ast.Lt: "slt", ast.LtE: "sle", ast.Gt: "sgt", ast.GtE: "sge",
+}  # fmt: skip
+# Letters of a `call_as` signature: the LLVM type a word is turned into for a foreign function.
+_FOREIGN = {"l": "i64", "i": "i32", "b": "i8", "f": "float", "d": "double"}
+
+
+def call_as(signature: str, address: int, *words: int) -> None:
+    """Call the function at `address`; `signature` says how each word is passed.
+
+    Letters: `l` 64-bit, `i` 32-bit and `b` 8-bit integers, `f`/`d` a float/double whose bits the word holds.
+    The result is dropped.
+    """
+    kinds = {"l": ctypes.c_int64, "i": ctypes.c_int32, "b": ctypes.c_int8, "f": ctypes.c_float, "d": ctypes.c_double}
+    values = [_foreign_value(letter, word) for letter, word in zip(signature, words, strict=True)]
+    ctypes.CFUNCTYPE(None, *(kinds[letter] for letter in signature))(address)(*values)
+
+
+def _foreign_value(letter: str, word: int) -> float:
+    if letter == "f":
+        return ctypes.c_float.from_buffer_copy(ctypes.c_uint32(word)).value
+    if letter == "d":
+        return ctypes.c_double.from_buffer_copy(ctypes.c_uint64(word)).value
+    return word
+
+
+def stack(words: int) -> int:
+    """The address of `words` fresh words that live until the function returns (constant count)."""
+    raise NotImplementedError("stack() exists only in compiled code")
+
+
+# The translator --------------------------------------------------------------------------------------------------
+
+
+def translate(module: ModuleType, externals: dict[str, int]) -> str:
+    """LLVM IR of all functions of `module`, a module of word functions.
+
+    `externals` maps the names of outside functions that it calls (words in, a word out) to their number of
+    arguments. Names without a leading underscore are exported as symbols of the same name.
+    Raises CompileError for anything outside the subset.
+
+    Example: a module holding `def twice(x): return x + x` gives `define i64 @twice(i64 %x) ...`.
+    """
+    spec = importlib.util.find_spec(module.__name__)
+    source = spec.loader.get_source(module.__name__) if spec and spec.loader else None  # type: ignore[attr-defined]
+    if source is None:
+        raise CompileError(f"the source of {module.__name__} cannot be read")
+    definitions = [node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)]
+    arities = {node.name: len(node.args.args) for node in definitions}
+    parts = [_header(externals)]
+    for node in definitions:
+        parts.append(_Function(node, module, arities, externals).text())
+    return "\n".join(parts)
+
+
+def _header(externals: dict[str, int]) -> str:
+    declarations = [
+        f"declare i64 @{name}({', '.join(['i64'] * arity)})" for name, arity in externals.items()
+    ]
+    minmax = [f"declare i64 @llvm.s{op}.i64(i64, i64)" for op in ("min", "max")]
+    return "\n".join(declarations + minmax)
+
+
+class _Function:
+    """Translates one word function; locals live in stack slots, which LLVM turns into registers."""
+
+    def __init__(
+        self, node: ast.FunctionDef, module: ModuleType, arities: dict[str, int], externals: dict[str, int]
+    ):
+        self.node = node
+        self.module = module
+        self.arities = arities
+        self.externals = externals
+        self.lines: list[str] = []
+        self.entry: list[str] = []
+        self.slots: set[str] = set()
+        self.count = 0
+        self.loops: list[tuple[str, str]] = []
+
+    def text(self) -> str:
+        """The LLVM IR definition."""
+        parameters = [argument.arg for argument in self.node.args.args]
+        for name in parameters:
+            self._assign(name, f"%arg.{name}")
+        self._body(self.node.body)
+        self.lines.append("  ret i64 0")
+        linkage = "internal " if self.node.name.startswith("_") else ""
+        head = ", ".join(f"i64 %arg.{name}" for name in parameters)
+        body = "\n".join(self.entry + ["  br label %start", "start:"] + self.lines)
+        return f"define {linkage}i64 @{self.node.name}({head}) nounwind {{\n{body}\n}}\n"
+
+    def _fail(self, node: ast.AST, what: str) -> CompileError:
+        line = getattr(node, "lineno", 0)
+        return CompileError(f"{self.module.__name__}:{line}: {what} is not a word construct")
+
+    def _emit(self, text: str) -> str:
+        """Append an instruction with a result; the name of the result."""
+        self.count += 1
+        name = f"%v{self.count}"
+        self.lines.append(f"  {name} = {text}")
+        return name
+
+    def _label(self, stem: str) -> str:
+        self.count += 1
+        return f"{stem}{self.count}"
+
+    def _place(self, label: str) -> None:
+        self.lines.append(f"{label}:")
+
+    def _jump(self, label: str) -> None:
+        """End the block; what follows in the source is reached only through a label."""
+        self.lines.append(f"  br label %{label}")
+
+    def _assign(self, name: str, value: str) -> None:
+        if name not in self.slots:
+            self.slots.add(name)
+            self.entry.append(f"  %slot.{name} = alloca i64")
+        self.lines.append(f"  store i64 {value}, ptr %slot.{name}")
+
+    # statements
+
+    def _body(self, statements: list[ast.stmt]) -> None:
+        for statement in statements:
+            method = getattr(self, "_do_" + type(statement).__name__, None)
+            if method is None:
+                raise self._fail(statement, type(statement).__name__)
+            method(statement)
+
+    def _do_Expr(self, node: ast.Expr) -> None:
+        if not isinstance(node.value, ast.Constant):  # a docstring says nothing to the machine
+            self._value(node.value)
+
+    def _do_Pass(self, node: ast.Pass) -> None:
+        pass
+
+    def _do_Assign(self, node: ast.Assign) -> None:
+        target = node.targets[0]
+        if len(node.targets) != 1 or not isinstance(target, ast.Name):
+            raise self._fail(node, "assignment to anything but one name")
+        self._assign(target.id, self._value(node.value))
+
+    def _do_AugAssign(self, node: ast.AugAssign) -> None:
+        if not isinstance(node.target, ast.Name):
+            raise self._fail(node, "assignment to anything but one name")
+        old = self._name(node.target)
+        self._assign(node.target.id, self._binary(node, node.op, old, self._value(node.value)))
+
+    def _do_Return(self, node: ast.Return) -> None:
+        value = "0" if node.value is None else self._value(node.value)
+        self.lines.append(f"  ret i64 {value}")
+        self._place(self._label("dead"))
+
+    def _do_If(self, node: ast.If) -> None:
+        yes, no, end = self._label("then"), self._label("else"), self._label("end")
+        self._branch(node.test, yes, no)
+        self._place(yes)
+        self._body(node.body)
+        self._jump(end)
+        self._place(no)
+        self._body(node.orelse)
+        self._jump(end)
+        self._place(end)
+
+    def _do_While(self, node: ast.While) -> None:
+        test, body, end = self._label("test"), self._label("body"), self._label("end")
+        self._jump(test)
+        self._place(test)
+        self._branch(node.test, body, end)
+        self._loop(node.body, body, test, end)
+        self._jump(test)
+        self._place(end)
+
+    def _do_For(self, node: ast.For) -> None:
+        call = node.iter
+        is_range = isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "range"
+        if not is_range or not isinstance(node.target, ast.Name) or len(call.args) > 2:  # type: ignore[attr-defined]
+            raise self._fail(node, "a loop over anything but range(stop) or range(start, stop)")
+        bounds = [self._value(argument) for argument in call.args]  # type: ignore[attr-defined]
+        first, stop = bounds if len(bounds) == 2 else ("0", bounds[0])
+        self._assign(node.target.id, first)
+        test, body, step, end = (self._label(stem) for stem in ("test", "body", "step", "end"))
+        self._jump(test)
+        self._place(test)
+        inside = self._emit(f"icmp slt i64 {self._name(node.target)}, {stop}")
+        self.lines.append(f"  br i1 {inside}, label %{body}, label %{end}")
+        self._loop(node.body, body, step, end)
+        self._jump(step)
+        self._place(step)
+        self._assign(node.target.id, self._emit(f"add i64 {self._name(node.target)}, 1"))
+        self._jump(test)
+        self._place(end)
+
+    def _loop(self, statements: list[ast.stmt], body: str, again: str, end: str) -> None:
+        self._place(body)
+        self.loops.append((again, end))
+        self._body(statements)
+        self.loops.pop()
+
+    def _do_Break(self, node: ast.Break) -> None:
+        self._jump(self.loops[-1][1])
+        self._place(self._label("dead"))
+
+    def _do_Continue(self, node: ast.Continue) -> None:
+        self._jump(self.loops[-1][0])
+        self._place(self._label("dead"))
+
+    # conditions
+
+    def _branch(self, test: ast.expr, yes: str, no: str) -> None:
+        """Jump to `yes` or `no`; `and`, `or`, `not` stop early as in Python."""
+        if isinstance(test, ast.BoolOp):
+            for part in test.values[:-1]:
+                following = self._label("next")
+                first, second = (following, no) if isinstance(test.op, ast.And) else (yes, following)
+                self._branch(part, first, second)
+                self._place(following)
+            self._branch(test.values[-1], yes, no)
+        elif isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
+            self._branch(test.operand, no, yes)
+        else:
+            self.lines.append(f"  br i1 {self._condition(test)}, label %{yes}, label %{no}")
+
+    def _condition(self, test: ast.expr) -> str:
+        if isinstance(test, ast.Compare):
+            if len(test.ops) != 1 or type(test.ops[0]) not in _COMPARE:
+                raise self._fail(test, ast.unparse(test))
+            left, right = self._value(test.left), self._value(test.comparators[0])
+            return self._emit(f"icmp {_COMPARE[type(test.ops[0])]} i64 {left}, {right}")
+        return self._emit(f"icmp ne i64 {self._value(test)}, 0")
+
+    # values
+
+    def _value(self, node: ast.expr) -> str:
+        if isinstance(node, ast.Constant) and type(node.value) in (int, bool):
+            return str(int(node.value))
+        if isinstance(node, ast.Name):
+            return self._name(node)
+        if isinstance(node, ast.BinOp):
+            return self._binary(node, node.op, self._value(node.left), self._value(node.right))
+        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+            return self._emit(f"sub i64 0, {self._value(node.operand)}")
+        if isinstance(node, ast.Compare):
+            return self._emit(f"zext i1 {self._condition(node)} to i64")
+        if isinstance(node, ast.Call):
+            return self._call(node)
+        raise self._fail(node, ast.unparse(node))
+
+    def _binary(self, node: ast.AST, op: ast.operator, left: str, right: str) -> str:
+        """Division and remainder are those of non-negative words, the right shift is unsigned."""
+        if type(op) not in _BINARY:
+            raise self._fail(node, type(op).__name__)
+        return self._emit(f"{_BINARY[type(op)]} i64 {left}, {right}")
+
+    def _name(self, node: ast.Name) -> str:
+        if node.id in self.slots:
+            return self._emit(f"load i64, ptr %slot.{node.id}")
+        if node.id in self.arities:  # a function as a value: its address
+            return self._emit(f"ptrtoint ptr @{node.id} to i64")
+        constant = getattr(self.module, node.id, None)
+        if type(constant) is not int:
+            raise self._fail(node, f"the name {node.id}")
+        return str(constant)
+
+    def _call(self, node: ast.Call) -> str:
+        if not isinstance(node.func, ast.Name) or node.keywords:
+            raise self._fail(node, ast.unparse(node))
+        name = node.func.id
+        if name == "stack":
+            return self._stack(node)
+        if name == "call_as":
+            return self._call_as(node)
+        arities = {**_OPERATIONS, **self.externals, **self.arities}
+        if arities.get(name) != len(node.args):
+            raise self._fail(node, f"{name} with {len(node.args)} arguments")
+        words = [self._value(argument) for argument in node.args]
+        if name in self.arities or name in self.externals:
+            return self._emit(f"call i64 @{name}({', '.join(f'i64 {word}' for word in words)})")
+        result = getattr(self, "_op_" + name)(*words)
+        return "0" if result is None else result
+
+    def _stack(self, node: ast.Call) -> str:
+        count = node.args[0]
+        if not isinstance(count, ast.Constant):
+            raise self._fail(node, "stack() of a size not known beforehand")
+        self.count += 1
+        name = f"%stack{self.count}"
+        self.entry.append(f"  {name} = alloca [{count.value} x i64], align 64")
+        return self._emit(f"ptrtoint ptr {name} to i64")
+
+    def _call_as(self, node: ast.Call) -> str:
+        signature = node.args[0]
+        if not isinstance(signature, ast.Constant) or len(signature.value) != len(node.args) - 2:
+            raise self._fail(node, "call_as() whose signature does not fit")
+        target = self._emit(f"inttoptr i64 {self._value(node.args[1])} to ptr")
+        words = [self._value(argument) for argument in node.args[2:]]
+        passed = [self._foreign(letter, word) for letter, word in zip(signature.value, words, strict=True)]
+        self.lines.append(f"  call void {target}({', '.join(passed)})")
+        return "0"
+
+    def _foreign(self, letter: str, word: str) -> str:
+        """The word as an argument of the C type that `letter` stands for."""
+        if letter == "l":
+            return f"i64 {word}"
+        if letter == "d":
+            return f"double {self._emit(f'bitcast i64 {word} to double')}"
+        narrow = self._emit(f"trunc i64 {word} to {'i8' if letter == 'b' else 'i32'}")
+        if letter == "f":
+            return f"float {self._emit(f'bitcast i32 {narrow} to float')}"
+        return f"{_FOREIGN[letter]} signext {narrow}"
+
+    # operations
+
+    def _pointer(self, word: str) -> str:
+        return self._emit(f"inttoptr i64 {word} to ptr")
+
+    def _element(self, pointer: str, index: str) -> str:
+        return self._emit(f"getelementptr i64, ptr {self._pointer(pointer)}, i64 {index}")
+
+    def _op_load(self, pointer: str, index: str) -> str:
+        return self._emit(f"load i64, ptr {self._element(pointer, index)}")
+
+    def _op_store(self, pointer: str, index: str, value: str) -> None:
+        self.lines.append(f"  store i64 {value}, ptr {self._element(pointer, index)}")
+
+    def _op_load_byte(self, pointer: str) -> str:
+        byte = self._emit(f"load i8, ptr {self._pointer(pointer)}")
+        return self._emit(f"zext i8 {byte} to i64")
+
+    def _op_atomic_load(self, pointer: str) -> str:
+        return self._emit(f"load atomic i64, ptr {self._pointer(pointer)} seq_cst, align 8")
+
+    def _op_atomic_store(self, pointer: str, value: str) -> None:
+        self.lines.append(f"  store atomic i64 {value}, ptr {self._pointer(pointer)} seq_cst, align 8")
+
+    def _op_atomic_add(self, pointer: str, value: str) -> str:
+        return self._emit(f"atomicrmw add ptr {self._pointer(pointer)}, i64 {value} seq_cst")
+
+    def _op_atomic_swap(self, pointer: str, value: str) -> str:
+        return self._emit(f"atomicrmw xchg ptr {self._pointer(pointer)}, i64 {value} seq_cst")
+
+    def _op_min(self, left: str, right: str) -> str:
+        return self._emit(f"call i64 @llvm.smin.i64(i64 {left}, i64 {right})")
+
+    def _op_max(self, left: str, right: str) -> str:
+        return self._emit(f"call i64 @llvm.smax.i64(i64 {left}, i64 {right})")
+
+    def _op_pause(self) -> None:
+        self.lines.append(f'  call void asm sideeffect "{_spin_hint()}", ""()')
+
+
+def _spin_hint() -> str:
+    """The instruction that eases a spin loop on this processor ('' where there is none to name)."""
+    machine = platform.machine().lower()
+    if machine in ("x86_64", "amd64"):
+        return "pause"
+    return "yield" if machine in ("aarch64", "arm64") else ""
