@@ -104,6 +104,10 @@ class CaptureError(TracejitError, RuntimeError):
     """The function cannot be captured soundly (raised only under ``fullgraph=True``)."""
 
 
+class CheckFailed(TracejitError, RuntimeError):
+    """A check of a compiled trace does not hold (an index out of range, a division by zero)."""
+
+
 class DeviceError(TracejitError, RuntimeError):
     """A device that is missing, mixed devices, or device memory run out."""
 

@@ -21,6 +21,7 @@ class Graph:
     inputs   nodes of op ``input``.
     outputs  the results, in order.
     effects  pairs (input, node): the input's storage takes the node's value at the end.
+    checks   pairs (0-d bool node, message): must hold before any effect takes place.
     notes    what a pass wants to say about itself; printed as the first line.
     """
 
@@ -28,12 +29,14 @@ class Graph:
     inputs: tuple[Node, ...]
     outputs: tuple[Node, ...]
     effects: tuple[tuple[Node, Node], ...] = ()
+    checks: tuple[tuple[Node, str], ...] = ()
     notes: str = field(default="", compare=False)
 
     @property
     def results(self) -> tuple[Node, ...]:
-        """Outputs, then the values of effects."""
-        return self.outputs + tuple(value for _, value in self.effects)
+        """Outputs, then the values of effects, then the conditions of checks."""
+        values = tuple(value for _, value in self.effects)
+        return self.outputs + values + tuple(condition for condition, _ in self.checks)
 
     def nodes(self) -> list[Node]:
         """All nodes but the inputs, each after what it reads, in a deterministic order."""
@@ -42,9 +45,12 @@ class Graph:
 
     def with_results(self, results: Sequence[Node], notes: str = "") -> Graph:
         """The graph with other results (same count and order)."""
-        count = len(self.outputs)
-        effects = tuple((e[0], v) for e, v in zip(self.effects, results[count:], strict=True))
-        return replace(self, outputs=tuple(results[:count]), effects=effects, notes=notes)
+        first, second = len(self.outputs), len(self.outputs) + len(self.effects)
+        effects = tuple((e[0], v) for e, v in zip(self.effects, results[first:second], strict=True))
+        checks = tuple((v, c[1]) for c, v in zip(self.checks, results[second:], strict=True))
+        return replace(
+            self, outputs=tuple(results[:first]), effects=effects, checks=checks, notes=notes
+        )
 
     def __str__(self) -> str:
         return print_graph(self)

@@ -86,6 +86,7 @@ class _Reader:
         self.name = ""
         self.inputs: list[Node] = []
         self.effects: list[tuple[Node, Node]] = []
+        self.checks: list[tuple[Node, str]] = []
         self.outputs: tuple[Node, ...] = ()
 
     def declare_symbols(self, text: str) -> None:
@@ -107,8 +108,12 @@ class _Reader:
         elif line.startswith("write "):
             target, _, value = line[len("write ") :].partition("<-")
             self.effects.append((self.values[target.strip()], self.values[value.strip()]))
+        elif line.startswith("check "):
+            name, _, message = line[len("check ") :].partition(" ")
+            self.checks.append((self.values[name], message.strip()[1:-1]))
         elif line == "}":
-            return Graph(self.name, tuple(self.inputs), self.outputs, tuple(self.effects))
+            parts = (tuple(self.effects), tuple(self.checks))
+            return Graph(self.name, tuple(self.inputs), self.outputs, *parts)
         else:
             self.read_node(line.lstrip("> "))
         return None

@@ -111,6 +111,8 @@ def print_graph(graph: Graph, mark: Node | None = None, around: int | None = Non
     if around is not None:
         rows = rows[max(0, marked - around) : marked + around + 1]
     lines += rows
+    for condition, message in graph.checks:
+        lines.append(f"  check {name(condition)} {message!r}")
     for target, value in graph.effects:
         lines.append(f"  write {name(target)} <- {name(value)}")
     lines.append(f"  return {', '.join(name(n) for n in graph.outputs)}".rstrip())

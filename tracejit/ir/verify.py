@@ -34,6 +34,9 @@ def verify(graph: Graph) -> Graph:
             _fail(graph, target, "an effect must write to an input")
         if target.type != value.type:
             _fail(graph, value, f"an effect writes {value.type} to an input of type {target.type}")
+    for condition, message in graph.checks:
+        if str(condition.type) != "b1[]":
+            _fail(graph, condition, f"check {message!r} needs b1[], not {condition.type}")
     return graph
 
 

@@ -74,7 +74,7 @@ def _numpy_cumextreme(x: np.ndarray, axis: int, largest: bool) -> tuple[np.ndarr
 cumextreme = Op(
     "cumextreme", "scan", _infer_cumextreme, _numpy_cumextreme,
     lambda g, out, x, *, axis, largest: (
-        OPS["scatter_add"](zeros(x.type), out[1], g, axis=axis),
+        OPS["scatter_add"](zeros(x.type), out[1], g[0], axis=axis),
     ),
     "The running maximum (or minimum) along `axis` and its index.", multiple=True,
     sample=uniform(-3, 3),
@@ -100,7 +100,7 @@ def _numpy_sort(x: np.ndarray, axis: int, descending: bool) -> tuple[np.ndarray,
 sort = Op(
     "sort", "scan", _infer_sort, _numpy_sort,
     lambda g, out, x, *, axis, descending: (
-        OPS["scatter_add"](zeros(x.type), out[1], g, axis=axis),
+        OPS["scatter_add"](zeros(x.type), out[1], g[0], axis=axis),
     ),
     "Sorted along `axis`, stably, and the indices of the elements.", multiple=True,
     sample=uniform(-3, 3),

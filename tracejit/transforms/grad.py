@@ -1,0 +1,151 @@
+"""Gradients: a transformation of the graph that adds nodes and removes none.
+
+One walk serves eager ``.backward()``, compiled training steps and gradients of any order, because
+the gradient of a graph is again a graph. Invariant: a node's cotangent is complete before its
+rule runs (reverse topological order).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from tracejit.errors import DTypeError, TracejitError
+from tracejit.ir.graph import Graph
+from tracejit.ir.node import Node, topological
+from tracejit.ir.op import OPS
+from tracejit.ir.types import TensorType, TupleType
+from tracejit.ops.movement import zeros
+
+Cotangent = Any  # a Node, or a dict from result index to Node for ops with several results
+
+
+def backpropagate(
+    outputs: Sequence[Node],
+    cotangents: Sequence[Node],
+    wrt: Sequence[Node],
+    on_gradient: Callable[[Node, Node], Node] | None = None,
+    call_rule: Callable[[Node, Any], Sequence[Node | None]] | None = None,
+) -> list[Node | None]:
+    """The gradients with respect to `wrt`, given the `cotangents` of `outputs`.
+
+    on_gradient(node, g)  is asked at every node on the way and may replace g (tensor hooks).
+    call_rule(node, g)    runs the rule of ops whose gradient is code, not a graph (kind
+                          ``structure`` with ``vjp`` given by the user).
+    None stands for "does not depend on it".
+    """
+    order = topological(outputs)
+    active = _depends_on(order, wrt)
+    pending: dict[int, Cotangent] = {}
+    for output, g in zip(outputs, cotangents, strict=True):
+        if id(output) in active:
+            _accumulate(pending, output, g)
+    kept = {id(n) for n in wrt}
+    found: dict[int, Node] = {}
+    for node in reversed(order):
+        g = pending.pop(id(node), None)
+        if g is None:
+            continue
+        if on_gradient is not None and isinstance(g, Node):
+            g = on_gradient(node, g)
+        if id(node) in kept:
+            found[id(node)] = g
+        if node.inputs and id(node) in active:
+            _apply_rule(node, g, active, pending, call_rule)
+    return [found.get(id(n)) for n in wrt]
+
+
+def _depends_on(order: Sequence[Node], wrt: Sequence[Node]) -> set[int]:
+    """Ids of the nodes through which a gradient reaches one of `wrt`."""
+    active = {id(n) for n in wrt}
+    for node in order:
+        if node.op.name == "detach" or id(node) in active:
+            continue
+        if not (isinstance(node.type, TupleType) or node.type.dtype.kind == "f"):
+            continue
+        if any(id(x) in active for x in node.inputs):
+            active.add(id(node))
+    return active
+
+
+def _apply_rule(
+    node: Node,
+    g: Cotangent,
+    active: set[int],
+    pending: dict[int, Cotangent],
+    call_rule: Callable[[Node, Any], Sequence[Node | None]] | None,
+) -> None:
+    if not any(id(x) in active for x in node.inputs):
+        return
+    if node.op.name == "get":
+        held = pending.setdefault(id(node.inputs[0]), {})
+        index = node.params["index"]
+        held[index] = held[index] + g if index in held else g
+        return
+    if isinstance(g, dict):
+        g = tuple(g[i] if i in g else zeros(t) for i, t in enumerate(node.type.items))
+    if call_rule is not None and node.op.name == "call":
+        parts = call_rule(node, g)
+    else:
+        parts = apply_vjp(node, g)
+    for value, part in zip(node.inputs, parts, strict=True):
+        if part is not None and id(value) in active:
+            _accumulate(pending, value, part)
+
+
+def apply_vjp(node: Node, g: Any) -> Sequence[Node | None]:
+    """The gradient rule of one node; the new nodes carry the node's line."""
+    if node.op.vjp is None:
+        return [None] * len(node.inputs)
+    parts = node.op.vjp(g, node, *node.inputs, **node.params)
+    if node.loc is not None:
+        known = {id(node), *(id(x) for x in node.inputs)}
+        stack = [p for p in parts if p is not None]
+        while stack:
+            new = stack.pop()
+            if new.loc is None and id(new) not in known and new.op.name != "input":
+                new.loc = node.loc
+                known.add(id(new))
+                stack.extend(new.inputs)
+    return tuple(parts)
+
+
+def _accumulate(pending: dict[int, Cotangent], node: Node, g: Node) -> None:
+    if g.type.shape != node.type.shape:
+        raise TracejitError(f"gradient of {node.op.name} has type {g.type}, expected {node.type}")
+    held = pending.get(id(node))
+    pending[id(node)] = g if held is None else held + g
+
+
+def grad(graph: Graph, wrt: Sequence[int] | None = None) -> Graph:
+    """The graph of the gradients of `graph`'s one scalar output.
+
+    `wrt` are positions of inputs (default: all floating ones). The new graph has the same inputs
+    and gives the gradients in that order, zeros where the output does not depend on an input.
+    """
+    if len(graph.outputs) != 1 or graph.outputs[0].shape != ():
+        raise DTypeError(f"grad needs one scalar output; {graph.name} gives "
+                         f"{', '.join(str(n.type) for n in graph.outputs)}")  # fmt: skip
+    output = graph.outputs[0]
+    positions = wrt if wrt is not None else [
+        i for i, n in enumerate(graph.inputs) if n.dtype.kind == "f"
+    ]  # fmt: skip
+    one = OPS["full"](value=1.0, type=output.type)
+    nodes = [graph.inputs[i] for i in positions]
+    gradients = backpropagate([output], [one], nodes)
+    results = [zeros(n.type) if g is None else g for n, g in zip(nodes, gradients, strict=True)]
+    return Graph(f"{graph.name}_grad", graph.inputs, tuple(results))
+
+
+def vjp_graph(graph: Graph, wrt: Sequence[int]) -> Graph:
+    """The backward graph of `graph`: takes its inputs and a cotangent ``g0, g1, ...`` for each
+    floating output, gives the gradients of the inputs at positions `wrt`."""
+    seeds, outputs = [], []
+    for i, node in enumerate(graph.outputs):
+        if isinstance(node.type, TensorType) and node.dtype.kind == "f":
+            seeds.append(OPS["input"](type=node.type, name=f"g{i}"))
+            outputs.append(node)
+    nodes = [graph.inputs[i] for i in wrt]
+    gradients = backpropagate(outputs, seeds, nodes)
+    results = [zeros(n.type) if g is None else g for n, g in zip(nodes, gradients, strict=True)]
+    return Graph(f"{graph.name}_backward", (*graph.inputs, *seeds), tuple(results))
