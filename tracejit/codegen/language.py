@@ -1,0 +1,324 @@
+"""The kernel language: everything that generated kernel source may name.
+
+A kernel is Python source `def kernel(t, lo, hi):` where `t` is the address of a table of 64-bit
+words (pointers, sizes, strides, scalar bits). The same source runs compiled by Numba as
+`cfunc(KERNEL_SIGNATURE)` and un-jitted in Python on the same addresses. Invariant: every name here
+means the same in both, bit for bit; nothing checks bounds, the generator proves them.
+
+    >>> import numpy as np
+    >>> x, y = np.ones(3, "f4"), np.empty(3, "f4")
+    >>> table = np.array([x.ctypes.data, y.ctypes.data], np.uintp)
+    >>> source = '''def kernel(t, lo, hi):
+    ...     x, y = ptr_f32(word(t, 0)), ptr_f32(word(t, 1))
+    ...     for i in range(lo, hi):
+    ...         store_f32(y, i, m.exp(load_f32(x, i)))'''
+    >>> exec(source, namespace := python_namespace())
+    >>> namespace["kernel"](table.ctypes.data, 0, 3)
+    >>> y
+    array([2.7182817, 2.7182817, 2.7182817], dtype=float32)
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any, Callable
+
+import numpy as np
+from llvmlite import ir
+from numba.core import types, typing
+from numba.extending import lower_builtin, models, register_model, type_callable
+
+from tracejit.codegen import mathlib
+from tracejit.codegen.mathlib import core
+from tracejit.codegen.mathlib.core import Scalar, Value
+from tracejit.codegen.mathlib.define import KIND, NUMBA_TYPE, Kinds, math_function
+
+KERNEL_SIGNATURE = types.void(types.uintp, types.int64, types.int64)
+I8, I64 = ir.IntType(8), ir.IntType(64)
+# storage dtype name -> (kind of the loaded value, NumPy dtype in memory, LLVM type in memory)
+STORAGE: dict[str, tuple[str, str, ir.Type]] = {
+    "f64": ("f64", "f8", ir.DoubleType()), "f32": ("f32", "f4", ir.FloatType()),
+    "f16": ("f32", "f2", ir.HalfType()), "i64": ("i64", "i8", I64),
+    "i32": ("i32", "i4", ir.IntType(32)), "i16": ("i16", "i2", ir.IntType(16)),
+    "i8": ("i8", "i1", I8), "u8": ("u8", "u1", I8), "b1": ("b1", "?", I8),
+    "u16": ("u16", "u2", ir.IntType(16)), "u32": ("u32", "u4", ir.IntType(32)),
+    "u64": ("u64", "u8", I64),
+}
+NAMES: dict[str, Any] = {}
+
+
+def _name(function: Any, name: str = "") -> Any:
+    """Put a function into the language's namespace."""
+    if name:
+        function.__name__ = name
+    NAMES[function.__name__] = function
+    return function
+
+
+# --- the table ---------------------------------------------------------------------------------
+
+
+@_name
+def word(t: int, k: int) -> np.int64:
+    """Return the 64-bit word k of the table at address t."""
+    return np.int64(ctypes.c_int64.from_address(int(t) + 8 * int(k)).value)
+
+
+@_name
+def fword(t: int, k: int) -> np.float64:
+    """Return word k of the table at address t, its bits read as a float64."""
+    return np.float64(ctypes.c_double.from_address(int(t) + 8 * int(k)).value)
+
+
+@_name
+def call_kernel(address: int, t: int, lo: int, hi: int) -> None:
+    """Call the compiled kernel at `address` on table t for the range [lo, hi)."""
+    kernel = ctypes.CFUNCTYPE(None, ctypes.c_size_t, ctypes.c_int64, ctypes.c_int64)
+    kernel(int(address))(int(t), int(lo), int(hi))
+
+
+def _register_word(function: Callable[..., Any], result: Any, element: ir.Type) -> None:
+    @type_callable(function)
+    def typer(context: Any) -> Any:
+        return lambda t, k: typing.signature(result, types.uintp, types.int64)
+
+    @lower_builtin(function, types.uintp, types.int64)
+    def lower(context: Any, b: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        base = b.inttoptr(args[0], element.as_pointer())
+        load = b.load(b.gep(base, [args[1]], inbounds=True))
+        # The table does not change while a kernel runs, so loads may move out of loops.
+        load.set_metadata("invariant.load", b.module.add_metadata([]))
+        return load
+
+
+_register_word(word, types.int64, I64)
+_register_word(fword, types.float64, ir.DoubleType())
+
+
+@type_callable(call_kernel)
+def _type_call_kernel(context: Any) -> Any:
+    sig = typing.signature(types.none, types.uintp, types.uintp, types.int64, types.int64)
+    return lambda address, t, lo, hi: sig
+
+
+@lower_builtin(call_kernel, types.uintp, types.uintp, types.int64, types.int64)
+def _lower_call_kernel(context: Any, b: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+    fnty = ir.FunctionType(ir.VoidType(), [I64, I64, I64])
+    b.call(b.inttoptr(args[0], fnty.as_pointer()), args[1:])
+    return context.get_dummy_value()
+
+
+# --- pointers ----------------------------------------------------------------------------------
+
+
+class Pointer:
+    """Python twin of a typed pointer: an address and the NumPy dtype of its elements."""
+
+    __slots__ = ("address", "dtype")
+
+    def __init__(self, address: int, dtype: str) -> None:
+        self.address, self.dtype = int(address), np.dtype(dtype)
+
+    def at(self, i: int) -> np.ndarray[Any, Any]:
+        """Return element i as a writable 0-d array over the memory itself."""
+        size = self.dtype.itemsize
+        raw = (ctypes.c_char * size).from_address(self.address + int(i) * size)
+        return np.frombuffer(raw, self.dtype).reshape(())
+
+
+class PointerType(types.Type):
+    """Numba's type of a pointer to elements of one storage dtype."""
+
+    def __init__(self, storage: str) -> None:
+        self.storage = storage
+        super().__init__(name=f"ptr_{storage}")
+
+
+register_model(PointerType)(models.OpaqueModel)
+
+
+def _define_pointer(storage: str, pointer: PointerType) -> None:
+    dtype = STORAGE[storage][1]
+
+    def ptr(address: int) -> Pointer:
+        return Pointer(address, dtype)
+
+    ptr.__doc__ = f"Return the pointer to {storage} elements at an address."
+    _name(ptr, f"ptr_{storage}")
+
+    @type_callable(ptr)
+    def typer(context: Any) -> Any:
+        return lambda address: typing.signature(pointer, types.uintp)
+
+    @lower_builtin(ptr, types.uintp)
+    def lower(context: Any, b: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        return b.inttoptr(args[0], I8.as_pointer())
+
+
+def _element(b: ir.IRBuilder, pointer: ir.Value, index: ir.Value, memory: ir.Type) -> ir.Value:
+    return b.gep(b.bitcast(pointer, memory.as_pointer()), [index], inbounds=True)
+
+
+def _define_load(storage: str, pointer: PointerType) -> None:
+    kind, _, memory = STORAGE[storage]
+    loaded = core.NUMPY_TYPE[kind]
+
+    def load(p: Pointer, i: int) -> Any:
+        return p.at(i)[()].astype(loaded)
+
+    load.__doc__ = f"Return element i of a {storage} pointer as {kind}."
+    _name(load, f"load_{storage}")
+
+    @type_callable(load)
+    def typer(context: Any) -> Any:
+        sig = typing.signature(NUMBA_TYPE[kind], pointer, types.int64)
+        return lambda p, i: sig if p == pointer else None
+
+    @lower_builtin(load, pointer, types.int64)
+    def lower(context: Any, b: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        value = b.load(_element(b, args[0], args[1], memory))
+        if storage == "f16":
+            return b.fpext(value, ir.FloatType())
+        return b.icmp_unsigned("!=", value, I8(0)) if storage == "b1" else value
+
+
+def _define_store(storage: str, pointer: PointerType) -> None:
+    kind, _, memory = STORAGE[storage]
+
+    def store(p: Pointer, i: int, v: Any) -> None:
+        with np.errstate(over="ignore"):  # a float above the half range rounds to inf
+            p.at(i)[()] = np.asarray(v).astype(core.NUMPY_TYPE[kind]).astype(p.dtype)
+
+    store.__doc__ = (f"Store v into element i of a {storage} pointer: floats round, integers wrap; "
+                     "float to integer or to bool needs an explicit cast.")
+    _name(store, f"store_{storage}")
+
+    @type_callable(store)
+    def typer(context: Any) -> Any:
+        sig = typing.signature(types.none, pointer, types.int64, NUMBA_TYPE[kind])
+        return lambda p, i, v: sig if p == pointer and _storable(v, kind) else None
+
+    @lower_builtin(store, pointer, types.int64, NUMBA_TYPE[kind])
+    def lower(context: Any, b: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        value = args[2]
+        if storage == "f16":
+            value = b.fptrunc(value, memory)
+        elif storage == "b1":
+            value = b.zext(value, memory)
+        b.store(value, _element(b, args[0], args[1], memory))
+        return context.get_dummy_value()
+
+
+def _storable(value: Any, kind: str) -> bool:
+    source = KIND.get(types.unliteral(value), "")
+    if core.is_float(kind):
+        return source[:1] == "f"
+    return source == kind if kind == "b1" else source[:1] in ("i", "u", "b")
+
+
+for _storage in STORAGE:
+    _pointer = PointerType(_storage)
+    _define_pointer(_storage, _pointer)
+    _define_load(_storage, _pointer)
+    _define_store(_storage, _pointer)
+
+
+# --- casts -------------------------------------------------------------------------------------
+
+
+def _cast(x: Scalar, kind: str) -> Scalar:
+    """Cast as C and torch do; NaN and out-of-range floats give the lowest i32 or i64 as on x86."""
+    source = core.kind_of(x)
+    if kind == "b1":
+        return x != 0
+    if not core.is_float(source) or core.is_float(kind):
+        return core.convert(x, kind)
+    wide = kind if kind in ("i32", "i64") else "i64" if kind in ("u32", "u64") else "i32"
+    limit = 2.0 ** (core.BITS[wide] - 1)
+    inside = (x >= -limit) & (x < limit)
+    if not isinstance(x, Value):  # NumPy warns on, and leaves open, what LLVM's select drops
+        x = core.select(inside, x, 0.0)
+        x = x.astype(core.NUMPY_TYPE[source])
+    lowest = -(2 ** (core.BITS[wide] - 1))
+    return core.convert(core.select(inside, core.convert(x, wide), lowest), kind)
+
+
+def _define_cast(kind: str) -> None:
+    def rule(kinds: Kinds) -> tuple[Kinds, str] | None:
+        return (kinds, kind) if len(kinds) == 1 else None
+
+    def body(x: Scalar) -> Scalar:
+        return _cast(x, kind)
+
+    body.__name__ = f"to_{kind}"
+    body.__doc__ = (f"Cast to {kind}: floats truncate toward zero, integers wrap, to bool is != 0. "
+                    "NaN or a float outside i32 (i64 for 64-bit and u32) gives its lowest value.")
+    _name(math_function(rule)(body))
+
+
+for _kind in core.BITS:
+    _define_cast(_kind)
+
+
+@_name
+@math_function(lambda kinds: (("f32",), "f32") if len(kinds) == 1 else None)
+def round_f16(x: Scalar) -> Scalar:
+    """Round a float32 to the nearest half (ties to even), as float32; overflow gives inf."""
+    if isinstance(x, Value):
+        half = x.builder.fptrunc(x.ref, ir.HalfType())
+        return Value(x.builder, x.builder.fpext(half, ir.FloatType()), "f32")
+    return x.astype(np.float16).astype(np.float32)
+
+
+def _bit_cast(name: str, source: str, target: str) -> None:
+    def rule(kinds: Kinds) -> tuple[Kinds, str] | None:
+        return ((source,), target) if kinds == (source,) else None
+
+    body: Callable[..., Any] = (lambda x: core.bits(x)) if target[0] == "i" else core.unbits
+    function: Callable[[Scalar], Scalar] = lambda x: body(x)  # noqa: E731
+    function.__name__ = name
+    function.__doc__ = f"Reinterpret the bits of an {source} as {target}."
+    _name(math_function(rule)(function))
+
+
+_bit_cast("bits_f32", "f32", "i32")
+_bit_cast("bits_f64", "f64", "i64")
+_bit_cast("f32_from_bits", "i32", "f32")
+_bit_cast("f64_from_bits", "i64", "f64")
+
+
+def _select_rule(kinds: Kinds) -> tuple[Kinds, str] | None:
+    if len(kinds) != 3:
+        return None
+    outcome = mathlib.define.common(kinds[1:])
+    return None if outcome is None else (("b1", *outcome[0]), outcome[1])
+
+
+@_name
+@math_function(_select_rule)
+def select(c: Scalar, a: Scalar, b: Scalar) -> Scalar:
+    """Return a where c else b, without a branch."""
+    return core.select(c, a, b)
+
+
+def _define_fma(name: str, kind: str) -> None:
+    def body(a: Scalar, b: Scalar, c: Scalar) -> Scalar:
+        return core.fma(a, b, c)
+
+    body.__name__ = name
+    body.__doc__ = f"Return a*b + c rounded once, in {kind}."
+    _name(math_function(lambda kinds: ((kind,) * 3, kind) if len(kinds) == 3 else None)(body))
+
+
+_define_fma("fma32", "f32")
+_define_fma("fma64", "f64")
+
+
+def numba_namespace() -> dict[str, Any]:
+    """Return fresh globals for kernel source that Numba will compile (math library as `m`)."""
+    return {**NAMES, "m": mathlib, "np": np, "__builtins__": {"range": range}}
+
+
+def python_namespace() -> dict[str, Any]:
+    """Return fresh globals to run kernel source as plain Python (math library as `m`)."""
+    return numba_namespace()

@@ -1,0 +1,18 @@
+"""Hyperbolic functions, on the shared expm1 core."""
+
+from __future__ import annotations
+
+from tracejit.codegen.mathlib.core import Scalar, copysign, fabs, kind_of, number, select
+from tracejit.codegen.mathlib.define import math_function
+from tracejit.codegen.mathlib.exp_log import expm1_core
+
+
+@math_function()
+def tanh(x: Scalar) -> Scalar:
+    """Return the hyperbolic tangent."""
+    kind = kind_of(x)
+    limit = number(-20.0 if kind == "f32" else -44.0, kind)
+    twice = fabs(x) * -2.0
+    t = expm1_core(select(twice < limit, limit, twice))
+    y = copysign(t / (t + 2.0), x)
+    return select(x == x, y, x)
