@@ -69,14 +69,26 @@ def parse(text: str) -> Any:
     return module
 
 
-def optimize(module: Any, level: int = 3) -> None:
-    """Run LLVM's module passes at -O`level`, loop and SLP vectorisation on, in place."""
+def optimize(module: Any) -> None:
+    """Run LLVM's module passes at -O3, loop and SLP vectorisation on, in place."""
     with _lock:
-        options = llvm.create_pipeline_tuning_options(speed_level=level)
+        options = llvm.create_pipeline_tuning_options(speed_level=3)
         options.loop_vectorization = True
         options.slp_vectorization = True
         builder = llvm.create_pass_builder(target_machine(), options)
         builder.getModulePassManager().run(module, builder)
+
+
+def optimize_lightly(module: Any) -> None:
+    """Only put locals into registers and tidy up: for straight code without loops over data, ten times cheaper."""
+    with _lock:
+        options = llvm.create_pipeline_tuning_options(speed_level=2)
+        builder = llvm.create_pass_builder(target_machine(), options)
+        passes = llvm.create_new_module_pass_manager()
+        passes.add_sroa_pass()
+        passes.add_instruction_combine_pass()
+        passes.add_simplify_cfg_pass()
+        passes.run(module, builder)
 
 
 def emit(module: Any) -> bytes:

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import ast
 import ctypes
+import hashlib
 import importlib.util
 import platform
+import sys
 from types import ModuleType
 
 from tracejit.errors import CompileError
@@ -34,28 +36,34 @@ def load_byte(pointer: int) -> int:
     return ctypes.c_uint8.from_address(pointer).value
 
 
-def atomic_load(pointer: int) -> int:
-    """The word at `pointer`, sequentially consistent."""
-    return load(pointer, 0)
+def atomic_load(pointer: int, index: int) -> int:
+    """As `load`, sequentially consistent."""
+    return load(pointer, index)
 
 
-def atomic_store(pointer: int, value: int) -> None:
-    """Write the word at `pointer`, sequentially consistent."""
-    store(pointer, 0, value)
+def atomic_store(pointer: int, index: int, value: int) -> None:
+    """As `store`, sequentially consistent."""
+    store(pointer, index, value)
 
 
-def atomic_add(pointer: int, value: int) -> int:
-    """Add to the word at `pointer`; its value before."""
-    before = load(pointer, 0)
-    store(pointer, 0, before + value)
+def atomic_add(pointer: int, index: int, value: int) -> int:
+    """Add to a word; its value before."""
+    before = load(pointer, index)
+    store(pointer, index, before + value)
     return before
 
 
-def atomic_swap(pointer: int, value: int) -> int:
-    """Replace the word at `pointer`; its value before."""
-    before = load(pointer, 0)
-    store(pointer, 0, value)
+def atomic_swap(pointer: int, index: int, value: int) -> int:
+    """Replace a word; its value before."""
+    before = load(pointer, index)
+    store(pointer, index, value)
     return before
+
+
+def float_bits(double: int) -> int:
+    """The bits of the float nearest to the double whose bits are `double`."""
+    value = ctypes.c_double.from_buffer_copy(ctypes.c_int64(double))
+    return ctypes.c_uint32.from_buffer_copy(ctypes.c_float(value.value)).value
 
 
 def pause() -> None:
@@ -63,8 +71,8 @@ def pause() -> None:
 
 
 _OPERATIONS = {
-    "load": 2, "store": 3, "load_byte": 1, "atomic_load": 1, "atomic_store": 2, "atomic_add": 2,
-    "atomic_swap": 2, "pause": 0, "min": 2, "max": 2,
+    "load": 2, "store": 3, "load_byte": 1, "atomic_load": 2, "atomic_store": 3, "atomic_add": 3,
+    "atomic_swap": 3, "float_bits": 1, "pause": 0, "min": 2, "max": 2,
 }  # fmt: skip
 _BINARY = {
     ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul", ast.FloorDiv: "sdiv", ast.Mod: "srem",
@@ -101,48 +109,91 @@ def stack(words: int) -> int:
     raise NotImplementedError("stack() exists only in compiled code")
 
 
+class External:
+    """An outside C function of words: `arity` words in, a word out. Calling it in Python calls the function.
+
+    Raises AttributeError when `library` has no such function.
+    """
+
+    def __init__(self, library: ctypes.CDLL, name: str, arity: int):
+        self.name = name
+        self.arity = arity
+        self._function = library[name]  # a function of its own, so that setting its types disturbs nobody
+        self._function.argtypes = [ctypes.c_int64] * arity
+        self._function.restype = ctypes.c_int64
+
+    @property
+    def address(self) -> int:
+        """Where the function is in this process."""
+        address = ctypes.cast(self._function, ctypes.c_void_p).value
+        assert address is not None
+        return address
+
+    def __call__(self, *words: int) -> int:
+        result: int = self._function(*words)
+        return result
+
+
 # The translator --------------------------------------------------------------------------------------------------
 
 
-def translate(module: ModuleType, externals: dict[str, int]) -> str:
-    """LLVM IR of all functions of `module`, a module of word functions.
+def externals(module: ModuleType) -> dict[str, External]:
+    """The outside functions that the word functions of `module` may call, by name."""
+    return {name: value for name, value in vars(module).items() if isinstance(value, External)}
 
-    `externals` maps the names of outside functions that it calls (words in, a word out) to their number of
-    arguments. Names without a leading underscore are exported as symbols of the same name.
-    Raises CompileError for anything outside the subset.
 
-    Example: a module holding `def twice(x): return x + x` gives `define i64 @twice(i64 %x) ...`.
-    """
+def source_of(module: ModuleType) -> str:
+    """The text of a module; raises CompileError if it cannot be read."""
     spec = importlib.util.find_spec(module.__name__)
     source = spec.loader.get_source(module.__name__) if spec and spec.loader else None  # type: ignore[attr-defined]
     if source is None:
         raise CompileError(f"the source of {module.__name__} cannot be read")
-    definitions = [node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)]
+    return str(source)
+
+
+def fingerprint(module: ModuleType) -> str:
+    """A hash of everything that the translation of `module` depends on, much cheaper than translating."""
+    constants = sorted(item for item in vars(module).items() if type(item[1]) is int)
+    outside = sorted((name, external.arity) for name, external in externals(module).items())
+    parts = (source_of(module), source_of(sys.modules[__name__]), repr(constants), repr(outside), _PAUSE)
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def translate(module: ModuleType) -> str:
+    """LLVM IR of all functions of `module`, a module of word functions.
+
+    Names without a leading underscore are exported as symbols of the same name. Raises CompileError for anything
+    outside the subset.
+
+    Example: a module holding `def twice(x): return x + x` gives `define i64 @twice(i64 %arg.x) ...`.
+    """
+    tree = ast.parse(source_of(module))
+    definitions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
     arities = {node.name: len(node.args.args) for node in definitions}
-    parts = [_header(externals)]
+    outside = {name: external.arity for name, external in externals(module).items()}
+    parts = [_header(outside)]
     for node in definitions:
-        parts.append(_Function(node, module, arities, externals).text())
+        parts.append(_Function(node, module, arities, outside).text())
     return "\n".join(parts)
 
 
-def _header(externals: dict[str, int]) -> str:
-    declarations = [
-        f"declare i64 @{name}({', '.join(['i64'] * arity)})" for name, arity in externals.items()
-    ]
+def _header(outside: dict[str, int]) -> str:
+    declarations = [f"declare i64 @{name}({', '.join(['i64'] * n)})" for name, n in outside.items()]
     minmax = [f"declare i64 @llvm.s{op}.i64(i64, i64)" for op in ("min", "max")]
-    return "\n".join(declarations + minmax)
+    hint = [f"declare void @{_PAUSE.replace('i32 1', 'i32')}"] if _PAUSE else []
+    return "\n".join(declarations + minmax + hint)
 
 
 class _Function:
     """Translates one word function; locals live in stack slots, which LLVM turns into registers."""
 
     def __init__(
-        self, node: ast.FunctionDef, module: ModuleType, arities: dict[str, int], externals: dict[str, int]
+        self, node: ast.FunctionDef, module: ModuleType, arities: dict[str, int], outside: dict[str, int]
     ):
         self.node = node
         self.module = module
         self.arities = arities
-        self.externals = externals
+        self.outside = outside
         self.lines: list[str] = []
         self.entry: list[str] = []
         self.slots: set[str] = set()
@@ -341,11 +392,11 @@ class _Function:
             return self._stack(node)
         if name == "call_as":
             return self._call_as(node)
-        arities = {**_OPERATIONS, **self.externals, **self.arities}
+        arities = {**_OPERATIONS, **self.outside, **self.arities}
         if arities.get(name) != len(node.args):
             raise self._fail(node, f"{name} with {len(node.args)} arguments")
         words = [self._value(argument) for argument in node.args]
-        if name in self.arities or name in self.externals:
+        if name in self.arities or name in self.outside:
             return self._emit(f"call i64 @{name}({', '.join(f'i64 {word}' for word in words)})")
         result = getattr(self, "_op_" + name)(*words)
         return "0" if result is None else result
@@ -398,17 +449,23 @@ class _Function:
         byte = self._emit(f"load i8, ptr {self._pointer(pointer)}")
         return self._emit(f"zext i8 {byte} to i64")
 
-    def _op_atomic_load(self, pointer: str) -> str:
-        return self._emit(f"load atomic i64, ptr {self._pointer(pointer)} seq_cst, align 8")
+    def _op_atomic_load(self, pointer: str, index: str) -> str:
+        return self._emit(f"load atomic i64, ptr {self._element(pointer, index)} seq_cst, align 8")
 
-    def _op_atomic_store(self, pointer: str, value: str) -> None:
-        self.lines.append(f"  store atomic i64 {value}, ptr {self._pointer(pointer)} seq_cst, align 8")
+    def _op_atomic_store(self, pointer: str, index: str, value: str) -> None:
+        address = self._element(pointer, index)
+        self.lines.append(f"  store atomic i64 {value}, ptr {address} seq_cst, align 8")
 
-    def _op_atomic_add(self, pointer: str, value: str) -> str:
-        return self._emit(f"atomicrmw add ptr {self._pointer(pointer)}, i64 {value} seq_cst")
+    def _op_atomic_add(self, pointer: str, index: str, value: str) -> str:
+        return self._emit(f"atomicrmw add ptr {self._element(pointer, index)}, i64 {value} seq_cst")
 
-    def _op_atomic_swap(self, pointer: str, value: str) -> str:
-        return self._emit(f"atomicrmw xchg ptr {self._pointer(pointer)}, i64 {value} seq_cst")
+    def _op_atomic_swap(self, pointer: str, index: str, value: str) -> str:
+        return self._emit(f"atomicrmw xchg ptr {self._element(pointer, index)}, i64 {value} seq_cst")
+
+    def _op_float_bits(self, double: str) -> str:
+        wide = self._emit(f"bitcast i64 {double} to double")
+        bits = self._emit(f"bitcast float {self._emit(f'fptrunc double {wide} to float')} to i32")
+        return self._emit(f"zext i32 {bits} to i64")
 
     def _op_min(self, left: str, right: str) -> str:
         return self._emit(f"call i64 @llvm.smin.i64(i64 {left}, i64 {right})")
@@ -417,12 +474,16 @@ class _Function:
         return self._emit(f"call i64 @llvm.smax.i64(i64 {left}, i64 {right})")
 
     def _op_pause(self) -> None:
-        self.lines.append(f'  call void asm sideeffect "{_spin_hint()}", ""()')
+        if _PAUSE:
+            self.lines.append(f"  call void @{_PAUSE}")
 
 
-def _spin_hint() -> str:
-    """The instruction that eases a spin loop on this processor ('' where there is none to name)."""
+def _pause_intrinsic() -> str:
+    """The call that eases a spin loop on this processor ('' where LLVM names none)."""
     machine = platform.machine().lower()
     if machine in ("x86_64", "amd64"):
-        return "pause"
-    return "yield" if machine in ("aarch64", "arm64") else ""
+        return "llvm.x86.sse2.pause()"
+    return "llvm.aarch64.hint(i32 1)" if machine in ("aarch64", "arm64") else ""
+
+
+_PAUSE = _pause_intrinsic()

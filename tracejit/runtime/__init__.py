@@ -1,0 +1,1 @@
+"""The runtime: thread pool, native programs, matrix multiplication, memory for results."""

@@ -1,0 +1,136 @@
+"""Compiles and links the native runtime, and turns its entries into Python builtins.
+
+`native.py` is translated, compiled and put into the disk cache once per machine; after that a process links it in
+about a millisecond. Invariant: what is linked here lives until the process ends, because idle threads run in it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import threading
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from tracejit.codegen import words
+from tracejit.codegen.cache import disk_cache
+from tracejit.codegen.objects import LinkedObject, emit, optimize_lightly, parse, target_fingerprint
+from tracejit.errors import CompileError
+from tracejit.runtime import native
+
+_EXPORTS = ("worker", "wake", "spin", "take_pool", "give_pool", "run_frame", "program_entry", "launch_entry")
+_METH_FASTCALL = 0x80
+_ERRORS = {
+    native.ERROR_COUNT: (TypeError, b"wrong number of arguments"),
+    native.ERROR_RUNNING: (RuntimeError, b"this program is running in another thread; every call in flight needs its own"),
+    native.ERROR_ARGUMENT: (TypeError, b"an argument is not an array (or int, or float) as the program expects"),
+    native.ERROR_WORDS: (TypeError, b"a table word must be an array, an int or a float"),
+}
+_lock = threading.Lock()
+_alive: list[Any] = []  # what native code points to
+
+
+class _MethodDef(ctypes.Structure):
+    _fields_ = [
+        ("name", ctypes.c_char_p),
+        ("function", ctypes.c_void_p),
+        ("flags", ctypes.c_int),
+        ("doc", ctypes.c_char_p),
+    ]
+
+
+def aligned_words(count: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """`count` zeroed words that start on a cache line."""
+    buffer = np.zeros(count + 8, np.int64)
+    first = (-buffer.ctypes.data % 64) // 8
+    return buffer[first : first + count]
+
+
+class Driver:
+    """The linked native runtime. Use `driver()`; there is one per process.
+
+    `state` holds the process-wide words, `addresses` those of the native functions,
+    `launch(kernel, units, grain, *words)` runs one kernel on a table made of `words` (arrays, ints, floats).
+    """
+
+    def __init__(self) -> None:
+        _check_layout()
+        self._object = _native_object()
+        self.addresses = self._object.addresses
+        self.state = aligned_words(native.STATE_WORDS)
+        _fill_state(self.state)
+        self.launch: Callable[..., None] = self.builtin("launch_entry", "launch", self.state)
+
+    def call(self, symbol: str, *arguments: int) -> int:
+        """Call a native function of words (slow; for set-up only)."""
+        function = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * len(arguments))
+        result: int = function(self.addresses[symbol])(*arguments)
+        return result
+
+    def builtin(self, symbol: str, name: str, this: Any) -> Callable[..., Any]:
+        """A Python builtin around a native entry; `this` is the array that the entry gets as its self."""
+        definition = _MethodDef(name.encode(), self.addresses[symbol], _METH_FASTCALL, None)
+        _alive.append(definition)
+        function: Callable[..., Any] = _new_builtin()(ctypes.byref(definition), this, None)
+        return function
+
+
+@cache
+def _new_builtin() -> Any:
+    prototype = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p)
+    return prototype(("PyCFunction_NewEx", ctypes.pythonapi))
+
+
+def _fill_state(state: np.ndarray[Any, Any]) -> None:
+    """Write what native code must know about this Python."""
+    state[native.STATE_ARRAY_TYPE] = id(np.ndarray)
+    state[native.STATE_INT_TYPE] = id(int)
+    state[native.STATE_FLOAT_TYPE] = id(float)
+    state[native.STATE_NONE] = id(None)
+    for number, (kind, text) in _ERRORS.items():
+        buffer = ctypes.create_string_buffer(text)
+        _alive.append(buffer)
+        state[native.STATE_ERRORS + 2 * number] = id(kind)
+        state[native.STATE_ERRORS + 2 * number + 1] = ctypes.addressof(buffer)
+
+
+def _check_layout() -> None:
+    """Make sure that arrays and floats of this Python lie in memory as `native` reads them."""
+    array = np.empty(3)
+    number = 1.5
+    data = ctypes.c_void_p.from_address(id(array) + 8 * native.ARRAY_DATA).value
+    value = ctypes.c_double.from_address(id(number) + 8 * native.FLOAT_VALUE).value
+    kind = ctypes.c_void_p.from_address(id(array) + 8 * native.OBJECT_TYPE).value
+    if data != array.ctypes.data or value != number or kind != id(np.ndarray):
+        raise CompileError("the objects of this Python are laid out in a way tracejit does not know")
+
+
+def _native_object() -> LinkedObject:
+    """Load the runtime from the disk cache, or compile it and put it there."""
+    key = hashlib.sha256(f"{target_fingerprint()}\n{words.fingerprint(native)}".encode()).hexdigest()
+    imports = {name: external.address for name, external in words.externals(native).items()}
+    store = disk_cache()
+    code = store.load(key) if store else None
+    if code is None:
+        module = parse(words.translate(native))
+        optimize_lightly(module)
+        code = emit(module)
+        if store:
+            store.store(key, code)
+    return LinkedObject(code, _EXPORTS, imports)
+
+
+_driver: Driver | None = None
+
+
+def driver() -> Driver:
+    """The native runtime, linked on first use."""
+    global _driver
+    if _driver is None:
+        with _lock:
+            if _driver is None:
+                _driver = Driver()
+    return _driver

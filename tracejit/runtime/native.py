@@ -1,0 +1,349 @@
+"""The native runtime: thread pool, program runner and the entries that Python calls, in words.
+
+This module is translated by `codegen.words` and compiled once per machine; see there for what a word is. Addresses
+are byte addresses; `load(p, NAME)` reads field NAME of the struct at p. No function here knows a dtype or a shape.
+Invariant: the units of a step are each done exactly once, and a run returns only when all of them are done.
+"""
+
+from __future__ import annotations
+
+from tracejit.codegen.words import (
+    atomic_add,
+    atomic_load,
+    atomic_store,
+    atomic_swap,
+    call_as,
+    float_bits,
+    load,
+    pause,
+    stack,
+    store,
+)
+from tracejit.runtime.externals import (
+    Py_IncRef,
+    PyErr_SetString,
+    PyEval_RestoreThread,
+    PyEval_SaveThread,
+    PyLong_AsUnsignedLongLongMask,
+    PyLong_FromLongLong,
+    pthread_cond_broadcast,
+    pthread_cond_wait,
+    pthread_create,
+    pthread_detach,
+    pthread_mutex_lock,
+    pthread_mutex_unlock,
+    pthread_sigmask,
+    sched_yield,
+)
+
+# Fields of the state, one per process. Errors are pairs of exception type and text.
+STATE_BUSY = 0  # a run owns the pool
+STATE_POOL = 8
+STATE_ARRAY_TYPE = 9
+STATE_INT_TYPE = 10
+STATE_FLOAT_TYPE = 11
+STATE_NONE = 12
+STATE_ERRORS = 16
+STATE_WORDS = 64
+ERROR_COUNT, ERROR_RUNNING, ERROR_ARGUMENT, ERROR_WORDS = 0, 1, 2, 3
+
+# Fields of a pool. Words that different threads write lie on cache lines of their own.
+POOL_TICKET = 0  # chunks of the present step in the upper half, chunks claimed in the lower
+POOL_DONE = 8  # chunks finished
+POOL_SLEEPERS = 16
+POOL_STOP = 24
+POOL_KERNEL = 32
+POOL_TABLE = 33
+POOL_UNITS = 34
+POOL_CHUNK = 35
+POOL_THREADS = 40  # the caller's thread counted
+POOL_STARTED = 41
+POOL_SPINS = 42  # how long an idle worker spins before it sleeps
+POOL_SETMASK = 43
+POOL_MUTEX = 48
+POOL_CONDITION = 64
+POOL_WORDS = 80
+CHUNKS_PER_THREAD = 4  # so that a late or slowed thread does not hold up the others
+LOWER_HALF = 0xFFFFFFFF
+
+# Fields of a program frame, of its steps and of its patches.
+FRAME_RUNNING = 0
+FRAME_STATUS = 1  # non-zero: a kernel reported a fault, and the run stopped after its step
+FRAME_FAILED = 2  # which step
+FRAME_STATE = 3
+FRAME_ARGUMENTS = 4
+FRAME_STEPS = 5
+FRAME_STEP_COUNT = 6
+FRAME_PATCHES = 7
+FRAME_PATCH_COUNT = 8
+FRAME_PARALLEL = 9
+FRAME_WORDS = 16
+STEP_KERNEL, STEP_TABLE, STEP_UNITS, STEP_GRAIN, STEP_WORDS = 0, 1, 2, 3, 4
+PATCH_WORD, PATCH_ARGUMENT, PATCH_OFFSET, PATCH_KIND, PATCH_WORDS = 0, 1, 2, 3, 4
+KIND_POINTER, KIND_INT, KIND_FLOAT64, KIND_FLOAT32 = 0, 1, 2, 3
+
+# Where CPython and NumPy keep an object's type, an array's data pointer and a float's value.
+_HEADER_WORDS = object.__basicsize__ // 8
+OBJECT_TYPE = _HEADER_WORDS - 1
+ARRAY_DATA = _HEADER_WORDS
+FLOAT_VALUE = _HEADER_WORDS
+MAX_WORDS = 64  # of a table that `launch` fills
+
+# The pool ------------------------------------------------------------------------------------------------------------
+
+
+def _has_work(pool: int) -> int:
+    ticket = atomic_load(pool, POOL_TICKET)
+    return (ticket & LOWER_HALF) < (ticket >> 32)
+
+
+def _claim(pool: int) -> int:
+    """The number of a chunk that is now the caller's to do, or -1.
+
+    One word says which chunks are free and how many there are, so a thread that comes late cannot claim a chunk of
+    a step that is over; and the step's description stays as it is until every claimed chunk is done.
+    """
+    if not _has_work(pool):
+        return -1
+    ticket = atomic_add(pool, POOL_TICKET, 1)
+    chunk = ticket & LOWER_HALF
+    if chunk >= ticket >> 32:
+        return -1
+    return chunk
+
+
+def _work(pool: int) -> None:
+    """Do chunks until none is free."""
+    chunk = _claim(pool)
+    while chunk >= 0:
+        size = load(pool, POOL_CHUNK)
+        low = chunk * size
+        high = min(low + size, load(pool, POOL_UNITS))
+        call_as("lll", load(pool, POOL_KERNEL), load(pool, POOL_TABLE), low, high)
+        atomic_add(pool, POOL_DONE, 1)
+        chunk = _claim(pool)
+
+
+def _sleep(pool: int) -> None:
+    """Sleep until there may be work. The waker reads `sleepers` after it wrote the ticket, so no wake is lost."""
+    pthread_mutex_lock(pool + 8 * POOL_MUTEX)
+    atomic_add(pool, POOL_SLEEPERS, 1)
+    while not _has_work(pool) and not atomic_load(pool, POOL_STOP):
+        pthread_cond_wait(pool + 8 * POOL_CONDITION, pool + 8 * POOL_MUTEX)
+    atomic_add(pool, POOL_SLEEPERS, -1)
+    pthread_mutex_unlock(pool + 8 * POOL_MUTEX)
+
+
+def worker(pool: int) -> int:
+    """What a thread of the pool does all its life: work, spin, sleep."""
+    while not atomic_load(pool, POOL_STOP):
+        _work(pool)
+        spins = load(pool, POOL_SPINS)
+        while spins > 0 and not _has_work(pool):
+            pause()
+            spins -= 1
+        if spins == 0:
+            _sleep(pool)
+    return 0
+
+
+def _start_workers(pool: int) -> None:
+    """Start the threads of a pool. They take no signals: those are for Python's main thread."""
+    store(pool, POOL_STARTED, 1)
+    every_signal = stack(16)
+    before = stack(16)
+    thread = stack(1)
+    for i in range(16):
+        store(every_signal, i, -1)
+    pthread_sigmask(load(pool, POOL_SETMASK), every_signal, before)
+    started = 1
+    for _ in range(load(pool, POOL_THREADS) - 1):
+        if pthread_create(thread, 0, worker, pool) & LOWER_HALF:
+            break
+        pthread_detach(load(thread, 0))
+        started += 1
+    store(pool, POOL_THREADS, started)
+    pthread_sigmask(load(pool, POOL_SETMASK), before, 0)
+
+
+def wake(pool: int) -> int:
+    """Wake the sleeping workers of a pool, if there are any."""
+    if atomic_load(pool, POOL_SLEEPERS):
+        pthread_mutex_lock(pool + 8 * POOL_MUTEX)
+        pthread_cond_broadcast(pool + 8 * POOL_CONDITION)
+        pthread_mutex_unlock(pool + 8 * POOL_MUTEX)
+    return 0
+
+
+def _share(pool: int, kernel: int, table: int, units: int, grain: int) -> None:
+    """Do the units of a step on all threads of a pool that the caller owns."""
+    if not load(pool, POOL_STARTED):
+        _start_workers(pool)
+    chunks = min(load(pool, POOL_THREADS) * CHUNKS_PER_THREAD, (units + grain - 1) // grain)
+    size = (units + chunks - 1) // chunks
+    if size > 64:
+        size = (size + 63) // 64 * 64  # whole cache lines of any dtype
+    chunks = (units + size - 1) // size
+    store(pool, POOL_KERNEL, kernel)
+    store(pool, POOL_TABLE, table)
+    store(pool, POOL_UNITS, units)
+    store(pool, POOL_CHUNK, size)
+    atomic_store(pool, POOL_DONE, 0)
+    atomic_store(pool, POOL_TICKET, chunks << 32)
+    wake(pool)
+    _work(pool)
+    spins = 0
+    while atomic_load(pool, POOL_DONE) < chunks:
+        pause()
+        spins += 1
+        if spins > 1000:  # the thread we wait for may need this very core
+            sched_yield()
+
+
+def _step(pool: int, kernel: int, table: int, units: int, grain: int) -> None:
+    """Do a step: on all threads if there is a pool and enough work, else here."""
+    if units > grain and pool:
+        if load(pool, POOL_THREADS) > 1:
+            _share(pool, kernel, table, units, max(grain, 1))
+            return
+    if units > 0:
+        call_as("lll", kernel, table, 0, units)
+
+
+def take_pool(state: int) -> int:
+    """The pool, now owned by the caller, or 0 if another run has it: then this one is serial."""
+    if atomic_swap(state, STATE_BUSY, 1):
+        return 0
+    return load(state, STATE_POOL)
+
+
+def give_pool(state: int, pool: int) -> int:
+    """End the ownership that `take_pool` gave."""
+    if pool:
+        atomic_store(state, STATE_BUSY, 0)
+    return 0
+
+
+def spin(count: int) -> int:
+    """Spin `count` times; timed once to learn how long a spin is."""
+    for _ in range(count):
+        pause()
+    return 0
+
+
+# Programs ------------------------------------------------------------------------------------------------------------
+
+
+def run_frame(frame: int, pool: int) -> int:
+    """Run the steps of a frame in order; stop after one whose kernel reported a fault. The status."""
+    step = load(frame, FRAME_STEPS)
+    for i in range(load(frame, FRAME_STEP_COUNT)):
+        _step(pool, load(step, STEP_KERNEL), load(step, STEP_TABLE), load(step, STEP_UNITS), load(step, STEP_GRAIN))
+        if load(frame, FRAME_STATUS):
+            store(frame, FRAME_FAILED, i)
+            return load(frame, FRAME_STATUS)
+        step += 8 * STEP_WORDS
+    return 0
+
+
+def _error(state: int, which: int) -> int:
+    """Set a Python exception; the null result that says so."""
+    PyErr_SetString(load(state, STATE_ERRORS + 2 * which), load(state, STATE_ERRORS + 2 * which + 1))
+    return 0
+
+
+def _patch(state: int, frame: int, arguments: int) -> int:
+    """Write the call's arguments into the tables; 1, or 0 with an exception set."""
+    patch = load(frame, FRAME_PATCHES)
+    for _ in range(load(frame, FRAME_PATCH_COUNT)):
+        argument = load(arguments, load(patch, PATCH_ARGUMENT))
+        kind = load(patch, PATCH_KIND)
+        type_ = load(argument, OBJECT_TYPE)
+        if kind == KIND_POINTER and type_ == load(state, STATE_ARRAY_TYPE):
+            value = load(argument, ARRAY_DATA) + load(patch, PATCH_OFFSET)
+        elif kind <= KIND_INT and type_ == load(state, STATE_INT_TYPE):
+            value = PyLong_AsUnsignedLongLongMask(argument) + load(patch, PATCH_OFFSET)
+        elif kind >= KIND_FLOAT64 and type_ == load(state, STATE_FLOAT_TYPE):
+            value = load(argument, FLOAT_VALUE)
+            if kind == KIND_FLOAT32:
+                value = float_bits(value)
+        else:
+            _error(state, ERROR_ARGUMENT)
+            return 0
+        store(load(patch, PATCH_WORD), 0, value)
+        patch += 8 * PATCH_WORDS
+    return 1
+
+
+def _run_parallel(state: int, frame: int) -> int:
+    """Run a frame that has work for several threads, without the interpreter's lock."""
+    thread_state = PyEval_SaveThread()
+    pool = take_pool(state)
+    status = run_frame(frame, pool)
+    give_pool(state, pool)
+    PyEval_RestoreThread(thread_state)
+    return status
+
+
+def program_entry(this: int, arguments: int, count: int) -> int:
+    """CPython entry of a program (METH_FASTCALL; `this` is the array that holds the frame)."""
+    frame = load(this, ARRAY_DATA)
+    state = load(frame, FRAME_STATE)
+    if count != load(frame, FRAME_ARGUMENTS):
+        return _error(state, ERROR_COUNT)
+    if atomic_swap(frame, FRAME_RUNNING, 1):
+        return _error(state, ERROR_RUNNING)
+    if not _patch(state, frame, arguments):
+        atomic_store(frame, FRAME_RUNNING, 0)
+        return 0
+    store(frame, FRAME_STATUS, 0)
+    if load(frame, FRAME_PARALLEL):
+        status = _run_parallel(state, frame)
+    else:
+        status = run_frame(frame, 0)
+    atomic_store(frame, FRAME_RUNNING, 0)
+    return PyLong_FromLongLong(status)
+
+
+# One kernel, as eager mode runs it ------------------------------------------------------------------------------------
+
+
+def _fill(state: int, table: int, arguments: int, count: int) -> int:
+    """Write Python arguments as table words: arrays by address, ints, floats by their double's bits."""
+    for i in range(count):
+        argument = load(arguments, i)
+        type_ = load(argument, OBJECT_TYPE)
+        if type_ == load(state, STATE_ARRAY_TYPE):
+            store(table, i, load(argument, ARRAY_DATA))
+        elif type_ == load(state, STATE_INT_TYPE):
+            store(table, i, PyLong_AsUnsignedLongLongMask(argument))
+        elif type_ == load(state, STATE_FLOAT_TYPE):
+            store(table, i, load(argument, FLOAT_VALUE))
+        else:
+            _error(state, ERROR_WORDS)
+            return 0
+    return 1
+
+
+def launch_entry(this: int, arguments: int, count: int) -> int:
+    """CPython entry `launch(kernel, units, grain, *words)`; `this` is the array that holds the state."""
+    state = load(this, ARRAY_DATA)
+    words = stack(67)
+    if count < 3 or count > MAX_WORDS + 3:
+        return _error(state, ERROR_COUNT)
+    if not _fill(state, words, arguments, count):
+        return 0
+    kernel = load(words, 0)
+    units = load(words, 1)
+    grain = load(words, 2)
+    if units <= grain:
+        _step(0, kernel, words + 24, units, grain)
+    else:
+        thread_state = PyEval_SaveThread()
+        pool = take_pool(state)
+        _step(pool, kernel, words + 24, units, grain)
+        give_pool(state, pool)
+        PyEval_RestoreThread(thread_state)
+    none = load(state, STATE_NONE)
+    Py_IncRef(none)
+    return none
