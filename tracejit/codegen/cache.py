@@ -218,13 +218,16 @@ def _folder_fault(status: os.stat_result) -> str:
 def _read_private(path: str) -> bytes:
     """The content of a regular file of ours; raises OSError for a link or another user's file."""
     descriptor = os.open(path, os.O_RDONLY | _NO_FOLLOW)
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise OSError("not a regular file")
         if hasattr(os, "geteuid") and status.st_uid != os.geteuid():
             raise OSError("it belongs to another user")
-        return file.read()
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            return file.read()
+    finally:
+        os.close(descriptor)
 
 
 def _unpack(content: bytes, key: bytes) -> bytes | None:

@@ -115,10 +115,11 @@ def _module_text(result: Any, symbol: str) -> str:
     module = library._final_module
     for other in library._linking_libraries:
         module.link_in(other._get_module_for_linking(), preserve=True)
-    for function in module.functions:
-        if not function.is_declaration and function.name != symbol:
-            function.linkage = llvm.Linkage.internal
-    return str(module)
+    for value in (*module.functions, *module.global_variables):
+        if not value.is_declaration and value.name != symbol:
+            value.linkage = llvm.Linkage.internal  # so that what is unused or inlined vanishes
+    # Numba numbers its functions; without the number one source always gives one text.
+    return str(module).replace(descriptor.mangled_name, "kernel").replace(descriptor.mangled_name[4:], "kernel")
 
 
 def _entry(library: Any, descriptor: Any, symbol: str) -> ir.Module:

@@ -6,9 +6,11 @@ Invariant: an address handed out stays valid exactly as long as its `LinkedObjec
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import itertools
 import threading
+from collections.abc import Collection
 from functools import cache
 from typing import Any
 
@@ -18,6 +20,7 @@ import llvmlite.binding as llvm
 from tracejit.errors import CompileError
 
 _lock = threading.RLock()
+_process = ctypes.CDLL(None)
 _numbers = itertools.count()
 
 
@@ -91,8 +94,16 @@ def optimize_lightly(module: Any) -> None:
         passes.run(module, builder)
 
 
-def emit(module: Any) -> bytes:
-    """Object code of an optimised LLVM module."""
+def emit(module: Any, imports: Collection[str] = ()) -> bytes:
+    """Object code of an optimised LLVM module.
+
+    Raises CompileError if it calls a function that is neither among `imports` nor in a loaded library.
+    """
+    for function in module.functions:
+        name = function.name
+        if function.is_declaration and not name.startswith("llvm."):
+            if name not in imports and not hasattr(_process, name):
+                raise CompileError(f"the code calls {name}, which no loaded library has")
     with _lock:
         return bytes(target_machine().emit_object(module))
 

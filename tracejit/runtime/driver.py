@@ -30,7 +30,7 @@ _ERRORS = {
     native.ERROR_WORDS: (TypeError, b"a table word must be an array, an int or a float"),
 }
 _lock = threading.Lock()
-_alive: list[Any] = []  # what native code points to
+_texts: list[Any] = []  # error messages that native code points to
 
 
 class _MethodDef(ctypes.Structure):
@@ -42,7 +42,10 @@ class _MethodDef(ctypes.Structure):
     ]
 
 
-def aligned_words(count: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+Words = np.ndarray[Any, np.dtype[np.int64]]
+
+
+def aligned_words(count: int) -> Words:
     """`count` zeroed words that start on a cache line."""
     buffer = np.zeros(count + 8, np.int64)
     first = (-buffer.ctypes.data % 64) // 8
@@ -62,6 +65,7 @@ class Driver:
         self.addresses = self._object.addresses
         self.state = aligned_words(native.STATE_WORDS)
         _fill_state(self.state)
+        self._definitions: dict[str, _MethodDef] = {}  # read by every builtin made from them
         self.launch: Callable[..., None] = self.builtin("launch_entry", "launch", self.state)
 
     def call(self, symbol: str, *arguments: int) -> int:
@@ -72,9 +76,12 @@ class Driver:
 
     def builtin(self, symbol: str, name: str, this: Any) -> Callable[..., Any]:
         """A Python builtin around a native entry; `this` is the array that the entry gets as its self."""
-        definition = _MethodDef(name.encode(), self.addresses[symbol], _METH_FASTCALL, None)
-        _alive.append(definition)
-        function: Callable[..., Any] = _new_builtin()(ctypes.byref(definition), this, None)
+        if symbol not in self._definitions:
+            definition = _MethodDef(name.encode(), self.addresses[symbol], _METH_FASTCALL, None)
+            self._definitions[symbol] = definition
+        function: Callable[..., Any] = _new_builtin()(
+            ctypes.byref(self._definitions[symbol]), this, None
+        )
         return function
 
 
@@ -92,7 +99,7 @@ def _fill_state(state: np.ndarray[Any, Any]) -> None:
     state[native.STATE_NONE] = id(None)
     for number, (kind, text) in _ERRORS.items():
         buffer = ctypes.create_string_buffer(text)
-        _alive.append(buffer)
+        _texts.append(buffer)
         state[native.STATE_ERRORS + 2 * number] = id(kind)
         state[native.STATE_ERRORS + 2 * number + 1] = ctypes.addressof(buffer)
 
@@ -117,7 +124,7 @@ def _native_object() -> LinkedObject:
     if code is None:
         module = parse(words.translate(native))
         optimize_lightly(module)
-        code = emit(module)
+        code = emit(module, imports)
         if store:
             store.store(key, code)
     return LinkedObject(code, _EXPORTS, imports)

@@ -52,6 +52,12 @@ _KINDS = {
 }
 
 
+class _Frame(np.ndarray[Any, np.dtype[np.int64]]):
+    """The frame's words, and the objects that they point to: `run` holds on to this alone."""
+
+    keep: tuple[Any, ...]
+
+
 class Program:
     """A native program. ``program.run(*arguments)`` runs it and returns its status, 0 for success.
 
@@ -65,7 +71,7 @@ class Program:
     Example: ``Program([Step(kernel.address, address_of(table), n, grain)], [Patch(address_of(table), 0)], 1)``.
     """
 
-    __slots__ = ("_frame", "_keep", "_steps", "_patches", "run")
+    __slots__ = ("_frame", "run")
 
     run: Callable[..., int]
 
@@ -81,15 +87,15 @@ class Program:
                 raise ValueError(f"{patch} names an argument outside [0, {arguments})")
         native_driver = ready_driver()
         rows = [(p.word, p.argument, p.offset, _KINDS[p.kind]) for p in patches]
-        self._steps = _words(steps, native.STEP_WORDS)
-        self._patches = _words(rows, native.PATCH_WORDS)
-        self._keep = (*keep, native_driver)
-        self._frame = frame = aligned_words(native.FRAME_WORDS)
-        frame[native.FRAME_STATE] = native_driver.state.ctypes.data
+        step_words = _words(steps, native.STEP_WORDS)
+        patch_words = _words(rows, native.PATCH_WORDS)
+        self._frame = frame = aligned_words(native.FRAME_WORDS).view(_Frame)
+        frame.keep = (step_words, patch_words, native_driver, *keep)
+        frame[native.FRAME_STATE] = address_of(native_driver.state)
         frame[native.FRAME_ARGUMENTS] = arguments
-        frame[native.FRAME_STEPS] = self._steps.ctypes.data
+        frame[native.FRAME_STEPS] = address_of(step_words)
         frame[native.FRAME_STEP_COUNT] = len(steps)
-        frame[native.FRAME_PATCHES] = self._patches.ctypes.data
+        frame[native.FRAME_PATCHES] = address_of(patch_words)
         frame[native.FRAME_PATCH_COUNT] = len(patches)
         frame[native.FRAME_PARALLEL] = any(step.units > step.grain for step in steps)
         self.run = native_driver.builtin("program_entry", "run", frame)
@@ -97,7 +103,7 @@ class Program:
     @property
     def status_address(self) -> int:
         """The address of the word in which a kernel reports a fault; it is 0 when a run starts."""
-        return int(self._frame.ctypes.data) + 8 * native.FRAME_STATUS
+        return address_of(self._frame) + 8 * native.FRAME_STATUS
 
     @property
     def failed_step(self) -> int:
