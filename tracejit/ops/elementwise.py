@@ -108,6 +108,18 @@ minimum = elementwise(
     numpy=np.minimum, sample=uniform(-3, 3), scalar={"f": "m.minimum({x}, {y})",
     "iu": "select({x} < {y}, {x}, {y})", "b": "({x} & {y})"}, vjp=_tie_vjp,
 )  # fmt: skip
+clamp_min = elementwise(
+    "clamp_min", "x, but y where x is below it; NaN if either is.", arity=2, domain=ANY,
+    numpy=np.maximum, sample=uniform(-3, 3), scalar={"f": "m.maximum({x}, {y})",
+    "iu": "select({x} > {y}, {x}, {y})", "b": "({x} | {y})"},
+    vjp=lambda g, out, x, y: _choose(g, ge(x, y)),
+)  # fmt: skip
+clamp_max = elementwise(
+    "clamp_max", "x, but y where x is above it; NaN if either is.", arity=2, domain=ANY,
+    numpy=np.minimum, sample=uniform(-3, 3), scalar={"f": "m.minimum({x}, {y})",
+    "iu": "select({x} < {y}, {x}, {y})", "b": "({x} & {y})"},
+    vjp=lambda g, out, x, y: _choose(g, le(x, y)),
+)  # fmt: skip
 fmax = elementwise(
     "fmax", "The larger of x and y; a NaN gives way.", arity=2, numpy=np.fmax,
     sample=uniform(-3, 3), scalar="m.fmax({x}, {y})",

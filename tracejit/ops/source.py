@@ -12,7 +12,7 @@ from tracejit.errors import ShapeError
 from tracejit.ir.op import NONDIFF, Op
 from tracejit.ir.sizes import hint_of
 from tracejit.ir.types import TensorType
-from tracejit.ops.declare import ANY, check_arity, check_domain
+from tracejit.ops.declare import ANY, check_arity, check_domain, check_same
 
 
 def _typed(types: Sequence[TensorType], *, type: TensorType, **params: Any) -> TensorType:
@@ -96,8 +96,8 @@ get = Op(
 
 
 def _infer_detach(types: Sequence[TensorType]) -> TensorType:
-    check_arity("detach", types, 1)
-    check_domain("detach", types, ANY)
+    check_arity("alias or detach", types, 1)
+    check_domain("alias or detach", types, ANY)
     return types[0]
 
 
@@ -108,4 +108,30 @@ detach = Op(
     lambda x: x,
     NONDIFF,
     "The same value, through which no gradient flows.",
+)
+
+
+def _infer_with_value(types: Sequence[TensorType]) -> TensorType:
+    check_arity("with_value", types, 2)
+    check_same("with_value", types)
+    return types[0]
+
+
+with_value = Op(
+    "with_value",
+    "structure",
+    _infer_with_value,
+    lambda x, value: value,
+    lambda g, out, x, value: (g, None),
+    "The value of the second, the gradient of the first (a write that autograd must not see).",
+    names=("x", "value"),
+)
+
+alias = Op(
+    "alias",
+    "structure",
+    _infer_detach,
+    lambda x: x,
+    lambda g, out, x: (g,),
+    "The same value under another name (a clone).",
 )

@@ -1,0 +1,36 @@
+"""``tracejit.autograd``: gradients as a function, and functions with gradients of one's own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from tracejit.eager.backward import backward as _backward
+from tracejit.eager.backward import grad
+from tracejit.eager.modes import (
+    enable_grad,
+    inference_mode,
+    is_grad_enabled,
+    no_grad,
+    set_grad_enabled,
+)
+from tracejit.tensor import Tensor
+
+__all__ = [
+    "backward", "enable_grad", "grad", "inference_mode", "is_grad_enabled", "no_grad",
+    "set_grad_enabled",
+]  # fmt: skip
+
+
+def backward(
+    tensors: Any,
+    grad_tensors: Any = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    inputs: Sequence[Tensor] | None = None,
+) -> None:
+    """Accumulate the gradients of several tensors at once in the leaves' ``.grad``."""
+    outputs = [tensors] if isinstance(tensors, Tensor) else list(tensors)
+    if grad_tensors is None or isinstance(grad_tensors, Tensor):
+        grad_tensors = [grad_tensors] * len(outputs)
+    _backward(outputs, grad_tensors, retain_graph, create_graph, inputs)

@@ -1,0 +1,1 @@
+"""Eager execution: every op runs at once on real values, and is recorded when asked for."""

@@ -1,0 +1,312 @@
+"""``.backward()`` and ``autograd.grad``: take the recorded graph, add its gradient, run that.
+
+The gradient graph reads forward nodes; those whose value was saved are read from the tape, the
+others (casts, broadcasts, constants) are computed again. Invariant: a saved value that was
+overwritten since raises, naming the line that did it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tracejit.eager.execute import execute
+from tracejit.eager.modes import state
+from tracejit.eager.tape import FREED, Leaf, Saved, autograd_node, changed_message, node_of, type_of
+from tracejit.errors import ShapeError, at_user_line
+from tracejit.ir.interpret import concrete_params
+from tracejit.ir.node import Node, topological
+from tracejit.ir.op import OPS
+from tracejit.ir.types import TupleType
+from tracejit.tensor import Tensor, new_tensor
+from tracejit.transforms.grad import backpropagate
+
+
+class Evaluator:
+    """Computes values of nodes of the tape and of gradient graphs, each once."""
+
+    def __init__(self, needed: Sequence[Node] = ()) -> None:
+        self.values: dict[int, Any] = {}
+        self.alive: list[Node] = []  # ids in `values` stay valid while their nodes live
+        self.read: list[Node] = []
+
+    def set(self, node: Node, value: Any) -> None:
+        self.values[id(node)] = value
+        self.alive.append(node)
+
+    def __call__(self, root: Node) -> Any:
+        if id(root) in self.values:
+            return self.values[id(root)]
+        stack = [root]
+        while stack:
+            node = stack[-1]
+            if id(node) in self.values:
+                stack.pop()
+                continue
+            if node.saved is not None and self._load(node):
+                stack.pop()
+                continue
+            missing = [x for x in node.inputs if id(x) not in self.values]
+            if missing:
+                stack.extend(missing)
+                continue
+            self.set(node, self._compute(node))
+            stack.pop()
+        return self.values[id(root)]
+
+    def _load(self, node: Node) -> bool:
+        saved: Saved = node.saved
+        if saved is FREED:
+            raise RuntimeError(
+                at_user_line(
+                    "backward through the same graph a second time: its saved values were freed; "
+                    "pass retain_graph=True to the first backward"
+                )
+            )
+        array = saved.array
+        if array is None:
+            if type(saved) is Leaf and node.op.name == "input":
+                tensor = saved.tensor()
+                array = None if tensor is None else tensor._array
+            if array is None:
+                return False
+        elif not saved.is_current:
+            raise RuntimeError(at_user_line(changed_message(saved, node.op.name)))
+        self.set(node, array)
+        self.read.append(node)
+        return True
+
+    def _compute(self, node: Node) -> Any:
+        if node.op.name == "input":
+            raise RuntimeError(at_user_line("the value of a tensor needed by backward is gone"))
+        arrays = [self.values[id(x)] for x in node.inputs]
+        return execute(node.op, arrays, concrete_params(node.params))
+
+    def free(self) -> None:
+        """Drop what the tape saved for the nodes that were read (leaves keep their tensors)."""
+        for node in self.read:
+            if type(node.saved) is Leaf:
+                node.saved.array = None
+            else:
+                node.saved = FREED
+
+
+def as_tensor(node: Node, value: Any, create_graph: bool) -> Tensor:
+    """A gradient as a tensor; under `create_graph` it continues the tape."""
+    tensor = new_tensor(value)
+    if create_graph:
+        tensor._requires_grad = True
+        tensor._node = node
+    if state.capture is not None:
+        state.capture.set_node(tensor, node)
+    return tensor
+
+
+class _Walk:
+    """One backward pass: hooks, custom rules, accumulation."""
+
+    def __init__(self, create_graph: bool):
+        self.evaluate = Evaluator()
+        self.create_graph = create_graph
+
+    def on_gradient(self, node: Node, g: Node) -> Node:
+        watcher = node_watchers.get(node)
+        if watcher is None:
+            return g
+        return watcher(self, g)
+
+    def tensor(self, g: Node) -> Tensor:
+        return as_tensor(g, self.evaluate(g), self.create_graph)
+
+    def node(self, tensor: Tensor) -> Node:
+        """The node of a gradient that code (a hook, a custom rule) gave."""
+        node = node_of(tensor)
+        if id(node) not in self.evaluate.values:
+            self.evaluate.set(node, tensor._array)
+        return node
+
+    def call_rule(self, node: Node, g: Any) -> Sequence[Node | None]:
+        return node.params["rule"].backward(self, node, g)  # type: ignore[no-any-return]
+
+
+class _Watchers:
+    """Tensor hooks by node, held weakly by the tensors that own them."""
+
+    def __init__(self) -> None:
+        import weakref
+
+        self.by_node: Any = weakref.WeakKeyDictionary()
+
+    def get(self, node: Node) -> Any:
+        return self.by_node.get(node) if self.by_node else None
+
+    def set(self, node: Node, watcher: Any) -> None:
+        self.by_node[node] = watcher
+
+
+node_watchers = _Watchers()
+
+
+def initial_gradient(output: Tensor, gradient: Tensor | None) -> tuple[Node, Any]:
+    """The cotangent node of `output` and its value."""
+    if gradient is None:
+        if output._array.size != 1:
+            raise RuntimeError(at_user_line(
+                f"grad can be implicitly created only for scalar outputs, not for "
+                f"{type_of(output)}; pass gradient="))  # fmt: skip
+        node = OPS["full"](value=1.0, type=node_of(output).type)
+        return node, np.ones(output._array.shape, output._array.dtype)
+    if gradient._array.shape != output._array.shape:
+        raise ShapeError(at_user_line(
+            f"the gradient has shape {tuple(gradient._array.shape)}, the output "
+            f"{tuple(output._array.shape)}"))  # fmt: skip
+    node = node_of(gradient)
+    if gradient._array.dtype != output._array.dtype:
+        node = OPS["cast"](node, dtype=output.dtype)
+    return node, gradient._array.astype(output._array.dtype, copy=False)
+
+
+def _check_differentiable(outputs: Sequence[Tensor]) -> None:
+    for output in outputs:
+        if not output._requires_grad:
+            raise RuntimeError(at_user_line(
+                "this tensor does not require grad and does not have a grad_fn"))  # fmt: skip
+
+
+def run_backward(
+    outputs: Sequence[Tensor],
+    gradients: Sequence[Tensor | None],
+    wrt: Sequence[Node],
+    retain_graph: bool,
+    create_graph: bool,
+) -> list[Tensor | None]:
+    """The gradients with respect to the nodes `wrt` (None where there is no path)."""
+    _check_differentiable(outputs)
+    walk = _Walk(create_graph)
+    nodes, seeds = [], []
+    before = state.grad
+    state.grad = create_graph
+    try:
+        for output, gradient in zip(outputs, gradients, strict=True):
+            seed, value = initial_gradient(output, gradient)
+            walk.evaluate.set(seed, value)
+            nodes.append(node_of(output))
+            seeds.append(seed)
+        found = backpropagate(nodes, seeds, wrt, walk.on_gradient, walk.call_rule)
+        results = [None if g is None else walk.tensor(g) for g in found]
+        if create_graph:
+            _save_for_second_order([g for g in found if g is not None], walk.evaluate)
+    finally:
+        state.grad = before
+    if not retain_graph:
+        walk.evaluate.free()
+        _free_saved(nodes)
+    return results
+
+
+def _save_for_second_order(gradients: Sequence[Node], evaluate: Evaluator) -> None:
+    """The gradient graph joins the tape: keep the values a second backward may read."""
+    for node in topological(gradients):
+        if node.saved is None and node.inputs and id(node) in evaluate.values:
+            value = evaluate.values[id(node)]
+            if not isinstance(node.type, TupleType):
+                node.saved = Saved(value, None)
+
+
+def _free_saved(nodes: Sequence[Node]) -> None:
+    """Free every saved value below `nodes`, read or not: the graph has been used."""
+    for node in topological(nodes):
+        if node.saved is not None and type(node.saved) is not Leaf:
+            node.saved = FREED
+
+
+def leaves_below(nodes: Sequence[Node]) -> list[tuple[Node, Tensor]]:
+    """The leaf nodes (and their tensors) that the nodes depend on, in a deterministic order."""
+    found = []
+    for node in topological(nodes):
+        if type(node.saved) is Leaf:
+            tensor = node.saved.tensor()
+            if tensor is not None:
+                found.append((node, tensor))
+    return found
+
+
+def backward(
+    tensors: Sequence[Tensor],
+    gradients: Sequence[Tensor | None],
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    inputs: Sequence[Tensor] | None = None,
+) -> None:
+    """Accumulate the gradients of `tensors` in the ``.grad`` of the leaves (or of `inputs`)."""
+    retain = create_graph if retain_graph is None else retain_graph
+    _check_differentiable(tensors)
+    if inputs is None:
+        targets = leaves_below([node_of(t) for t in tensors])
+    else:
+        targets = [(autograd_node(t), t) for t in inputs]
+    results = run_backward(tensors, gradients, [n for n, _ in targets], retain, create_graph)
+    for (_, tensor), g in zip(targets, results, strict=True):
+        if g is not None:
+            accumulate_grad(tensor, g, create_graph)
+
+
+def accumulate_grad(tensor: Tensor, g: Tensor, create_graph: bool) -> None:
+    """``tensor.grad += g``; the first time, ``tensor.grad = g``."""
+    if state.capture is not None:
+        state.capture.assign_grad(tensor)
+    held = tensor._grad
+    if held is None:
+        if not create_graph and (g._array.base is not None or not g._array.flags.writeable):
+            array = g._array.copy()
+            trace = g._trace
+            g = new_tensor(array)
+            g._trace = trace
+        tensor._grad = g
+    elif create_graph:
+        tensor._grad = held + g
+    else:
+        before = state.grad
+        state.grad = False
+        try:
+            tensor._grad = held.add_(g)  # type: ignore[attr-defined]
+        finally:
+            state.grad = before
+
+
+def grad(
+    outputs: Any,
+    inputs: Any,
+    grad_outputs: Any = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    allow_unused: bool = False,
+    materialize_grads: bool = False,
+) -> tuple[Tensor | None, ...]:
+    """The gradients of `outputs` with respect to `inputs`, without touching ``.grad``.
+
+    Raises RuntimeError for an input that the outputs do not depend on, unless `allow_unused`
+    (None) or `materialize_grads` (zeros).
+    """
+    outs = (outputs,) if isinstance(outputs, Tensor) else tuple(outputs)
+    ins = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
+    if grad_outputs is None or isinstance(grad_outputs, Tensor):
+        grad_outputs = (grad_outputs,) * len(outs)
+    for tensor in ins:
+        if not tensor._requires_grad:
+            raise RuntimeError(at_user_line("one of the inputs does not require grad"))
+    retain = create_graph if retain_graph is None else retain_graph
+    nodes = [node_of(t) for t in ins]
+    results = run_backward(outs, tuple(grad_outputs), nodes, retain, create_graph)
+    final: list[Tensor | None] = []
+    for tensor, g in zip(ins, results, strict=True):
+        if g is None and materialize_grads:
+            g = new_tensor(np.zeros_like(tensor._array))
+        elif g is None and not allow_unused:
+            raise RuntimeError(at_user_line(
+                "one of the inputs was not used in the graph; pass allow_unused=True "
+                "if that is meant"))  # fmt: skip
+        final.append(g)
+    return tuple(final)

@@ -1,0 +1,66 @@
+"""Runs one op on arrays, now. The choice of how is made here and nowhere else.
+
+Ops that IEEE or integer arithmetic fixes run on NumPy while they are small; all other pointwise
+ops and all reductions run the project's own kernels, the very ones that compiled code uses, so
+that both give the same bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from tracejit import config
+from tracejit.ir.op import Op
+
+try:
+    from tracejit.runtime import gemm
+    from tracejit.runtime.single import run_op
+except ImportError:
+    class gemm:
+        matmul = staticmethod(np.matmul)
+    def run_op(op, arrays, params):
+        with np.errstate(all="ignore"):
+            return np.asarray(op.numpy(*arrays, **params))
+
+THREADED_SIZE = 1 << 17
+"""Elements from which an exact op runs as a threaded kernel instead of on NumPy."""
+
+_KERNEL_REDUCTIONS = frozenset(
+    {"reduce_sum", "reduce_prod", "reduce_max", "reduce_min", "logsumexp"}
+)
+
+
+def execute(op: Op, arrays: Sequence[Any], params: dict[str, Any]) -> Any:
+    """The array (or tuple of arrays) that `op` gives for `arrays`, which may broadcast."""
+    kind = op.kind
+    if kind == "elementwise":
+        if not op.exact or _is_large(arrays):
+            return run_op(op, arrays, params)
+        return _on_numpy(op.numpy, arrays, params)
+    if kind == "contraction":
+        return gemm.matmul(arrays[0], arrays[1])
+    if kind == "composite" or op.name in _KERNEL_REDUCTIONS:
+        if arrays[0].size and arrays[0].dtype.kind == "f":
+            return run_op(op, arrays, params)
+    if kind == "random" and not _is_tiny(params):
+        return run_op(op, arrays, params)
+    return _on_numpy(op.numpy, arrays, params)
+
+
+def _on_numpy(function: Callable[..., Any], arrays: Sequence[Any], params: dict[str, Any]) -> Any:
+    with np.errstate(all="ignore"):
+        result = function(*arrays, **params)
+    if isinstance(result, tuple):
+        return tuple(np.asarray(r) for r in result)
+    return result if type(result) is np.ndarray else np.asarray(result)
+
+
+def _is_large(arrays: Sequence[Any]) -> bool:
+    return any(a.size >= THREADED_SIZE for a in arrays) and config.threads > 1
+
+
+def _is_tiny(params: dict[str, Any]) -> bool:
+    return params["type"].size == 0

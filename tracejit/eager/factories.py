@@ -1,0 +1,531 @@
+"""Making tensors: from data, constants and ranges; conversions of dtype and device.
+
+Invariant: data that comes from Python or NumPy is copied, except by `from_numpy`/`as_tensor`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tracejit import dtypes
+from tracejit.dtypes import DType
+from tracejit.eager.dispatch import apply, link_view, pointwise, view
+from tracejit.eager.modes import state
+from tracejit.eager.register import FUNCTIONS, public
+from tracejit.eager.shape import sizes_of, unpack_sizes
+from tracejit.eager.tape import attach, type_of
+from tracejit.errors import DTypeError, ShapeError, at_user_line, user_location
+from tracejit.ir.op import OPS
+from tracejit.ir.sizes import hints_of
+from tracejit.ir.types import CPU, Device, TensorType
+from tracejit.ops.reference import nested
+from tracejit.tensor import Tensor, new_tensor
+
+
+def as_device(device: Any) -> Device:
+    """A Device from a Device, a string, an index (of CUDA) or None (the CPU)."""
+    if device is None:
+        return CPU
+    if isinstance(device, int):
+        return Device("cuda", device)
+    found = device if isinstance(device, Device) else Device(device)
+    return CPU if found.type == "cpu" else found
+
+
+def finish(tensor: Tensor, requires_grad: bool, device: Any) -> Tensor:
+    """Last steps of a factory."""
+    where = as_device(device)
+    if where.type != "cpu":
+        tensor = tensor.to(where)
+    if requires_grad:
+        tensor.requires_grad_()
+    return tensor
+
+
+def _source(tensor: Tensor, op_name: str, **params: Any) -> Tensor:
+    """Record in a capture how a constant came about."""
+    if state.capture is not None:
+        node = OPS[op_name](**params)
+        node.loc = user_location()
+        attach(tensor, node, False)
+    return tensor
+
+
+def constant_tensor(array: np.ndarray) -> Tensor:
+    """A fresh tensor whose contents the program wrote out (a constant of a capture)."""
+    tensor = new_tensor(array)
+    if state.capture is not None:
+        value = nested(array)
+        _source(tensor, "constant", values=value, type=type_of(tensor))
+    return tensor
+
+
+# --- from data -------------------------------------------------------------------------------
+
+
+def _array_from(data: Any, dtype: DType | None) -> np.ndarray:
+    if isinstance(data, np.ndarray) or isinstance(data, np.generic):
+        array = np.array(data)
+        wanted = dtypes.from_numpy(array.dtype) if dtype is None else dtype
+        return array.astype(wanted.numpy)
+    try:
+        array = np.array(_plain(data))
+    except ValueError as error:
+        raise ShapeError(at_user_line(f"tensor: ragged nested sequence ({error})")) from None
+    except OverflowError as error:
+        raise DTypeError(at_user_line(f"tensor: {error}")) from None
+    if array.dtype == object or array.dtype.kind in "USOmM":
+        raise DTypeError(at_user_line(f"tensor: cannot make a tensor of {_kind(data)}"))
+    if array.dtype.kind == "c":
+        raise DTypeError(at_user_line("tensor: complex numbers are not supported"))
+    if dtype is None:
+        if array.size == 0 and array.dtype.kind == "f" or array.dtype.kind == "f":
+            dtype = dtypes.get_default_dtype()
+        elif array.dtype.kind == "b":
+            dtype = dtypes.bool_
+        else:
+            dtype = dtypes.int64
+    with np.errstate(all="ignore"):
+        return np.asarray(array, order="C").astype(dtype.numpy)
+
+
+def _plain(data: Any) -> Any:
+    if isinstance(data, Tensor):
+        return data._array
+    if isinstance(data, (list, tuple)):
+        return [_plain(x) for x in data]
+    if isinstance(data, range):
+        return list(data)
+    return data
+
+
+def _kind(data: Any) -> str:
+    while isinstance(data, (list, tuple)) and data:
+        data = data[0]
+    return type(data).__name__
+
+
+def _contains_tensor(data: Any) -> bool:
+    if isinstance(data, (list, tuple)):
+        return any(map(_contains_tensor, data))
+    return isinstance(data, (Tensor, np.ndarray)) or hasattr(data, "scalar_node")
+
+
+def tensor(
+    data: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False,
+    pin_memory: bool = False,
+) -> Tensor:  # fmt: skip
+    """A new tensor with a copy of `data` (nested sequences, numbers, arrays).
+
+    Python floats become the default dtype, ints int64. Raises ShapeError for ragged sequences
+    and DTypeError for what is no number. Example: ``tensor([[1.0, 2.0], [3.0, 4.0]])``.
+    """
+    kind = None if dtype is None else dtypes.as_dtype(dtype)
+    if isinstance(data, Tensor):
+        result = data.detach().clone()
+        result = result if kind is None else result.to(kind)
+        return finish(result, requires_grad, data.device if device is None else device)
+    array = _array_from(data, kind)
+    if requires_grad and array.dtype.kind != "f":
+        raise RuntimeError(at_user_line("only floating tensors can require gradients"))
+    if state.capture is not None and _contains_tensor(data):
+        result = state.capture.tensor_from(data, array)
+    else:
+        result = constant_tensor(array)
+    return finish(result, requires_grad, device)
+
+
+def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
+    """`data` as a tensor, sharing memory if it is a tensor or array of that dtype already."""
+    if isinstance(data, Tensor):
+        result = data if dtype is None else data.to(dtypes.as_dtype(dtype))
+        return result if device is None else result.to(as_device(device))
+    if isinstance(data, np.ndarray):
+        result = from_numpy(data)
+        result = result if dtype is None else result.to(dtypes.as_dtype(dtype))
+        return finish(result, False, device)
+    return tensor(data, dtype=dtype, device=device)
+
+
+def from_numpy(array: np.ndarray) -> Tensor:
+    """A tensor that shares the array's memory."""
+    if not isinstance(array, np.ndarray):
+        raise TypeError(at_user_line(f"from_numpy: expected ndarray, got {type(array).__name__}"))
+    dtypes.from_numpy(array.dtype)
+    result = new_tensor(array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("=")))
+    if state.capture is not None:
+        state.capture.foreign_array(result)
+    return result
+
+
+# --- constants and ranges --------------------------------------------------------------------
+
+
+def _full(sizes: tuple[Any, ...], value: Any, dtype: Any, requires_grad: bool, device: Any) -> Tensor:
+    kind = dtypes.get_default_dtype() if dtype is None else dtypes.as_dtype(dtype)
+    shape = unpack_sizes(sizes)
+    if any(n < 0 for n in hints_of(shape)):
+        raise RuntimeError(at_user_line(f"negative dimension in {list(shape)}"))
+    array = np.full(hints_of(shape), value, kind.numpy)
+    result = _source(new_tensor(array), "full", value=_python(value, kind),
+                     type=TensorType(kind, tuple(shape)))  # fmt: skip
+    return finish(result, requires_grad, device)
+
+
+def _python(value: Any, kind: DType) -> Any:
+    if kind.kind == "f":
+        return float(value)
+    return bool(value) if kind.kind == "b" else int(value)
+
+
+def zeros(
+    *size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False, **_: Any
+) -> Tensor:
+    """Zeros of a shape: ``zeros(2, 3)`` or ``zeros((2, 3))``."""
+    return _full(size, 0, dtype, requires_grad, device)
+
+
+def ones(
+    *size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False, **_: Any
+) -> Tensor:
+    """Ones of a shape."""
+    return _full(size, 1, dtype, requires_grad, device)
+
+
+def empty(
+    *size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False, **_: Any
+) -> Tensor:
+    """A tensor whose contents mean nothing (zeros here, so that runs are repeatable)."""
+    return _full(size, 0, dtype, requires_grad, device)
+
+
+def full(
+    size: Any, fill_value: Any, *, dtype: Any = None, device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:  # fmt: skip
+    """One value everywhere; the dtype is the value's unless given."""
+    if isinstance(fill_value, Tensor):
+        fill_value = fill_value.item()
+    kind = dtypes.scalar_dtype(fill_value) if dtype is None else dtype
+    return _full((size,) if isinstance(size, int) else (tuple(size),), fill_value, kind,
+                 requires_grad, device)  # fmt: skip
+
+
+def _like(input: Tensor, value: Any, dtype: Any, device: Any, requires_grad: bool) -> Tensor:
+    kind = input.dtype if dtype is None else dtype
+    where = input.device if device is None else device
+    return _full((tuple(sizes_of(input)),), value, kind, requires_grad, where)
+
+
+@public(method=False)
+def zeros_like(
+    input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False, **_: Any
+) -> Tensor:
+    """Zeros of the shape and dtype of `input`."""
+    return _like(input, 0, dtype, device, requires_grad)
+
+
+@public(method=False)
+def ones_like(
+    input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False, **_: Any
+) -> Tensor:
+    """Ones of the shape and dtype of `input`."""
+    return _like(input, 1, dtype, device, requires_grad)
+
+
+@public(method=False)
+def empty_like(
+    input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False, **_: Any
+) -> Tensor:
+    """A tensor of the shape and dtype of `input` whose contents mean nothing."""
+    return _like(input, 0, dtype, device, requires_grad)
+
+
+@public(method=False)
+def full_like(
+    input: Tensor, fill_value: Any, *, dtype: Any = None, device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:  # fmt: skip
+    """One value everywhere, of the shape and dtype of `input`."""
+    return _like(input, fill_value, dtype, device, requires_grad)
+
+
+def _new(make: Any) -> Any:
+    def method(self: Tensor, *size: Any, dtype: Any = None, device: Any = None, **how: Any) -> Any:
+        kind = self.dtype if dtype is None else dtype
+        where = self.device if device is None else device
+        return make(*size, dtype=kind, device=where, **how)
+
+    return method
+
+
+Tensor.new_zeros = _new(zeros)  # type: ignore[attr-defined]
+Tensor.new_ones = _new(ones)  # type: ignore[attr-defined]
+Tensor.new_empty = _new(empty)  # type: ignore[attr-defined]
+Tensor.new_full = _new(full)  # type: ignore[attr-defined]
+Tensor.new_tensor = _new(tensor)  # type: ignore[attr-defined]
+
+
+def arange(
+    start: Any, end: Any = None, step: Any = 1, *, dtype: Any = None, device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:  # fmt: skip
+    """``start, start + step, ...`` below `end`; int64 if all are ints."""
+    if end is None:
+        start, end = 0, start
+    start, end, step = (x.item() if isinstance(x, Tensor) else x for x in (start, end, step))
+    kind = dtypes.as_dtype(dtype) if dtype is not None else (
+        dtypes.get_default_dtype() if any(isinstance(x, float) for x in (start, end, step))
+        else dtypes.int64
+    )  # fmt: skip
+    if step == 0 or (end - start) * step < 0:
+        raise RuntimeError(at_user_line(f"arange: bounds {start}, {end} do not fit step {step}"))
+    if isinstance(step, int) and isinstance(start, int) and isinstance(end, int):
+        count = (end - start + step - 1) // step if step > 0 else (start - end - step - 1) // -step
+    else:
+        count = math.ceil((end - start) / step)
+    (whole,) = hints_of((count,))
+    low = start if isinstance(start, float) else hints_of((start,))[0]
+    wide = np.float64 if kind.kind == "f" else np.int64
+    values = (np.arange(whole, dtype=wide) * step + low).astype(kind.numpy)
+    result = new_tensor(values)
+    if state.capture is not None:
+        result = _record_arange(result, count, start, step, kind)
+    return finish(result, requires_grad, device)
+
+
+def _record_arange(result: Tensor, count: Any, start: Any, step: Any, kind: DType) -> Tensor:
+    wide = dtypes.float64 if kind.kind == "f" else dtypes.int64
+    whole = TensorType(wide, (count,))
+    node = OPS["iota"](type=whole, axis=0)
+    if step != 1:
+        node = node * _python(step, wide)
+    if type(start) is not int and type(start) is not float:
+        node = node + OPS["broadcast_to"](OPS["size"](value=start), shape=(count,))
+    elif start != 0:
+        node = node + _python(start, wide)
+    if kind is not wide:
+        node = OPS["cast"](node, dtype=kind)
+    node.loc = user_location()
+    attach(result, node, False)
+    return result
+
+
+def linspace(
+    start: Any, end: Any, steps: int, *, dtype: Any = None, device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:  # fmt: skip
+    """`steps` numbers evenly spaced from `start` to `end`, both included."""
+    kind = dtypes.get_default_dtype() if dtype is None else dtypes.as_dtype(dtype)
+    values = np.linspace(float(start), float(end), steps)
+    if kind.kind != "f":
+        values = np.trunc(values)
+    return finish(constant_tensor(values.astype(kind.numpy)), requires_grad, device)
+
+
+def logspace(start: Any, end: Any, steps: int, base: float = 10.0, **how: Any) -> Tensor:
+    """``base ** linspace(start, end, steps)``."""
+    return base ** linspace(start, end, steps, **how)  # type: ignore[no-any-return]
+
+
+def eye(n: int, m: int | None = None, *, dtype: Any = None, **how: Any) -> Tensor:
+    """The identity matrix, n x m."""
+    kind = dtypes.get_default_dtype() if dtype is None else dtypes.as_dtype(dtype)
+    array = np.eye(n, n if m is None else m, dtype=kind.numpy)
+    return finish(constant_tensor(array), how.get("requires_grad", False), how.get("device"))
+
+
+def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
+    """Coordinate grids of 1-d tensors; `indexing` 'ij' or 'xy'."""
+    items = unpack_sizes(tensors)
+    swap = indexing == "xy" and len(items) >= 2
+    order = [items[1], items[0], *items[2:]] if swap else list(items)
+    shape = tuple(t.numel() for t in order)
+    grids = [
+        t.reshape(*(1,) * i, -1, *(1,) * (len(order) - i - 1)).expand(*shape)
+        for i, t in enumerate(order)
+    ]
+    if swap:
+        grids = [g.transpose(0, 1) for g in (grids[1], grids[0], *grids[2:])]
+    return tuple(grids)
+
+
+def _triangle(input: Tensor, diagonal: int, lower: bool) -> Tensor:
+    shape = sizes_of(input)
+    if len(shape) < 2:
+        raise RuntimeError(at_user_line("tril/triu: needs at least 2 dimensions"))
+    rows = arange(shape[-2]).reshape(-1, 1)
+    columns = arange(shape[-1]).reshape(1, -1)
+    keep = columns - rows <= diagonal if lower else columns - rows >= diagonal
+    return FUNCTIONS["where"](keep, input, 0).to(input.dtype)  # type: ignore[no-any-return]
+
+
+@public(inplace=True)
+def tril(input: Tensor, diagonal: int = 0) -> Tensor:
+    """The lower triangle (elements above `diagonal` are zero)."""
+    return _triangle(input, diagonal, True)
+
+
+@public(inplace=True)
+def triu(input: Tensor, diagonal: int = 0) -> Tensor:
+    """The upper triangle (elements below `diagonal` are zero)."""
+    return _triangle(input, diagonal, False)
+
+
+FUNCTIONS.update({
+    "tensor": tensor, "as_tensor": as_tensor, "asarray": as_tensor, "from_numpy": from_numpy,
+    "zeros": zeros, "ones": ones, "empty": empty, "full": full, "arange": arange,
+    "linspace": linspace, "logspace": logspace, "eye": eye, "meshgrid": meshgrid,
+    "scalar_tensor": lambda value, **how: tensor(value, **how),
+})  # fmt: skip
+
+
+# --- copies and conversions ------------------------------------------------------------------
+
+
+@public()
+def clone(input: Tensor, *, memory_format: Any = None) -> Tensor:
+    """A copy that gradients flow through."""
+    result = new_tensor(np.array(input._array, order="C"))
+    result._device = input._device
+    _record_identity(input, result)
+    return result
+
+
+def _record_identity(source: Tensor, result: Tensor) -> None:
+    """`result` has the value of `source`."""
+    from tracejit.eager.tape import node_of
+
+    tracked = state.grad and source._requires_grad
+    if state.capture is not None:
+        node = node_of(source)
+        if source._requires_grad and not tracked:
+            node = OPS["detach"](node)
+        attach(result, OPS["alias"](node), tracked)
+    elif tracked:
+        attach(result, OPS["alias"](node_of(source)), True)
+
+
+@public(function=False)
+def contiguous(self: Tensor, memory_format: Any = None) -> Tensor:
+    """The tensor itself if its elements lie in row-major order, else a copy that does."""
+    return self if self._array.flags.c_contiguous else clone(self)
+
+
+@public()
+def detach(input: Tensor) -> Tensor:
+    """The same memory, without gradients."""
+    result = new_tensor(input._array)
+    result._device = input._device
+    link_view(result, input, OPS["detach"], {})
+    if state.capture is not None:
+        from tracejit.eager.tape import node_of
+
+        attach(result, OPS["detach"](node_of(input)), False)
+    return result
+
+
+def to_dtype(input: Tensor, dtype: DType, copy: bool = False) -> Tensor:
+    """Converted to `dtype`; the tensor itself if it has that dtype already."""
+    if input._array.dtype is dtype.numpy and not copy:
+        return input
+    if input._array.dtype is dtype.numpy:
+        return clone(input)
+    return pointwise(OPS["cast"], (input,), {"dtype": dtype}, dtype=input.dtype)
+
+
+@public(function=False)
+def to(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    """Converted to a dtype and/or moved to a device: ``to(dtype)``, ``to(device)``,
+    ``to(device, dtype)``, ``to(other_tensor)``; `copy=True` always copies."""
+    dtype, device = kwargs.get("dtype"), kwargs.get("device")
+    for value in args:
+        if isinstance(value, Tensor):
+            dtype, device = value.dtype, value.device
+        elif isinstance(value, DType) or value in (float, int, bool):
+            dtype = dtypes.as_dtype(value)
+        elif isinstance(value, (str, Device)) or (isinstance(value, int) and value is not True):
+            device = value
+    result = self
+    if device is not None and as_device(device) != self._device:
+        from tracejit.eager.devices import move
+
+        result = move(result, as_device(device))
+    if dtype is not None:
+        result = to_dtype(result, dtypes.as_dtype(dtype))
+    if result is self and kwargs.get("copy"):
+        return clone(self)
+    return result
+
+
+@public(function=False)
+def type_as(self: Tensor, other: Tensor) -> Tensor:
+    """Converted to the dtype of `other`."""
+    return to_dtype(self, other.dtype)
+
+
+@public(function=False)
+def type(self: Tensor, dtype: Any = None) -> Any:
+    """The dtype's name, or the tensor converted to a dtype."""
+    if dtype is None:
+        return f"tracejit.{self.dtype.name}"
+    return to_dtype(self, dtypes.as_dtype(dtype))
+
+
+def _define_conversion(name: str, dtype: DType) -> None:
+    def method(self: Tensor) -> Tensor:
+        return to_dtype(self, dtype)
+
+    method.__name__ = method.__qualname__ = name
+    method.__doc__ = f"Converted to {dtype.name}."
+    setattr(Tensor, name, method)
+
+
+for _name, _dtype in (
+    ("float", dtypes.float32), ("double", dtypes.float64), ("half", dtypes.float16),
+    ("long", dtypes.int64), ("int", dtypes.int32), ("short", dtypes.int16),
+    ("char", dtypes.int8), ("byte", dtypes.uint8), ("bool", dtypes.bool_),
+):  # fmt: skip
+    _define_conversion(_name, _dtype)
+
+
+@public(function=False)
+def copy_(self: Tensor, src: Any, non_blocking: bool = False) -> Tensor:
+    """The contents of `src` (broadcast, converted) written into this tensor."""
+    from tracejit.eager.inplace import check_writable, store
+
+    check_writable(self, "copy_")
+    source = src if isinstance(src, Tensor) else tensor(src, dtype=self.dtype)
+    if source._device != self._device:
+        source = source.to(self._device)
+    if source._array.shape != self._array.shape:
+        source = source.expand(*sizes_of(self))
+    return store(self, source)
+
+
+@public(function=False)
+def fill_(self: Tensor, value: Any) -> Tensor:
+    """One value written everywhere."""
+    from tracejit.eager.inplace import check_writable, store
+
+    check_writable(self, "fill_")
+    if isinstance(value, Tensor):
+        return copy_(self, value)
+    filler = pointwise(OPS["cast"], (_full(((),), 0, self.dtype, False, None),),
+                       {"dtype": self.dtype}) if hasattr(value, "scalar_node") else None  # fmt: skip
+    if filler is not None:
+        return store(self, (filler * 0 + value).expand(*sizes_of(self)))
+    return store(self, _full(((),), value, self.dtype, False, self._device).expand(*sizes_of(self)))
+
+
+@public(function=False)
+def zero_(self: Tensor) -> Tensor:
+    """Zero written everywhere."""
+    return fill_(self, 0)
+
+
+__all__ = ["Sequence", "apply", "view"]

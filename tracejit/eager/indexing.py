@@ -1,0 +1,474 @@
+"""Indexing as in torch: ``x[1:, None, ..., mask]``, assignment, gather/scatter and relatives.
+
+Basic keys give views; index tensors and masks give copies. Invariant: a bad index raises
+IndexError with the user's line; it is never clamped. A compiled trace checks it again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tracejit import dtypes
+from tracejit.eager.checks import require
+from tracejit.eager.dispatch import apply, view
+from tracejit.eager.factories import as_tensor, copy_
+from tracejit.eager.inplace import check_writable, store
+from tracejit.eager.modes import state
+from tracejit.eager.pointwise import as_bool, where_of
+from tracejit.eager.register import FUNCTIONS, public
+from tracejit.eager.shape import axis_of, expand, permute, sizes_of
+from tracejit.eager.tape import type_of
+from tracejit.errors import DTypeError, ShapeError, at_user_line
+from tracejit.ir.op import OPS
+from tracejit.ir.sizes import SymInt
+from tracejit.tensor import Tensor, new_tensor
+
+# --- parsing a key ---------------------------------------------------------------------------
+
+
+def _as_key(key: Any) -> list[Any]:
+    items = list(key) if isinstance(key, tuple) else [key]
+    return [_plain_item(item) for item in items]
+
+
+def _plain_item(item: Any) -> Any:
+    if isinstance(item, (list, np.ndarray, range)):
+        array = np.asarray(item)
+        if array.dtype.kind == "f" and array.size:
+            raise IndexError(at_user_line("tensors used as indices must be integer or bool"))
+        item = as_tensor(array.astype(np.int64) if array.dtype.kind != "b" else array)
+    if isinstance(item, Tensor):
+        if item.dtype.kind == "f":
+            raise IndexError(at_user_line("tensors used as indices must be integer or bool"))
+        if item._array.ndim == 0 and item.dtype.kind in "iu" and state.capture is None:
+            return int(item._array)
+    return item
+
+
+def _consumes(item: Any) -> int:
+    if item is None or isinstance(item, bool):
+        return 0
+    if isinstance(item, Tensor) and item.dtype.kind == "b":
+        return item._array.ndim
+    return 1
+
+
+def _expand_ellipsis(items: list[Any], ndim: int) -> list[Any]:
+    used = sum(_consumes(i) for i in items if i is not Ellipsis)
+    if used > ndim:
+        raise IndexError(at_user_line(f"too many indices for tensor of dimension {ndim}"))
+    spots = [i for i, item in enumerate(items) if item is Ellipsis]
+    if len(spots) > 1:
+        raise IndexError(at_user_line("an index can only have a single ellipsis ('...')"))
+    fill = [slice(None)] * (ndim - used)
+    at = spots[0] if spots else len(items)
+    return [*items[:at], *fill, *items[at + (1 if spots else 0) :]]
+
+
+class Key:
+    """A key in two steps: a basic view, then index tensors at some axes of that view."""
+
+    def __init__(self, tensor: Tensor, key: Any):
+        items = _expand_ellipsis(_as_key(key), tensor._array.ndim)
+        shape = sizes_of(tensor)
+        self.starts: list[Any] = []
+        self.stops: list[Any] = []
+        self.steps: list[Any] = []
+        self.shape: list[Any] = []  # of the basic view
+        self.flips: list[int] = []  # axes of the sliced tensor that run backwards
+        self.indices: list[tuple[int, Tensor]] = []  # (axis of the view, index tensor)
+        axis = 0
+        for item in items:
+            axis += self._read(item, axis, shape)
+
+    def _read(self, item: Any, axis: int, shape: tuple[Any, ...]) -> int:
+        if item is None:
+            self.shape.append(1)
+            return 0
+        if isinstance(item, bool):
+            mask = as_tensor(np.array([0] if item else [], np.int64))
+            self.shape.append(1)
+            self.indices.append((len(self.shape) - 1, mask))
+            return 0
+        if isinstance(item, slice):
+            self._slice(item, shape[axis], axis)
+            return 1
+        if isinstance(item, Tensor):
+            return self._tensor(item, axis, shape)
+        return self._integer(item, shape[axis], axis)
+
+    def _whole(self, size: Any) -> None:
+        self.starts.append(0)
+        self.stops.append(size)
+        self.steps.append(1)
+        self.shape.append(size)
+
+    def _integer(self, item: Any, size: Any, axis: int) -> int:
+        try:
+            index = item if type(item) is SymInt else item.__index__()
+        except AttributeError:
+            raise TypeError(at_user_line(
+                f"cannot index a tensor with {type(item).__name__}"))  # fmt: skip
+        if not (-size <= index and index < size):
+            raise IndexError(at_user_line(
+                f"index {index} is out of bounds for dimension {axis} with size {size}"))  # fmt: skip
+        begin = index if index >= 0 else index + size
+        self.starts.append(begin)
+        self.stops.append(begin + 1)
+        self.steps.append(1)
+        return 1
+
+    def _slice(self, item: slice, size: Any, axis: int) -> None:
+        if item.step is not None and item.step <= 0:
+            raise ValueError(at_user_line("slice step must be positive"))
+        step = 1 if item.step is None else item.step
+        low = _bound(item.start, 0, size)
+        high = _bound(item.stop, size, size)
+        high = high if high >= low else low
+        self.starts.append(low)
+        self.stops.append(high)
+        self.steps.append(step)
+        length = high - low
+        self.shape.append(length if step == 1 else (length + step - 1) // step)
+
+    def _tensor(self, item: Tensor, axis: int, shape: tuple[Any, ...]) -> int:
+        if item.dtype.kind == "b":
+            for i, n in enumerate(item._array.shape):
+                if n != shape[axis + i]:
+                    raise IndexError(at_user_line(
+                        f"a mask of shape {list(item._array.shape)} does not match "
+                        f"the tensor's {list(shape)} at dimension {axis + i}"))  # fmt: skip
+            if item._array.ndim == 0:
+                return self._read(bool(item), axis, shape)
+            for i, index in enumerate(nonzero(item, as_tuple=True)):
+                self._whole(shape[axis + i])
+                self.indices.append((len(self.shape) - 1, index))
+            return item._array.ndim
+        if item.dtype is dtypes.uint8:
+            return self._tensor(as_bool(item), axis, shape)
+        self._whole(shape[axis])
+        self.indices.append((len(self.shape) - 1, checked_index(item, shape[axis], "index")))
+        return 1
+
+    def basic(self, tensor: Tensor) -> Tensor:
+        """The view that the slices, integers and Nones select."""
+        shape = sizes_of(tensor)
+        trivial = all(
+            type(a) is int and a == 0 and step == 1 and (stop is n or stop == n)
+            for a, stop, step, n in zip(self.starts, self.stops, self.steps, shape, strict=True)
+        )
+        if not trivial or not shape:
+            where = {"starts": tuple(self.starts), "stops": tuple(self.stops),
+                     "steps": tuple(self.steps)}  # fmt: skip
+            tensor = view(OPS["slice"], tensor, where)
+        if len(self.shape) != len(shape) or tuple(self.shape) != sizes_of(tensor):
+            tensor = view(OPS["reshape"], tensor, {"shape": tuple(self.shape)})
+        return tensor
+
+
+def _bound(value: Any, default: Any, size: Any) -> Any:
+    if value is None:
+        return default
+    if isinstance(value, Tensor):
+        value = int(value)
+    if type(value) is not SymInt:
+        value = value.__index__()
+    if value < 0:
+        value = value + size
+        return value if value >= 0 else 0
+    return value if value <= size else size
+
+
+def checked_index(index: Tensor, size: Any, name: str) -> Tensor:
+    """`index` as non-negative int64; IndexError for one out of range."""
+    if index.dtype.kind not in "iu":
+        raise IndexError(at_user_line(f"{name}: an index must be integer, not {type_of(index)}"))
+    index = index.to(dtypes.int64)
+    array = index._array
+    if array.size:
+        low, high = int(array.min()), int(array.max())
+        if low < -size or high >= size:
+            bad = low if low < -size else high
+            raise IndexError(at_user_line(
+                f"{name}: index {bad} is out of bounds for dimension with size {size}"))  # fmt: skip
+        if state.capture is not None:
+            require(lambda: ((index >= -size) & (index < size)).all(),
+                    f"{name}: index out of bounds")  # fmt: skip
+            return where_of(index < 0, index + size, index, dtypes.int64)
+        if low < 0:
+            return where_of(index < 0, index + size, index, dtypes.int64)
+    return index
+
+
+def _common_indices(indices: Sequence[tuple[int, Tensor]]) -> tuple[list[Tensor], tuple[int, ...]]:
+    axes = tuple(a for a, _ in indices)
+    try:
+        tensors = FUNCTIONS["broadcast_tensors"](*(t for _, t in indices))
+    except ShapeError:
+        shapes = [list(t._array.shape) for _, t in indices]
+        raise IndexError(at_user_line(
+            f"shape mismatch: index tensors of shapes {shapes} do not broadcast"))  # fmt: skip
+    return list(tensors), axes
+
+
+def getitem(self: Tensor, key: Any) -> Tensor:
+    """``x[key]``."""
+    parsed = Key(self, key)
+    part = parsed.basic(self)
+    if not parsed.indices:
+        return part
+    if len(parsed.indices) == 1:
+        axis, index = parsed.indices[0]
+        return apply(OPS["take"], (part, index), {"axis": axis})  # type: ignore[no-any-return]
+    tensors, axes = _common_indices(parsed.indices)
+    return apply(OPS["index"], (part, *tensors), {"axes": axes})  # type: ignore[no-any-return]
+
+
+def setitem(self: Tensor, key: Any, value: Any) -> None:
+    """``x[key] = value``."""
+    check_writable(self, "index assignment")
+    source = value if isinstance(value, Tensor) else as_tensor(value).to(self.dtype)
+    if isinstance(key, Tensor) and key.dtype.kind == "b" and source._array.size == 1:
+        if key._array.shape == self._array.shape:
+            store(self, where_of(key, source.reshape(()), self, self.dtype))
+            return
+    parsed = Key(self, key)
+    part = parsed.basic(self)
+    if not parsed.indices:
+        copy_(part, _fit(source, part._array.ndim))
+        return
+    tensors, axes = _common_indices(parsed.indices)
+    target = apply(OPS["index"], (part.detach(), *tensors), {"axes": axes})
+    source = _fit(source.to(self.dtype), target._array.ndim)
+    try:
+        source = expand(source, *sizes_of(target))
+    except RuntimeError:
+        raise ShapeError(at_user_line(
+            f"cannot assign shape {list(source._array.shape)} to indexed shape "
+            f"{list(target._array.shape)}"))  # fmt: skip
+    params = {"axes": axes, "accumulate": False}
+    store(part, apply(OPS["index_put"], (part, source, *tensors), params))
+
+
+def _fit(source: Tensor, ndim: int) -> Tensor:
+    """Leading dimensions of size 1 beyond `ndim` dropped, as assignment allows."""
+    shape = sizes_of(source)
+    extra = len(shape) - ndim
+    if extra > 0 and all(n == 1 for n in shape[:extra]):
+        return source.reshape(*shape[extra:])
+    return source
+
+
+Tensor.__getitem__ = getitem  # type: ignore[attr-defined]
+Tensor.__setitem__ = setitem  # type: ignore[attr-defined]
+
+
+# --- functions -------------------------------------------------------------------------------
+
+
+def nonzero(input: Tensor, *, as_tuple: bool = False) -> Any:
+    """Indices of the nonzero elements, [n, ndim] or a tuple. In a capture, a branch point."""
+    where = np.nonzero(input._array)
+    results = tuple(new_tensor(w.astype(np.int64)) for w in where)
+    if state.capture is not None:
+        state.capture.leave_shape(input, results, "nonzero")
+    if as_tuple:
+        return results
+    if not results:
+        return new_tensor(np.zeros((int(bool(input._array)), 0), np.int64))
+    return FUNCTIONS["stack"](results, 1)
+
+
+FUNCTIONS["nonzero"] = FUNCTIONS["argwhere"] = nonzero
+Tensor.nonzero = nonzero  # type: ignore[attr-defined]
+
+
+@public()
+def masked_select(input: Tensor, mask: Tensor) -> Tensor:
+    """The elements where `mask` is true, in one dimension."""
+    x, chosen = FUNCTIONS["broadcast_tensors"](input, mask)
+    return getitem(x, chosen)
+
+
+@public(function=False)
+def masked_fill_(self: Tensor, mask: Tensor, value: Any) -> Tensor:
+    """`value` written where `mask` is true."""
+    check_writable(self, "masked_fill_")
+    return store(self, where_of(mask, value, self, self.dtype))
+
+
+def _axis_index(input: Tensor, dim: int, index: Tensor, name: str) -> tuple[int, Tensor]:
+    axis = axis_of(dim, input._array.ndim, name)
+    return axis, index
+
+
+def _strict_index(index: Tensor, size: Any, name: str) -> Tensor:
+    """gather and scatter take no negative indices."""
+    if index.dtype is not dtypes.int64:
+        if index.dtype is dtypes.int32:
+            index = index.to(dtypes.int64)
+        else:
+            raise DTypeError(at_user_line(f"{name}: expected an int64 index, got {type_of(index)}"))
+    array = index._array
+    if array.size and (int(array.min()) < 0 or int(array.max()) >= size):
+        bad = int(array.min()) if int(array.min()) < 0 else int(array.max())
+        raise IndexError(at_user_line(
+            f"{name}: index {bad} is out of bounds for dimension with size {size}"))  # fmt: skip
+    if array.size and state.capture is not None:
+        require(lambda: ((index >= 0) & (index < size)).all(), f"{name}: index out of bounds")
+    return index
+
+
+def _at_axis(input: Tensor, dim: int, index: Tensor, name: str) -> tuple[Tensor, int, Tensor]:
+    x = input if input._array.ndim else input.reshape(1)
+    axis = axis_of(dim, x._array.ndim, name)
+    size = sizes_of(x)[axis] if x._array.ndim else 1
+    i = index if index._array.ndim else index.reshape(1)
+    return x, axis, _strict_index(i, size, name)
+
+
+@public()
+def gather(input: Tensor, dim: int, index: Tensor, *, sparse_grad: bool = False) -> Tensor:
+    """``out[i][j] = input[index[i][j]][j]`` for dim 0, and so on."""
+    x, axis, i = _at_axis(input, dim, index, "gather")
+    result: Tensor = apply(OPS["gather"], (x, i), {"axis": axis})
+    return result if index._array.ndim else result.reshape(())
+
+
+@public()
+def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Tensor:
+    """NumPy's take_along_axis: sizes off `dim` broadcast."""
+    if dim is None:
+        return gather(input.reshape(-1), 0, indices.reshape(-1))
+    axis = axis_of(dim, input._array.ndim, "take_along_dim")
+    shapes = [list(sizes_of(t)) for t in (input, indices)]
+    common = [a if b == 1 else b for a, b in zip(*shapes, strict=True)]
+    x = expand(input, *(n if i == axis else c for i, (n, c) in enumerate(zip(shapes[0], common))))
+    at = expand(indices, *(n if i == axis else c for i, (n, c) in enumerate(zip(shapes[1], common))))
+    return gather(x, axis, checked_index(at, shapes[0][axis], "take_along_dim"))
+
+
+def _scatter_source(input: Tensor, index: Tensor, value: Any) -> Tensor:
+    if isinstance(value, Tensor):
+        shape = sizes_of(index)
+        if value._array.ndim == 0 and index._array.ndim:
+            return value.expand(*shape)
+        cut = tuple(slice(0, n) for n in shape)
+        return value[cut] if sizes_of(value) != shape else value
+    return as_tensor(value).to(input.dtype).expand(*sizes_of(index))
+
+
+@public(inplace=True)
+def scatter(
+    input: Tensor, dim: int, index: Tensor, src: Any = None, *, value: Any = None,
+    reduce: str | None = None,
+) -> Tensor:  # fmt: skip
+    """`src` written at `index` along `dim`; `reduce` 'add' adds instead."""
+    x, axis, i = _at_axis(input, dim, index, "scatter")
+    source = _scatter_source(x, i, src if src is not None else value)
+    if reduce not in (None, "add"):
+        raise RuntimeError(at_user_line(f"scatter: reduce={reduce!r} is not supported"))
+    op = OPS["scatter" if reduce is None else "scatter_add"]
+    return apply(op, (x, i, source), {"axis": axis}).reshape(sizes_of(input))  # type: ignore[no-any-return]
+
+
+@public(inplace=True)
+def scatter_add(input: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
+    """`src` added at `index` along `dim`."""
+    return scatter(input, dim, index, src, reduce="add")
+
+
+@public()
+def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
+    """The slices at `index` along `dim`."""
+    if index._array.ndim > 1:
+        raise IndexError(at_user_line("index_select: the index must be 0-d or 1-d"))
+    x, axis, i = _at_axis(input, dim, index, "index_select")
+    result: Tensor = apply(OPS["take"], (x, i), {"axis": axis})
+    return result if input._array.ndim else result.reshape(())
+
+
+@public(inplace=True)
+def index_add(input: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: Any = 1) -> Tensor:
+    """Slices of `alpha * source` added at `index` along `dim`."""
+    x, axis, i = _at_axis(input, dim, index, "index_add")
+    part = source if alpha == 1 else source * alpha
+    return apply(OPS["take_add"], (x, i, part.to(x.dtype)), {"axis": axis}).reshape(sizes_of(input))  # type: ignore[no-any-return]
+
+
+@public(inplace=True)
+def index_copy(input: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor:
+    """Slices of `source` written at `index` along `dim`."""
+    x, axis, i = _at_axis(input, dim, index, "index_copy")
+    params = {"axes": (axis,), "accumulate": False}
+    return apply(OPS["index_put"], (x, source, i), params).reshape(sizes_of(input))  # type: ignore[no-any-return]
+
+
+@public(inplace=True)
+def index_fill(input: Tensor, dim: int, index: Tensor, value: Any) -> Tensor:
+    """`value` written in the slices at `index` along `dim`."""
+    source = as_tensor(value).to(input.dtype)
+    shape = list(sizes_of(input))
+    shape[axis_of(dim, len(shape), "index_fill")] = index.numel()
+    return index_copy(input, dim, index, source.expand(*shape))
+
+
+@public(inplace=True)
+def index_put(
+    input: Tensor, indices: Sequence[Tensor], values: Tensor, accumulate: bool = False
+) -> Tensor:
+    """`values` written (or added) at the index tensors of the leading dimensions."""
+    parsed = Key(input, tuple(indices))
+    tensors, axes = _common_indices(parsed.indices)
+    shape = sizes_of(apply(OPS["index"], (input.detach(), *tensors), {"axes": axes}))
+    params = {"axes": axes, "accumulate": accumulate}
+    return apply(OPS["index_put"], (input, values.expand(*shape), *tensors), params)  # type: ignore[no-any-return]
+
+
+@public()
+def take(input: Tensor, index: Tensor) -> Tensor:
+    """Elements of the flattened tensor at `index`."""
+    flat = input.reshape(-1)
+    at = checked_index(index, flat.numel(), "take")
+    return apply(OPS["take"], (flat, at), {"axis": 0})  # type: ignore[no-any-return]
+
+
+@public()
+def diagonal(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:
+    """The diagonal over two dimensions as the last one (a copy)."""
+    ndim = input._array.ndim
+    a, b = axis_of(dim1, ndim, "diagonal"), axis_of(dim2, ndim, "diagonal")
+    x = permute(input, *(i for i in range(ndim) if i not in (a, b)), a, b)
+    rows, columns = sizes_of(x)[-2:]
+    low, right = max(-offset, 0), max(offset, 0)
+    count = max(min(int(rows) - low, int(columns) - right), 0)
+    i = np.arange(count)
+    return x[..., as_tensor(i + low), as_tensor(i + right)]
+
+
+@public()
+def diag(input: Tensor, diagonal: int = 0) -> Tensor:
+    """The diagonal of a matrix, or a matrix with the given diagonal."""
+    if input._array.ndim == 2:
+        return FUNCTIONS["diagonal"](input, diagonal)  # type: ignore[no-any-return]
+    return diag_embed(input, diagonal)
+
+
+@public()
+def diag_embed(input: Tensor, offset: int = 0) -> Tensor:
+    """Matrices whose diagonals are the rows of `input`."""
+    n = int(sizes_of(input)[-1])
+    size = n + abs(offset)
+    result = input.new_zeros(*sizes_of(input)[:-1], size, size)
+    i = np.arange(n)
+    result[..., as_tensor(i + max(-offset, 0)), as_tensor(i + max(offset, 0))] = input
+    return result
+
+
+@public()
+def trace(input: Tensor) -> Tensor:
+    """The sum of a matrix's diagonal."""
+    return FUNCTIONS["diagonal"](input).sum()  # type: ignore[no-any-return]

@@ -1,0 +1,156 @@
+"""Writing into tensors: the data, the version, the tape and the capture, in that order.
+
+Invariant: after a write the node of the written tensor, of its base and of every other view of
+the base stands for what is in memory now (views notice by the storage's version and are replayed).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tracejit import dtypes
+from tracejit.eager.modes import state
+from tracejit.eager.tape import bump_version, node_of, replay_views, storage_of, type_of
+from tracejit.errors import DTypeError, ShapeError, at_user_line
+from tracejit.ir.node import Node
+from tracejit.ir.op import OPS
+from tracejit.tensor import Tensor
+
+
+def check_writable(target: Tensor, name: str) -> None:
+    """Raise if an in-place operation on `target` has no meaning."""
+    if state.grad and target._requires_grad and target.is_leaf:
+        raise RuntimeError(at_user_line(
+            f"{name}: a leaf that requires grad cannot be changed in place; "
+            "do it under no_grad()"))  # fmt: skip
+    array = target._array
+    if array.size > 1 and 0 in [s for s, n in zip(array.strides, array.shape) if n > 1]:
+        raise RuntimeError(at_user_line(
+            f"{name}: several elements of this expanded tensor share one memory location; "
+            "clone() it first"))  # fmt: skip
+
+
+def write_into(target: Tensor, value: Tensor, name: str) -> Tensor:
+    """Write `value` (of the target's shape, castable to its dtype) into `target`."""
+    check_writable(target, name)
+    source, array = value._array, target._array
+    if source.shape != array.shape:
+        raise ShapeError(at_user_line(
+            f"{name}: the result has shape {list(source.shape)}, which does not fit "
+            f"{type_of(target)}"))  # fmt: skip
+    kind = dtypes.from_numpy(source.dtype)
+    if not dtypes.can_cast(kind, target.dtype):
+        raise DTypeError(at_user_line(
+            f"{name}: result type {kind.name} can't be cast to {target.dtype.name}"))  # fmt: skip
+    return store(target, value)
+
+
+def store(target: Tensor, value: Tensor) -> Tensor:
+    """Write `value` into `target`, converting its dtype, and record the write."""
+    recording = _is_recorded(target, value)
+    node = _value_node(target, value) if recording else None
+    if recording and target._base is not None:
+        node_of(target._base)  # the base's value before the write
+    with np.errstate(all="ignore"):
+        np.copyto(target._array, value._array, casting="unsafe")
+    if node is not None:
+        record_write(target, node, value._requires_grad)
+    else:
+        bump_version(target)
+    return target
+
+
+def _is_recorded(target: Tensor, value: Tensor) -> bool:
+    if state.capture is not None:
+        return True
+    if not state.grad:
+        return False
+    base = target._base
+    return (
+        value._requires_grad
+        or target._requires_grad
+        or (base is not None and base._requires_grad)
+    )
+
+
+def _value_node(target: Tensor, value: Tensor) -> Node:
+    node = node_of(value)
+    if node.type.dtype is not target.dtype:
+        node = OPS["cast"](node, dtype=target.dtype)
+    shape = type_of(target).shape if state.capture is None else node_of(target).type.shape
+    if node.type.shape != shape:
+        node = OPS["broadcast_to"](node, shape=shape)
+    return node
+
+
+def record_write(target: Tensor, node: Node, tracked: bool) -> None:
+    """The node of `target` becomes `node`; its base and sibling views follow."""
+    base = target._base
+    if base is None:
+        bump_version(target)
+        _replace_node(target, node, tracked)
+        return
+    whole = embed(node_of(base), target._view, node)
+    bump_version(target)
+    _replace_node(base, whole, tracked)
+    if base._requires_grad:
+        target._requires_grad = True
+        target._node = replay_views(target, base._node)
+    if state.capture is not None:
+        state.capture.set_node(target, replay_views(target, node_of(base)))
+    target._seen = storage_of(target).version
+
+
+def _replace_node(root: Tensor, node: Node, tracked: bool) -> None:
+    capture = state.capture
+    if not state.grad and root._requires_grad:
+        if capture is None:
+            return
+        if root.is_leaf:
+            capture.new_leaf(root, node)
+            return
+        node = OPS["with_value"](node_of(root), node)
+        root._node = node
+    elif tracked or root._requires_grad:
+        root._requires_grad = True
+        root._node = node
+    if capture is not None:
+        capture.write(root, node)
+
+
+def embed(base: Node, chain: tuple[Any, ...], part: Node) -> Node:
+    """The value of `base` after its view `chain` was overwritten with `part`."""
+    if not chain:
+        return part
+    (op, params), rest = chain[0], chain[1:]
+    inner = embed(op(base, **params), rest, part)
+    return _EMBED[op.name](base, inner, params)
+
+
+def _embed_transpose(base: Node, part: Node, params: dict[str, Any]) -> Node:
+    perm = params["perm"]
+    return OPS["transpose"](part, perm=tuple(perm.index(i) for i in range(len(perm))))
+
+
+def _refuse(base: Node, part: Node, params: dict[str, Any]) -> Node:
+    raise RuntimeError(at_user_line(
+        "in-place write through a view whose elements overlap (expand, unfold); clone() it first"
+    ))  # fmt: skip
+
+
+_EMBED: dict[str, Any] = {
+    "reshape": lambda base, part, params: OPS["reshape"](part, shape=base.type.shape),
+    "transpose": _embed_transpose,
+    "slice": lambda base, part, params: OPS["slice_scatter"](base, part, **params),
+    "flip": lambda base, part, params: OPS["flip"](part, **params),
+    "diagonal": lambda base, part, params: OPS["diagonal_scatter"](base, part, **params),
+    "detach": lambda base, part, params: OPS["with_value"](base, part),
+    "broadcast_to": lambda base, part, params: (
+        OPS["reshape"](part, shape=base.type.shape)
+        if part.type.size == base.type.size
+        else _refuse(base, part, params)
+    ),
+    "windows": _refuse,
+}

@@ -1,0 +1,209 @@
+"""The eager tape: which node a tensor has, what a node keeps alive, and captures in progress.
+
+A tensor that requires grad holds its node. While a capture runs, every tensor has one: those
+without `requires_grad` are noted in the capture. Invariant: a node's `saved` array is kept only
+if some gradient rule reads it (found by tracing the rule), with the version it had.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from tracejit import dtypes
+from tracejit.errors import Location, user_location
+from tracejit.eager.modes import state
+from tracejit.ir.node import Node, topological
+from tracejit.ir.op import OPS, Op
+from tracejit.ir.types import TensorType, TupleType
+
+if TYPE_CHECKING:
+    from tracejit.tensor import Tensor
+
+
+class Storage:
+    """What tensors that share memory share besides: how often it was written to, and where."""
+
+    __slots__ = ("version", "changed_at")
+
+    def __init__(self) -> None:
+        self.version = 0
+        self.changed_at: Location | None = None
+
+
+def storage_of(tensor: Tensor) -> Storage:
+    """The tensor's storage record, made at first need."""
+    storage = tensor._storage
+    if storage is None:
+        storage = tensor._storage = Storage()
+    return storage
+
+
+class Saved:
+    """An array that a gradient rule will read, and the version it must still have."""
+
+    __slots__ = ("array", "storage", "version")
+
+    def __init__(self, array: Any, storage: Storage | None):
+        self.array = array
+        self.storage = storage
+        self.version = 0 if storage is None else storage.version
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the memory still holds what was saved."""
+        return self.storage is None or self.storage.version == self.version
+
+
+class Leaf(Saved):
+    """The mark of a leaf's node: gradients that arrive here accumulate in ``tensor.grad``."""
+
+    __slots__ = ("tensor",)
+
+    def __init__(self, tensor: Tensor):
+        super().__init__(None, None)
+        self.tensor = weakref.ref(tensor)
+
+
+FREED = Saved(None, None)
+
+
+def type_of(tensor: Tensor) -> TensorType:
+    """The concrete type of the tensor's data."""
+    array = tensor._array
+    return TensorType(dtypes.from_numpy(array.dtype), array.shape, tensor._device)
+
+
+def make_input(tensor: Tensor, name: str = "x") -> Node:
+    """A node that stands for the tensor's present value."""
+    return OPS["input"](type=type_of(tensor), name=name)
+
+
+def autograd_node(tensor: Tensor) -> Node:
+    """The node of a tensor that requires grad; a leaf gets one at first use."""
+    node = tensor._node
+    if node is None:
+        node = tensor._node = make_input(tensor)
+        node.saved = Leaf(tensor)
+        return node
+    if tensor._base is not None and tensor._seen != storage_of(tensor).version:
+        node = tensor._node = replay_views(tensor, node_of(tensor._base))
+        tensor._seen = storage_of(tensor).version
+    return node
+
+
+def replay_views(tensor: Tensor, node: Node) -> Node:
+    """The node of a view, from the present node of its base."""
+    for op, params in tensor._view:
+        node = op(node, **params)
+    return node
+
+
+def node_of(tensor: Tensor) -> Node:
+    """The node whose value is the tensor's present value, in a capture or on the tape."""
+    capture = state.capture
+    if capture is not None:
+        return capture.node_of(tensor)  # type: ignore[no-any-return]
+    if tensor._requires_grad:
+        return autograd_node(tensor)
+    return make_input(tensor)
+
+
+def attach(tensor: Tensor, node: Node, requires_grad: bool) -> None:
+    """Give a fresh result its node."""
+    if requires_grad:
+        tensor._requires_grad = True
+        tensor._node = node
+    if state.capture is not None:
+        state.capture.set_node(tensor, node)
+
+
+# --- what to save ----------------------------------------------------------------------------
+
+_needs: dict[Any, tuple[tuple[int, ...], bool]] = {}
+
+
+def rule_needs(node: Node, mask: tuple[bool, ...]) -> tuple[tuple[int, ...], bool]:
+    """Which inputs' values, and whether the output's, the gradient rule of `node` reads.
+
+    Found by running the rule once on placeholders and looking at what its result reaches.
+    """
+    op = node.op
+    key = (op, mask, tuple(x.type.dtype for x in node.inputs), tuple(sorted(map(str, node.params))))
+    found = _needs.get(key)
+    if found is None:
+        found = _needs[key] = _trace_rule(op, node, mask)
+    return found
+
+
+def _trace_rule(op: Op, node: Node, mask: tuple[bool, ...]) -> tuple[tuple[int, ...], bool]:
+    if op.vjp is None:
+        return (), False
+    make = OPS["input"]
+    xs = [make(type=x.type, name=f"x{i}") for i, x in enumerate(node.inputs)]
+    if isinstance(node.type, TupleType):
+        g: Any = tuple(make(type=t, name=f"g{i}") for i, t in enumerate(node.type.items))
+        items = tuple(make(type=t, name=f"y{i}") for i, t in enumerate(node.type.items))
+        parts = op.vjp(g, items, *xs, **node.params)
+        outs: tuple[Node, ...] = items
+    else:
+        g = make(type=node.type, name="g")
+        outs = (make(type=node.type, name="y"),)
+        parts = op.vjp(g, outs[0], *xs, **node.params)
+    wanted = [p for p, m in zip(parts, mask, strict=True) if m and p is not None]
+    reached = {id(n) for n in topological(wanted)}
+    inputs = tuple(i for i, x in enumerate(xs) if id(x) in reached)
+    return inputs, any(id(y) in reached for y in outs)
+
+
+def save_for_backward(node: Node, operands: Sequence[Any], outputs: tuple[Tensor, ...]) -> None:
+    """Keep alive what the rule of `node` will read: values of inputs and of outputs.
+
+    `operands` are tensors or numbers; a cast or broadcast operand is saved as it was before.
+    """
+    mask = tuple(getattr(x, "_requires_grad", False) for x in operands)
+    wanted, output = rule_needs(node, mask)
+    for i in wanted:
+        if hasattr(operands[i], "_array"):
+            _save(_own_node(operands[i], node.inputs[i]), operands[i])
+    if output:
+        if isinstance(node.type, TupleType):
+            node.saved = Saved(tuple(t._array for t in outputs), None)
+        else:
+            _save(node, outputs[0])
+
+
+def _own_node(tensor: Tensor, recorded: Node) -> Node:
+    if tensor._requires_grad or state.capture is not None:
+        return node_of(tensor)
+    while recorded.op.name != "input":  # a fresh input under a cast or broadcast
+        recorded = recorded.inputs[0]
+    return recorded
+
+
+def _save(node: Node, tensor: Tensor) -> None:
+    held = node.saved
+    if held is None or held is FREED:
+        node.saved = Saved(tensor._array, storage_of(tensor))
+    elif type(held) is Leaf:
+        held.array, held.storage = tensor._array, storage_of(tensor)
+        held.version = held.storage.version
+
+
+def bump_version(tensor: Tensor) -> None:
+    """Note that the tensor's memory was written to, and where."""
+    storage = storage_of(tensor)
+    storage.version += 1
+    storage.changed_at = user_location()
+
+
+def changed_message(saved: Saved, op: str) -> str:
+    """What to say about a saved value that was overwritten."""
+    storage = saved.storage
+    assert storage is not None
+    place = f" at {storage.changed_at.full()}" if storage.changed_at is not None else ""
+    return (
+        f"a tensor needed for the gradient of {op} was changed by an in-place operation{place} "
+        f"(version {storage.version}, expected {saved.version}); clone it before the change"
+    )

@@ -1,0 +1,291 @@
+"""Random tensors from one counter-based stream: the same numbers eager, compiled and on CUDA.
+
+Invariant: a draw of n elements uses the counters ``offset .. offset + n`` of its generator's key
+and moves the offset on by n; nothing else touches the state.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+
+from tracejit import dtypes
+from tracejit.dtypes import DType
+from tracejit.eager.dispatch import new_tensor
+from tracejit.eager.execute import execute
+from tracejit.eager.factories import finish
+from tracejit.eager.modes import state
+from tracejit.eager.register import FUNCTIONS, public
+from tracejit.eager.shape import sizes_of, unpack_sizes
+from tracejit.eager.tape import attach
+from tracejit.errors import at_user_line, user_location
+from tracejit.ir.op import OPS
+from tracejit.ir.sizes import hints_of, product
+from tracejit.ir.types import TensorType
+from tracejit.tensor import Tensor
+
+_MASK = (1 << 63) - 1
+
+
+class Generator:
+    """A stream of random numbers: a 63-bit key and an offset, both plain state.
+
+    Example: ``g = Generator().manual_seed(0); rand(3, generator=g)``.
+    """
+
+    def __init__(self, device: Any = "cpu"):
+        self.device = device
+        self.key = 0
+        self.offset = 0
+        self.manual_seed(67280421310721)
+
+    def manual_seed(self, seed: int) -> Generator:
+        """Start the stream of `seed` from its beginning."""
+        if state.capture is not None:
+            state.capture.refuse("manual_seed inside a compiled function", user_location())
+        self.key = int(seed) & _MASK
+        self.offset = 0
+        return self
+
+    def seed(self) -> int:
+        """Start from a seed that the operating system gives; returns it."""
+        value = int.from_bytes(os.urandom(8), "little") & _MASK
+        self.manual_seed(value)
+        return value
+
+    def initial_seed(self) -> int:
+        """The seed of the stream."""
+        return self.key
+
+    def get_state(self) -> Tensor:
+        """The state as an int64 tensor of key and offset."""
+        return new_tensor(np.array([self.key, self.offset], np.int64))
+
+    def set_state(self, new_state: Tensor) -> None:
+        """Continue from a state that `get_state` gave."""
+        key, offset = (int(v) for v in new_state._array)
+        self.key, self.offset = key, offset
+
+    def take(self, count: int) -> int:
+        """Reserve `count` counters; returns the first."""
+        first = self.offset
+        self.offset = (first + count) & _MASK
+        return first
+
+
+default_generator = Generator()
+
+
+def manual_seed(seed: int) -> Generator:
+    """Seed the default generator."""
+    return default_generator.manual_seed(seed)
+
+
+def seed() -> int:
+    """Seed the default generator from the operating system; returns the seed."""
+    return default_generator.seed()
+
+
+def initial_seed() -> int:
+    """The seed of the default generator."""
+    return default_generator.key
+
+
+def get_rng_state() -> Tensor:
+    """The default generator's state."""
+    return default_generator.get_state()
+
+
+def set_rng_state(new_state: Tensor) -> None:
+    """Restore a state of the default generator."""
+    default_generator.set_state(new_state)
+
+
+def draw(op_name: str, shape: Any, dtype: DType, generator: Generator | None = None) -> Tensor:
+    """One random op over `shape` from a generator's stream."""
+    source = default_generator if generator is None else generator
+    op = OPS[op_name]
+    concrete = hints_of(shape)
+    key = source.key
+    first = source.take(product(concrete))
+    arrays = (np.array(key, np.int64), np.array(first, np.int64))
+    kind = TensorType(dtype, concrete)
+    result = new_tensor(execute(op, arrays, {"type": kind}))
+    if state.capture is not None:
+        inputs = state.capture.random_inputs(source, key, first, product(shape))
+        node = op(*inputs, type=TensorType(dtype, tuple(shape)))
+        node.loc = user_location()
+        attach(result, node, False)
+    return result
+
+
+def _kind(dtype: Any) -> DType:
+    return dtypes.get_default_dtype() if dtype is None else dtypes.as_dtype(dtype)
+
+
+def rand(
+    *size: Any, generator: Generator | None = None, dtype: Any = None, device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:  # fmt: skip
+    """Uniform in [0, 1)."""
+    result = draw("random_uniform", unpack_sizes(size), _kind(dtype), generator)
+    return finish(result, requires_grad, device)
+
+
+def randn(
+    *size: Any, generator: Generator | None = None, dtype: Any = None, device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:  # fmt: skip
+    """Normal with mean 0 and variance 1."""
+    result = draw("random_normal", unpack_sizes(size), _kind(dtype), generator)
+    return finish(result, requires_grad, device)
+
+
+def randint(
+    low: int, high: Any = None, size: Any = None, *, generator: Generator | None = None,
+    dtype: Any = None, device: Any = None, requires_grad: bool = False,
+) -> Tensor:  # fmt: skip
+    """Integers in [low, high): ``randint(high, size)`` or ``randint(low, high, size)``."""
+    if size is None:
+        low, high, size = 0, low, high
+    if high <= low:
+        raise RuntimeError(at_user_line(f"randint: expects low < high, got {low}, {high}"))
+    bits = draw("random_bits", tuple(size), dtypes.int64, generator)
+    kind = dtypes.int64 if dtype is None else dtypes.as_dtype(dtype)
+    return finish((bits % (high - low) + low).to(kind), requires_grad, device)
+
+
+def randperm(
+    n: int, *, generator: Generator | None = None, dtype: Any = None, device: Any = None
+) -> Tensor:
+    """A random order of ``0 .. n - 1``."""
+    bits = draw("random_bits", (n,), dtypes.int64, generator)
+    kind = dtypes.int64 if dtype is None else dtypes.as_dtype(dtype)
+    return finish(FUNCTIONS["argsort"](bits).to(kind), False, device)
+
+
+def normal(
+    mean: Any = 0.0, std: Any = 1.0, size: Any = None, *, generator: Generator | None = None,
+    dtype: Any = None, device: Any = None,
+) -> Tensor:  # fmt: skip
+    """Normal with the given mean(s) and deviation(s)."""
+    if size is None:
+        shapes = [x._array.shape for x in (mean, std) if isinstance(x, Tensor)]
+        size = np.broadcast_shapes(*shapes)
+    return finish(draw("random_normal", tuple(size), _kind(dtype), generator) * std + mean,
+                  False, device)  # fmt: skip
+
+
+@public(method=False)
+def rand_like(input: Tensor, *, dtype: Any = None, generator: Any = None, **how: Any) -> Tensor:
+    """Uniform in [0, 1), of the shape and dtype of `input`."""
+    kind = input.dtype if dtype is None else dtype
+    return rand(*sizes_of(input), dtype=kind, generator=generator, device=input.device)
+
+
+@public(method=False)
+def randn_like(input: Tensor, *, dtype: Any = None, generator: Any = None, **how: Any) -> Tensor:
+    """Standard normal, of the shape and dtype of `input`."""
+    kind = input.dtype if dtype is None else dtype
+    return randn(*sizes_of(input), dtype=kind, generator=generator, device=input.device)
+
+
+@public(method=False)
+def randint_like(input: Tensor, low: int, high: Any = None, **how: Any) -> Tensor:
+    """Integers in [low, high), of the shape and dtype of `input`."""
+    if high is None:
+        low, high = 0, low
+    return randint(low, high, sizes_of(input), dtype=how.get("dtype") or input.dtype)
+
+
+@public()
+def bernoulli(input: Tensor, p: Any = None, *, generator: Generator | None = None) -> Tensor:
+    """1 with the probability that the element (or `p`) gives, else 0."""
+    chance = input if p is None else p
+    if input.dtype.kind != "f" and p is None:
+        raise RuntimeError(at_user_line("bernoulli: probabilities must be floating"))
+    kind = input.dtype if input.dtype.kind == "f" else dtypes.float32
+    u = draw("random_uniform", sizes_of(input), kind, generator)
+    return (u < chance).to(input.dtype)
+
+
+def multinomial(
+    input: Tensor, num_samples: int, replacement: bool = False, *,
+    generator: Generator | None = None,
+) -> Tensor:  # fmt: skip
+    """Indices drawn with the (unnormalised) probabilities of each row."""
+    rows = input if input._array.ndim == 2 else input.unsqueeze(0)
+    weights = rows.to(dtypes.float64)
+    if bool((weights < 0).any()) or not bool(weights.isfinite().all()):
+        raise RuntimeError(at_user_line("multinomial: probabilities must be finite and >= 0"))
+    if bool((weights.sum(1) <= 0).any()):
+        raise RuntimeError(at_user_line("multinomial: a row's probabilities sum to zero"))
+    if not replacement:  # exponential race (Efraimidis and Spirakis, 2006)
+        if bool(((weights > 0).sum(1) < num_samples).any()):
+            raise RuntimeError(at_user_line("multinomial: fewer nonzero weights than samples"))
+        u = draw("random_uniform", sizes_of(weights), dtypes.float64, generator)
+        race = (1 - u).log() / weights
+        picked = race.topk(num_samples, dim=1).indices
+    else:
+        count = (*sizes_of(weights)[:1], num_samples, 1)
+        u = draw("random_uniform", count, dtypes.float64, generator)
+        cumulative = (weights / weights.sum(1, keepdim=True)).cumsum(1).unsqueeze(1)
+        picked = (u >= cumulative[:, :, :-1]).sum(2)
+    return picked if input._array.ndim == 2 else picked.squeeze(0)
+
+
+FUNCTIONS["multinomial"] = multinomial
+Tensor.multinomial = multinomial  # type: ignore[attr-defined]
+
+
+# --- in place --------------------------------------------------------------------------------
+
+
+@public(function=False)
+def uniform_(
+    self: Tensor, from_: float = 0.0, to: float = 1.0, *, generator: Any = None, **how: Any
+) -> Tensor:
+    """Overwritten with uniform numbers in [from, to)."""
+    from_ = how.get("from", from_)
+    u = draw("random_uniform", sizes_of(self), self.dtype, generator)
+    return self.copy_(u * (to - from_) + from_)  # type: ignore[no-any-return, attr-defined]
+
+
+@public(function=False)
+def normal_(
+    self: Tensor, mean: float = 0.0, std: float = 1.0, *, generator: Any = None
+) -> Tensor:
+    """Overwritten with normal numbers."""
+    z = draw("random_normal", sizes_of(self), self.dtype, generator)
+    return self.copy_(z * std + mean)  # type: ignore[no-any-return, attr-defined]
+
+
+@public(function=False)
+def bernoulli_(self: Tensor, p: Any = 0.5, *, generator: Any = None) -> Tensor:
+    """Overwritten with 1 (probability p) and 0."""
+    u = draw("random_uniform", sizes_of(self), dtypes.float32, generator)
+    return self.copy_((u < p).to(self.dtype))  # type: ignore[no-any-return, attr-defined]
+
+
+@public(function=False)
+def exponential_(self: Tensor, lambd: float = 1.0, *, generator: Any = None) -> Tensor:
+    """Overwritten with exponential numbers of rate `lambd`."""
+    u = draw("random_uniform", sizes_of(self), self.dtype, generator)
+    return self.copy_((1 - u).log() * (-1.0 / lambd))  # type: ignore[no-any-return, attr-defined]
+
+
+@public(function=False)
+def random_(self: Tensor, low: int = 0, high: Any = None, *, generator: Any = None) -> Tensor:
+    """Overwritten with integers in [low, high)."""
+    if high is None:
+        low, high = (0, low) if low else (0, 1 << 24)
+    return self.copy_(randint(low, high, sizes_of(self), generator=generator).to(self.dtype))  # type: ignore[no-any-return, attr-defined]
+
+
+FUNCTIONS.update({
+    "rand": rand, "randn": randn, "randint": randint, "randperm": randperm, "normal": normal,
+    "manual_seed": manual_seed, "seed": seed, "initial_seed": initial_seed,
+    "get_rng_state": get_rng_state, "set_rng_state": set_rng_state,
+})  # fmt: skip

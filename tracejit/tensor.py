@@ -1,0 +1,119 @@
+"""The tensor: data, and what the tape and captures note about it.
+
+Invariant: `_array` is what eager code sees; `_node` is set exactly when the tensor requires grad.
+Methods with torch's names are attached by `eager.register` from the functions that define them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tracejit import dtypes
+from tracejit.dtypes import DType
+from tracejit.ir.types import CPU, Device
+
+
+class Size(tuple[Any, ...]):
+    """A shape: a tuple of ints that prints as ``Size([2, 3])``."""
+
+    __slots__ = ()
+
+    def numel(self) -> Any:
+        """The number of elements."""
+        total: Any = 1
+        for n in self:
+            total = total * n
+        return total
+
+    def __repr__(self) -> str:
+        return f"Size([{', '.join(map(str, self))}])"
+
+    def __getitem__(self, index: Any) -> Any:
+        item = tuple.__getitem__(self, index)
+        return Size(item) if isinstance(index, slice) else item
+
+    def __add__(self, other: Any) -> Size:
+        return Size(tuple.__add__(self, tuple(other)))
+
+
+class Tensor:
+    """An n-dimensional array that can record what is done with it.
+
+    Made by ``tracejit.tensor``, ``zeros``, ``randn`` and the other factories, and by operations.
+    """
+
+    # Defaults live on the class: making a tensor sets one attribute, which keeps eager ops cheap.
+    _array: np.ndarray
+    _node: Any = None
+    _requires_grad: bool = False
+    _grad: Tensor | None = None
+    _base: Tensor | None = None
+    _view: tuple[Any, ...] = ()
+    _seen: int = 0
+    _storage: Any = None
+    _trace: Any = None
+    _hooks: Any = None
+    _retain: bool = False
+    _device: Device = CPU
+    _is_parameter: bool = False
+
+    __array_priority__ = 1000
+    __hash__ = object.__hash__
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        if cls is Tensor and args:
+            array = np.asarray(args[0]) if not isinstance(args[0], int) else np.empty(args)
+            return new_tensor(array.astype(dtypes.get_default_dtype().numpy))
+        return object.__new__(cls)
+
+    # --- what it is ---------------------------------------------------------------------
+
+    @property
+    def dtype(self) -> DType:
+        return dtypes.from_numpy(self._array.dtype)
+
+    @property
+    def device(self) -> Device:
+        return self._device
+
+    @property
+    def ndim(self) -> int:
+        return self._array.ndim
+
+    @property
+    def is_leaf(self) -> bool:
+        """Whether it was made by the user rather than by a recorded operation."""
+        return not self._requires_grad or self._node is None or not self._node.inputs
+
+    @property
+    def is_cuda(self) -> bool:
+        return self._device.type == "cuda"
+
+    @property
+    def is_sparse(self) -> bool:
+        return False
+
+    @property
+    def is_quantized(self) -> bool:
+        return False
+
+    @property
+    def itemsize(self) -> int:
+        return self._array.itemsize
+
+    @property
+    def nbytes(self) -> int:
+        return self._array.nbytes
+
+    @property
+    def _version(self) -> int:
+        return 0 if self._storage is None else self._storage.version
+
+
+def new_tensor(array: Any) -> Tensor:
+    """A tensor around an array, without copying or checking."""
+    tensor: Tensor = object.__new__(Tensor)
+    tensor._array = array
+    return tensor
