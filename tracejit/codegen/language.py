@@ -177,6 +177,7 @@ def _define_load(storage: str, pointer: PointerType) -> None:
     @lower_builtin(load, pointer, types.int64)
     def lower(context: Any, b: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
         value = b.load(_element(b, args[0], args[1], memory))
+        value.set_metadata("noalias", core.table_scope(b.module))
         if storage == "f16":
             return b.fpext(value, ir.FloatType())
         return b.icmp_unsigned("!=", value, I8(0)) if storage == "b1" else value
@@ -205,7 +206,8 @@ def _define_store(storage: str, pointer: PointerType) -> None:
             value = b.fptrunc(value, memory)
         elif storage == "b1":
             value = b.zext(value, memory)
-        b.store(value, _element(b, args[0], args[1], memory))
+        stored = b.store(value, _element(b, args[0], args[1], memory))
+        stored.set_metadata("noalias", core.table_scope(b.module))
         return context.get_dummy_value()
 
 

@@ -24,10 +24,11 @@ from tracejit.codegen.mathlib.bits import (
     sqrt,
     trunc,
 )
-from tracejit.codegen.mathlib.exp_log import exp, log, sigmoid
+from tracejit.codegen.mathlib.exp_log import exp, exp2, expm1, log, log1p, log2, log10, sigmoid
 from tracejit.codegen.mathlib.hyperbolic import tanh
 from tracejit.codegen.mathlib.special import erf
+from tracejit.codegen.mathlib.trig import cos, sin, tan
 
-__all__ = ["abs", "ceil", "copysign", "core", "define", "erf", "exp", "floor", "fmax", "fmin",
-           "isfinite", "isinf", "isnan", "log", "maximum", "minimum", "round", "rsqrt", "sigmoid",
-           "sign", "signbit", "sqrt", "tanh", "trunc"]
+__all__ = ["abs", "ceil", "cos", "copysign", "core", "define", "erf", "exp", "exp2", "expm1", "floor", "fmax", "fmin",
+           "isfinite", "isinf", "isnan", "log", "log10", "log1p", "log2", "maximum", "minimum", "round", "rsqrt", "sigmoid",
+           "sign", "sin", "signbit", "sqrt", "tan", "tanh", "trunc"]

@@ -8,6 +8,7 @@ depend on a value (use `select`), hence every function vectorises inside a loop.
 
 from __future__ import annotations
 
+import hashlib
 from fractions import Fraction
 from typing import Any, Callable
 
@@ -287,3 +288,34 @@ def poly(x: Scalar, *coefficients: float) -> Scalar:
     for c in coefficients[1:]:
         result = fma(result, x, c)
     return result
+
+
+def lookup(table: np.ndarray[Any, Any], index: Scalar) -> Scalar:
+    """Return table[index] from a constant 1-d float64 array; index is an i64 in range."""
+    if not isinstance(index, Value):
+        return table[index]
+    b, array = index.builder, ir.ArrayType(LLVM_TYPE["f64"], len(table))
+    name = "tracejit.table." + hashlib.sha256(table.tobytes()).hexdigest()[:16]
+    if name not in b.module.globals:
+        constants = ir.GlobalVariable(b.module, array, name)
+        constants.linkage, constants.global_constant = "internal", True
+        constants.initializer = ir.Constant(array, [float(v) for v in table])
+    place = b.gep(b.module.globals[name], [ir.IntType(64)(0), index.ref], inbounds=True)
+    load = b.load(place)
+    load.set_metadata("alias.scope", table_scope(b.module))
+    return Value(b, load, "f64")
+
+
+def table_scope(module: ir.Module) -> Any:
+    """Return the alias scope of constant tables.
+
+    Loads and stores marked `noalias` with it never touch a table, so that a lookup does not keep a
+    loop from vectorising.
+    """
+    domain = module.add_metadata(["tracejit.memory"])
+    return module.add_metadata([module.add_metadata(["tracejit.tables", domain])])
+
+
+def through_f64(body: Callable[..., Scalar], *operands: Scalar) -> Scalar:
+    """Compute an f32 function by a body in f64 and round its result to f32."""
+    return convert(body(*(convert(x, "f64") for x in operands)), "f32")

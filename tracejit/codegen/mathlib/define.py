@@ -1,7 +1,7 @@
 """Registers math functions with Numba: typing rule plus direct emission of LLVM instructions.
 
-A function is emitted once per module and operand kinds as an internal, always-inlined LLVM
-function, so a kernel pays only for what it calls and no Numba pipeline runs for a helper.
+A call emits the function's instructions in place, so a kernel pays only for what it calls, no Numba
+pipeline runs for a helper, and nothing is left that could keep a loop from vectorising.
 Invariant: the registered Python function stays callable and is the twin of what is emitted.
 """
 
@@ -16,7 +16,7 @@ from llvmlite import ir
 from numba.core import types, typing
 from numba.extending import lower_builtin, type_callable
 
-from tracejit.codegen.mathlib.core import BITS, LLVM_TYPE, NUMPY_TYPE, Value, is_float
+from tracejit.codegen.mathlib.core import BITS, NUMPY_TYPE, Value, is_float
 
 Kinds = tuple[str, ...]
 Rule = Callable[[Kinds], tuple[Kinds, "str | Kinds"] | None]
@@ -34,38 +34,9 @@ class MathFunction:
         self.name, self.rule, self.body = name, rule, body
 
     def emit(self, builder: ir.IRBuilder, kinds: Kinds, args: Sequence[ir.Value]) -> list[ir.Value]:
-        """Emit a call on operands of exactly `kinds`; return the result values in order."""
-        fn = self._function(builder.module, kinds)
-        result = builder.call(fn, list(args))
-        outcome = self.rule(kinds)
-        assert outcome is not None
-        if isinstance(outcome[1], str):
-            return [result]
-        return [builder.extract_value(result, i) for i in range(len(outcome[1]))]
-
-    def _function(self, module: ir.Module, kinds: Kinds) -> ir.Function:
-        name = f"tracejit.{self.name}." + ".".join(kinds)
-        if name in module.globals:
-            return module.globals[name]
-        outcome = self.rule(kinds)
-        assert outcome is not None
-        results = outcome[1]
-        to = (LLVM_TYPE[results] if isinstance(results, str)
-              else ir.LiteralStructType([LLVM_TYPE[k] for k in results]))
-        fn = ir.Function(module, ir.FunctionType(to, [LLVM_TYPE[k] for k in kinds]), name)
-        fn.linkage = "internal"
-        fn.attributes.add("alwaysinline")
-        fn.attributes.add("nounwind")
-        builder = ir.IRBuilder(fn.append_basic_block("entry"))
-        value = self.body(*(Value(builder, a, k) for a, k in zip(fn.args, kinds)))
-        if isinstance(results, str):
-            builder.ret(value.ref)
-        else:
-            packed: ir.Value = ir.Constant(to, ir.Undefined)
-            for i, item in enumerate(value):
-                packed = builder.insert_value(packed, item.ref, i)
-            builder.ret(packed)
-        return fn
+        """Emit the body on operands of exactly `kinds`; return the result values in order."""
+        result = self.body(*(Value(builder, a, k) for a, k in zip(args, kinds)))
+        return [value.ref for value in (result if isinstance(result, tuple) else (result,))]
 
 
 def floating(kinds: Kinds) -> tuple[Kinds, str] | None:

@@ -11,6 +11,7 @@ from tracejit.codegen.mathlib.core import (
     Scalar,
     bits,
     convert,
+    copysign,
     fabs,
     fma,
     kind_of,
@@ -20,12 +21,19 @@ from tracejit.codegen.mathlib.core import (
     unbits,
 )
 from tracejit.codegen.mathlib.define import math_function
+from tracejit.codegen.mathlib.double_word import fast_two_sum, two_product, two_sum
 
 INF = float("inf")
 NAN = float("nan")
 LOG2E = 1.4426950408889634
 # ln 2 = HI + LO: HI has trailing zeros enough for n*HI to be exact for every exponent n.
 LN2 = {"f32": (0.693359375, -2.12194440e-4), "f64": (0.6931471803691238, 1.9082149292705877e-10)}
+LN2_PAIR = {"f32": (0.6931472, -1.9046542e-09), "f64": (0.6931471805599453, 2.3190468138462996e-17)}
+LOG2E_PAIR = {"f32": (1.442695, 1.925963e-08), "f64": (LOG2E, 2.0355273740931033e-17)}
+LOG10E_PAIR = {"f32": (0.4342945, -1.010305e-08), "f64": (0.4342944819032518, 1.098319650216765e-17)}
+# the high part has trailing zeros enough for its product with an exponent to be exact
+LOG10_2_PAIR = {"f32": (0.3010254, 4.605039e-06), "f64": (0.30102999566383914, 1.42050232272661e-13)}
+EXPM1_RANGE = {"f32": (-20.0, 89.0), "f64": (-40.0, 710.0)}
 # Adding then subtracting 1.5 * 2**mantissa_bits rounds to an integer, held in the low bits.
 ROUNDER = {"f32": 12582912.0, "f64": 6755399441055744.0}
 MANTISSA = {"f32": 23, "f64": 52}
@@ -38,9 +46,11 @@ EXP = {
             0.0013888888888893662, 0.008333333333321789, 0.041666666666666685,
             0.16666666666666677, 0.5),
 }
-EXP_LOWEST = {"f32": -104.0, "f64": -745.2}  # e**x rounds to 0 below
-EXP_NORMAL = {"f32": -87.0, "f64": -708.0}  # e**x is normal above
-EXP_HIGHEST = {"f32": 88.72283, "f64": 709.782712893384}  # e**x is finite up to here
+# below LOWEST the result rounds to 0, from NORMAL on it is normal, up to HIGHEST finite
+LOWEST = {"exp": {"f32": -104.0, "f64": -745.2}, "exp2": {"f32": -150.0, "f64": -1075.0}}
+NORMAL = {"exp": {"f32": -87.0, "f64": -708.0}, "exp2": {"f32": -126.0, "f64": -1022.0}}
+HIGHEST = {"exp": {"f32": 88.72283, "f64": 709.782712893384},
+           "exp2": {"f32": 127.99999, "f64": 1023.9999999999999}}
 LOG32 = (0.11722369, -0.12885138, 0.108227246, -0.12187549, 0.14298937, -0.16680095, 0.19999765,
          -0.24999811, 0.33333334)
 LOG64 = (0.13842527287042905, 0.1317366713713839, 0.15391108322249591, 0.1818166597540731,
@@ -61,19 +71,23 @@ def reduce_exp(x: Scalar) -> tuple[Scalar, Scalar, Scalar]:
     return n, fma(n, -LN2[kind][1], r), bits(shifted)
 
 
-def exp_body(x: Scalar) -> Scalar:
-    """Compute e**x for any x."""
+def finish_exp(x: Scalar, r: Scalar, n: Scalar, range_key: str) -> Scalar:
+    """Return e**r * 2**n, n in the low bits, with x deciding about overflow and underflow."""
     kind = kind_of(x)
-    bounded = select(x < EXP_LOWEST[kind], number(EXP_LOWEST[kind], kind), x)
-    _, r, n = reduce_exp(bounded)
     y = fma(r * r, poly(r, *EXP[kind]), r) + 1.0
     # A subnormal result is formed 2**lift too large, then rounded once by the multiplication.
     lift = 64 if kind == "f32" else 512
-    low = x < EXP_NORMAL[kind]
-    zero = n - n
-    n = n + select(low, zero + lift, zero)
+    low = x < NORMAL[range_key][kind]
+    n = n + select(low, n - n + lift, n - n)
     y = scale_by_power(y, n) * select(low, number(2.0 ** -lift, kind), number(1.0, kind))
-    return select(x <= EXP_HIGHEST[kind], y, x + INF)
+    return select(x <= HIGHEST[range_key][kind], y, x + INF)
+
+
+def exp_body(x: Scalar) -> Scalar:
+    """Compute e**x for any x."""
+    lowest = number(LOWEST["exp"][kind_of(x)], kind_of(x))
+    _, r, n = reduce_exp(select(x < lowest, lowest, x))
+    return finish_exp(x, r, n, "exp")
 
 
 @math_function()
@@ -82,21 +96,66 @@ def exp(x: Scalar) -> Scalar:
     return exp_body(x)
 
 
-def expm1_core(x: Scalar) -> Scalar:
-    """Compute e**x - 1 for x in about [-50, 80], NaN kept in the quiet form."""
+@math_function()
+def exp2(x: Scalar) -> Scalar:
+    """Return 2**x, exact for integers."""
+    kind = kind_of(x)
+    lowest = number(LOWEST["exp2"][kind], kind)
+    bounded = select(x < lowest, lowest, x)
+    shifted = bounded + ROUNDER[kind]
+    fraction = bounded - (shifted - ROUNDER[kind])
+    r = fma(fraction, LN2_PAIR[kind][0], fraction * LN2_PAIR[kind][1])
+    return finish_exp(x, r, bits(shifted), "exp2")
+
+
+@math_function()
+def expm1(x: Scalar) -> Scalar:
+    """Return e**x - 1 without cancellation; -1 at -inf, -0.0 at -0.0."""
+    kind = kind_of(x)
+    low, high = (number(v, kind) for v in EXPM1_RANGE[kind])
+    _, r, n = reduce_exp(select(x < low, low, select(x > high, high, x)))
+    p = fma(r * r, poly(r, *EXP[kind]), r)
+    half_power = unbits((n + (BIAS[kind] - 1)) << MANTISSA[kind])  # 2**128 would not be finite
+    half = fma(half_power, p, half_power - 0.5)
+    return select(fabs(x) < 2.0 ** -60, x, half + half)
+
+
+def expm1_pair(x: Scalar) -> tuple[Scalar, Scalar]:
+    """Compute e**x - 1 for x in about [-50, 80] and most of its rounding error."""
     kind = kind_of(x)
     _, r, n = reduce_exp(x)
     p = fma(r * r, poly(r, *EXP[kind]), r)
     power = unbits((n + BIAS[kind]) << MANTISSA[kind])
-    return fma(power, p, power - 1.0)
+    base = power - 1.0
+    t = fma(power, p, base)
+    return t, fma(power, p, base - t)
+
+
+def expm1_core(x: Scalar) -> Scalar:
+    """Compute e**x - 1 for x in about [-50, 80]; NaN stays NaN, the sign of zero may be lost."""
+    return expm1_pair(x)[0]
+
+
+def divide_by_sum(x: Scalar, a: Scalar, b: Scalar, x_low: Scalar = None) -> Scalar:
+    """Return x / (a + b) for |a| >= |b|, rounded about once: the sum's rounding is undone.
+
+    With `x_low` the quotient is (x + x_low) / (a + b + x_low).
+    """
+    total = a + b
+    error = (a - total) + b
+    reciprocal = 1.0 / total
+    y = x * reciprocal
+    rest = fma(-y, error, fma(-y, total, x))
+    if x_low is not None:
+        rest = fma(x_low, 1.0 - y, rest)
+    return fma(rest, reciprocal, y)
 
 
 @math_function()
 def sigmoid(x: Scalar) -> Scalar:
     """Return 1 / (1 + e**-x), relative precision kept down to subnormal results."""
     z = exp_body(-fabs(x))
-    one = z - z + 1.0
-    return select(x < 0.0, z, one) / (1.0 + z)
+    return divide_by_sum(select(x < 0.0, z, number(1.0, kind_of(x))), 1.0, z)
 
 
 def split_log(x: Scalar) -> tuple[Scalar, Scalar]:
@@ -131,11 +190,50 @@ def _log1p_terms(f: Scalar) -> tuple[Scalar, Scalar]:
     return half, s * (half + z * poly(z, *LOG64))
 
 
-@math_function()
-def log(x: Scalar) -> Scalar:
-    """Return the natural logarithm; -inf at 0, NaN below."""
+def log_sum(x: Scalar, low: Scalar = None) -> Scalar:
+    """Compute log(x + low) for x > 0 and |low| at most about an ulp of x, or of 1."""
     kind = kind_of(x)
     e, f = split_log(x)
     half, rest = _log1p_terms(f)
-    y = fma(e, LN2[kind][1], rest) - half
-    return log_edges(x, fma(e, LN2[kind][0], y + f))
+    y = fma(e, LN2[kind][1], rest)
+    if low is not None:
+        y = y + low / x
+    return fma(e, LN2[kind][0], (y - half) + f)
+
+
+@math_function()
+def log(x: Scalar) -> Scalar:
+    """Return the natural logarithm; -inf at 0, NaN below."""
+    return log_edges(x, log_sum(x))
+
+
+@math_function()
+def log1p(x: Scalar) -> Scalar:
+    """Return log(1 + x) without cancellation; -inf at -1, NaN below, -0.0 at -0.0."""
+    total, low = two_sum(1.0, x)
+    return copysign(log_edges(total, log_sum(total, low)), x)
+
+
+def _log_in_base(x: Scalar, scale: tuple[float, float], unit: tuple[float, float]) -> Scalar:
+    """Compute e * unit + log(1 + f) * scale, x = 2**e * (1 + f); both constants in two parts."""
+    e, f = split_log(x)
+    half, rest = _log1p_terms(f)
+    high, low = fast_two_sum(f, -half)
+    low = low + rest
+    p, p_low = two_product(high, number(scale[0], kind_of(x)))
+    p_low = p_low + fma(high, scale[1], low * scale[0])
+    s, s_low = fast_two_sum(e * unit[0], p)
+    return log_edges(x, s + (s_low + fma(e, unit[1], p_low)))
+
+
+@math_function()
+def log2(x: Scalar) -> Scalar:
+    """Return the logarithm to base 2, exact for powers of 2."""
+    return _log_in_base(x, LOG2E_PAIR[kind_of(x)], (1.0, 0.0))
+
+
+@math_function()
+def log10(x: Scalar) -> Scalar:
+    """Return the logarithm to base 10."""
+    kind = kind_of(x)
+    return _log_in_base(x, LOG10E_PAIR[kind], LOG10_2_PAIR[kind])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tracejit.codegen.mathlib.core import Scalar, copysign, fabs, kind_of, number, select
 from tracejit.codegen.mathlib.define import math_function
-from tracejit.codegen.mathlib.exp_log import expm1_core
+from tracejit.codegen.mathlib.exp_log import divide_by_sum, expm1_pair
 
 
 @math_function()
@@ -13,6 +13,5 @@ def tanh(x: Scalar) -> Scalar:
     kind = kind_of(x)
     limit = number(-20.0 if kind == "f32" else -44.0, kind)
     twice = fabs(x) * -2.0
-    t = expm1_core(select(twice < limit, limit, twice))
-    y = copysign(t / (t + 2.0), x)
-    return select(x == x, y, x)
+    t, t_low = expm1_pair(select(twice < limit, limit, twice))
+    return copysign(divide_by_sum(t, 2.0, t, t_low if kind == "f64" else None), x)
