@@ -33,7 +33,8 @@ LOG2E_PAIR = {"f32": (1.442695, 1.925963e-08), "f64": (LOG2E, 2.0355273740931033
 LOG10E_PAIR = {"f32": (0.4342945, -1.010305e-08), "f64": (0.4342944819032518, 1.098319650216765e-17)}
 # the high part has trailing zeros enough for its product with an exponent to be exact
 LOG10_2_PAIR = {"f32": (0.3010254, 4.605039e-06), "f64": (0.30102999566383914, 1.42050232272661e-13)}
-EXPM1_RANGE = {"f32": (-20.0, 89.0), "f64": (-40.0, 710.0)}
+# e**x - 1 rounds to -1 below; half of it, or a quarter, is infinite above
+EXPM1_RANGE = {"f32": (-20.0, 89.0, 89.5), "f64": (-40.0, 710.0, 710.5)}
 # Adding then subtracting 1.5 * 2**mantissa_bits rounds to an integer, held in the low bits.
 ROUNDER = {"f32": 12582912.0, "f64": 6755399441055744.0}
 MANTISSA = {"f32": 23, "f64": 52}
@@ -108,15 +109,20 @@ def exp2(x: Scalar) -> Scalar:
     return finish_exp(x, r, bits(shifted), "exp2")
 
 
+def scaled_expm1(x: Scalar, halvings: int) -> Scalar:
+    """Return (e**x - 1) * 2**-halvings for 1 or 2; a tiny x may lose its last bits."""
+    kind = kind_of(x)
+    low, high = (number(EXPM1_RANGE[kind][i], kind) for i in (0, halvings))
+    _, r, n = reduce_exp(select(x < low, low, select(x > high, high, x)))
+    p = fma(r * r, poly(r, *EXP[kind]), r)
+    power = unbits((n + (BIAS[kind] - halvings)) << MANTISSA[kind])
+    return fma(power, p, power - 0.5 ** halvings)
+
+
 @math_function()
 def expm1(x: Scalar) -> Scalar:
     """Return e**x - 1 without cancellation; -1 at -inf, -0.0 at -0.0."""
-    kind = kind_of(x)
-    low, high = (number(v, kind) for v in EXPM1_RANGE[kind])
-    _, r, n = reduce_exp(select(x < low, low, select(x > high, high, x)))
-    p = fma(r * r, poly(r, *EXP[kind]), r)
-    half_power = unbits((n + (BIAS[kind] - 1)) << MANTISSA[kind])  # 2**128 would not be finite
-    half = fma(half_power, p, half_power - 0.5)
+    half = scaled_expm1(x, 1)  # not whole: 2**128 would not be finite
     return select(fabs(x) < 2.0 ** -60, x, half + half)
 
 
