@@ -135,3 +135,22 @@ alias = Op(
     lambda g, out, x: (g,),
     "The same value under another name (a clone).",
 )
+
+
+def _infer_call(types: Sequence[TensorType], *, rule: Any, result: Any) -> Any:
+    return result
+
+
+def _not_replayed(*arrays: Any, rule: Any, result: Any) -> Any:
+    raise RuntimeError("a call's value is known only to the code that made it")
+
+
+call = Op(
+    "call",
+    "structure",
+    _infer_call,
+    _not_replayed,
+    NONDIFF,  # its gradient is code: rule.backward(walk, node, g), see eager/backward.py
+    "Results that other code computed from the inputs (a compiled function, a custom gradient).",
+    multiple=True,
+)
