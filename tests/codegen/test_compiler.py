@@ -82,7 +82,9 @@ def test_warm_process_imports_no_numba(tmp_path):
     )
     environment = {"TRACEJIT_CACHE_DIR": str(tmp_path), "PYTHONPATH": ":".join(sys.path)}
     runs = [
-        subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
+        subprocess.run(
+            [sys.executable, "-c", script], env=environment, capture_output=True, text=True
+        )
         for _ in range(2)
     ]
     assert [r.stdout.strip() for r in runs] == ["False True", "True False"], runs[1].stderr
@@ -126,15 +128,22 @@ def test_faults_become_compile_errors_with_a_reproducer(source, word, tmp_path, 
     assert word in str(caught.value)
     (reproducer,) = tmp_path.glob("tracejit_kernel_*.py")
     result = subprocess.run(
-        [sys.executable, reproducer], env={"PYTHONPATH": ":".join(sys.path)}, capture_output=True, text=True
+        [sys.executable, reproducer],
+        env={"PYTHONPATH": ":".join(sys.path)},
+        capture_output=True,
+        text=True,
     )
     assert "CompileError" in result.stderr
-    with pytest.raises(CompileError):  # a failure leaves nothing behind that the next caller waits for
+    with pytest.raises(
+        CompileError
+    ):  # a failure leaves nothing behind that the next caller waits for
         compile_kernel("faulty", source)
 
 
 def test_unknown_symbol_is_refused_before_linking():
-    module = compiler.parse("declare void @no_such_symbol()\ndefine void @f() { call void @no_such_symbol() ret void }")
+    module = compiler.parse(
+        "declare void @no_such_symbol()\ndefine void @f() { call void @no_such_symbol() ret void }"
+    )
     with pytest.raises(CompileError, match="no_such_symbol"):
         compiler.emit(module)
 

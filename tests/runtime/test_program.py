@@ -42,7 +42,12 @@ def add_program(n, grain):
     table = aligned_words(3)
     table[2] = np.float64(1.5).view(np.int64)
     word = address_of(table)
-    return Program([Step(kernel.address, word, n, grain)], [Patch(word, 0), Patch(word + 8, 1)], 2, [kernel, table])
+    return Program(
+        [Step(kernel.address, word, n, grain)],
+        [Patch(word, 0), Patch(word + 8, 1)],
+        2,
+        [kernel, table],
+    )
 
 
 @pytest.mark.parametrize("grain", [1, 3, 64, 1000, SERIAL])
@@ -106,7 +111,9 @@ def test_a_fault_stops_the_program_after_its_step(grain):
     before = Step(add.address, address_of(add_table), 2, SERIAL)
     after = Step(add.address, address_of(add_table), 4, SERIAL)
     steps = [before, Step(kernel.address, address_of(fault_table), 100, grain), after]
-    program = Program(steps, [Patch(address_of(fault_table), 0, kind="int")], 1, [kernel, add, x, y])
+    program = Program(
+        steps, [Patch(address_of(fault_table), 0, kind="int")], 1, [kernel, add, x, y]
+    )
     assert program.run(program.status_address) == 77
     assert program.failed_step == 1 and y.tolist() == [1, 1, 0, 0]
     harmless = aligned_words(1)
@@ -117,7 +124,16 @@ def test_a_fault_stops_the_program_after_its_step(grain):
 def test_wrong_arguments_raise_and_the_program_stays_usable():
     program = add_program(4, SERIAL)
     x, y = np.ones(4), np.zeros(4)
-    for wrong in ((), (x,), (x, y, y), (x, None), (x, [1.0]), (x, 1.0), (x, np.ma.ones(4)), (x, np.float64(1))):
+    for wrong in (
+        (),
+        (x,),
+        (x, y, y),
+        (x, None),
+        (x, [1.0]),
+        (x, 1.0),
+        (x, np.ma.ones(4)),
+        (x, np.float64(1)),
+    ):
         with pytest.raises(TypeError):
             program.run(*wrong)
     with pytest.raises(TypeError):

@@ -76,7 +76,9 @@ class DiskCache:
         """File `code` under `key`, replacing what is there; silently does nothing once writing has failed."""
         if not self._writable or not self._is_usable():
             return
-        header = _HEADER.pack(_MAGIC, _FORMAT, bytes.fromhex(key), hashlib.sha256(code).digest(), len(code))
+        header = _HEADER.pack(
+            _MAGIC, _FORMAT, bytes.fromhex(key), hashlib.sha256(code).digest(), len(code)
+        )
         try:
             self._write(self._path(key), header + code)
             self._account(len(header) + len(code))

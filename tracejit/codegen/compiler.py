@@ -24,13 +24,22 @@ from typing import Any
 
 from tracejit import config
 from tracejit.codegen.cache import disk_cache
-from tracejit.codegen.objects import LinkedObject, emit, optimize, parse, target_fingerprint, target_machine
+from tracejit.codegen.objects import (
+    LinkedObject,
+    emit,
+    optimize,
+    parse,
+    target_fingerprint,
+    target_machine,
+)
 from tracejit.errors import CompileError
 
 _SYMBOL = "tracejit_kernel"
 _KEPT = 2048  # kernels held alive by the table alone; programs hold on to their own
 _HISTORY = 4096
-FAST_FLAGS = frozenset({"reassoc", "contract", "arcp", "nsz"})  # what `config.fast_math` allows: never nnan, ninf
+FAST_FLAGS = frozenset(
+    {"reassoc", "contract", "arcp", "nsz"}
+)  # what `config.fast_math` allows: never nnan, ninf
 
 _lock = threading.Lock()
 _table: OrderedDict[str, CompiledKernel] = OrderedDict()
@@ -157,7 +166,13 @@ def _toolchain() -> str:
     digest = hashlib.sha256(target_fingerprint().encode())
     digest.update(importlib.metadata.version("numba").encode())
     here = Path(__file__).parent
-    for path in [Path(__file__), here / "objects.py", here / "language.py", *sorted(here.glob("mathlib/*.py"))]:
+    for path in [
+        Path(__file__),
+        here / "objects.py",
+        here / "language.py",
+        here / "lanes.py",
+        *sorted(here.glob("mathlib/*.py")),
+    ]:
         if path.exists():
             digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
@@ -216,7 +231,9 @@ def _lower(name: str, source: str, filename: str, fast: bool) -> Any:
     except frontend.ERRORS as error:
         path = _write_reproducer(name, source, error)
         text = str(error).strip()
-        raise CompileError(f"kernel {name} cannot be compiled: {text}\nits source is in {path}") from error
+        raise CompileError(
+            f"kernel {name} cannot be compiled: {text}\nits source is in {path}"
+        ) from error
     return module
 
 

@@ -119,7 +119,11 @@ def _module_text(result: Any, symbol: str) -> str:
         if not value.is_declaration and value.name != symbol:
             value.linkage = llvm.Linkage.internal  # so that what is unused or inlined vanishes
     # Numba numbers its functions; without the number one source always gives one text.
-    return str(module).replace(descriptor.mangled_name, "kernel").replace(descriptor.mangled_name[4:], "kernel")
+    return (
+        str(module)
+        .replace(descriptor.mangled_name, "kernel")
+        .replace(descriptor.mangled_name[4:], "kernel")
+    )
 
 
 def _entry(library: Any, descriptor: Any, symbol: str) -> ir.Module:

@@ -91,7 +91,13 @@ def call_as(signature: str, address: int, *words: int) -> None:
     Letters: `l` 64-bit, `i` 32-bit and `b` 8-bit integers, `f`/`d` a float/double whose bits the word holds.
     The result is dropped.
     """
-    kinds = {"l": ctypes.c_int64, "i": ctypes.c_int32, "b": ctypes.c_int8, "f": ctypes.c_float, "d": ctypes.c_double}
+    kinds = {
+        "l": ctypes.c_int64,
+        "i": ctypes.c_int32,
+        "b": ctypes.c_int8,
+        "f": ctypes.c_float,
+        "d": ctypes.c_double,
+    }
     values = [_foreign_value(letter, word) for letter, word in zip(signature, words, strict=True)]
     ctypes.CFUNCTYPE(None, *(kinds[letter] for letter in signature))(address)(*values)
 
@@ -102,6 +108,13 @@ def _foreign_value(letter: str, word: int) -> float:
     if letter == "d":
         return ctypes.c_double.from_buffer_copy(ctypes.c_uint64(word)).value
     return word
+
+
+def call_word(address: int, *words: int) -> int:
+    """Call the function of words at `address`; its result, a word."""
+    function = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * len(words))(address)
+    result: int = function(*words)
+    return result
 
 
 def stack(words: int) -> int:
@@ -118,7 +131,9 @@ class External:
     def __init__(self, library: ctypes.CDLL, name: str, arity: int):
         self.name = name
         self.arity = arity
-        self._function = library[name]  # a function of its own, so that setting its types disturbs nobody
+        self._function = library[
+            name
+        ]  # a function of its own, so that setting its types disturbs nobody
         self._function.argtypes = [ctypes.c_int64] * arity
         self._function.restype = ctypes.c_int64
 
@@ -155,7 +170,13 @@ def fingerprint(module: ModuleType) -> str:
     """A hash of everything that the translation of `module` depends on, much cheaper than translating."""
     constants = sorted(item for item in vars(module).items() if type(item[1]) is int)
     outside = sorted((name, external.arity) for name, external in externals(module).items())
-    parts = (source_of(module), source_of(sys.modules[__name__]), repr(constants), repr(outside), _PAUSE)
+    parts = (
+        source_of(module),
+        source_of(sys.modules[__name__]),
+        repr(constants),
+        repr(outside),
+        _PAUSE,
+    )
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
@@ -188,7 +209,11 @@ class _Function:
     """Translates one word function; locals live in stack slots, which LLVM turns into registers."""
 
     def __init__(
-        self, node: ast.FunctionDef, module: ModuleType, arities: dict[str, int], outside: dict[str, int]
+        self,
+        node: ast.FunctionDef,
+        module: ModuleType,
+        arities: dict[str, int],
+        outside: dict[str, int],
     ):
         self.node = node
         self.module = module
@@ -295,11 +320,16 @@ class _Function:
 
     def _do_For(self, node: ast.For) -> None:
         call = node.iter
-        is_range = isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "range"
-        if not is_range or not isinstance(node.target, ast.Name) or len(call.args) > 2:  # type: ignore[attr-defined]
-            raise self._fail(node, "a loop over anything but range(stop) or range(start, stop)")
+        is_range = (
+            isinstance(call, ast.Call)
+            and isinstance(call.func, ast.Name)
+            and call.func.id == "range"
+        )
+        if not is_range or not isinstance(node.target, ast.Name) or len(call.args) > 3:  # type: ignore[attr-defined]
+            raise self._fail(node, "a loop over anything but range() with rising values")
         bounds = [self._value(argument) for argument in call.args]  # type: ignore[attr-defined]
-        first, stop = bounds if len(bounds) == 2 else ("0", bounds[0])
+        first, stop = bounds[:2] if len(bounds) > 1 else ("0", bounds[0])
+        stride = bounds[2] if len(bounds) == 3 else "1"
         self._assign(node.target.id, first)
         test, body, step, end = (self._label(stem) for stem in ("test", "body", "step", "end"))
         self._jump(test)
@@ -309,7 +339,7 @@ class _Function:
         self._loop(node.body, body, step, end)
         self._jump(step)
         self._place(step)
-        self._assign(node.target.id, self._emit(f"add i64 {self._name(node.target)}, 1"))
+        self._assign(node.target.id, self._emit(f"add i64 {self._name(node.target)}, {stride}"))
         self._jump(test)
         self._place(end)
 
@@ -334,7 +364,9 @@ class _Function:
         if isinstance(test, ast.BoolOp):
             for part in test.values[:-1]:
                 following = self._label("next")
-                first, second = (following, no) if isinstance(test.op, ast.And) else (yes, following)
+                first, second = (
+                    (following, no) if isinstance(test.op, ast.And) else (yes, following)
+                )
                 self._branch(part, first, second)
                 self._place(following)
             self._branch(test.values[-1], yes, no)
@@ -392,6 +424,8 @@ class _Function:
             return self._stack(node)
         if name == "call_as":
             return self._call_as(node)
+        if name == "call_word":
+            return self._call_word(node)
         arities = {**_OPERATIONS, **self.outside, **self.arities}
         if arities.get(name) != len(node.args):
             raise self._fail(node, f"{name} with {len(node.args)} arguments")
@@ -402,23 +436,35 @@ class _Function:
         return "0" if result is None else result
 
     def _stack(self, node: ast.Call) -> str:
-        count = node.args[0]
-        if not isinstance(count, ast.Constant):
+        size = node.args[0]
+        count = (
+            size.value
+            if isinstance(size, ast.Constant)
+            else getattr(self.module, ast.unparse(size), None)
+        )
+        if type(count) is not int:
             raise self._fail(node, "stack() of a size not known beforehand")
         self.count += 1
         name = f"%stack{self.count}"
-        self.entry.append(f"  {name} = alloca [{count.value} x i64], align 64")
+        self.entry.append(f"  {name} = alloca [{count} x i64], align 64")
         return self._emit(f"ptrtoint ptr {name} to i64")
 
     def _call_as(self, node: ast.Call) -> str:
         signature = node.args[0]
         if not isinstance(signature, ast.Constant) or len(signature.value) != len(node.args) - 2:
             raise self._fail(node, "call_as() whose signature does not fit")
-        target = self._emit(f"inttoptr i64 {self._value(node.args[1])} to ptr")
+        target = self._pointer(self._value(node.args[1]))
         words = [self._value(argument) for argument in node.args[2:]]
-        passed = [self._foreign(letter, word) for letter, word in zip(signature.value, words, strict=True)]
+        passed = [
+            self._foreign(letter, word) for letter, word in zip(signature.value, words, strict=True)
+        ]
         self.lines.append(f"  call void {target}({', '.join(passed)})")
         return "0"
+
+    def _call_word(self, node: ast.Call) -> str:
+        target = self._pointer(self._value(node.args[0]))
+        words = [self._value(argument) for argument in node.args[1:]]
+        return self._emit(f"call i64 {target}({', '.join(f'i64 {word}' for word in words)})")
 
     def _foreign(self, letter: str, word: str) -> str:
         """The word as an argument of the C type that `letter` stands for."""
@@ -460,7 +506,9 @@ class _Function:
         return self._emit(f"atomicrmw add ptr {self._element(pointer, index)}, i64 {value} seq_cst")
 
     def _op_atomic_swap(self, pointer: str, index: str, value: str) -> str:
-        return self._emit(f"atomicrmw xchg ptr {self._element(pointer, index)}, i64 {value} seq_cst")
+        return self._emit(
+            f"atomicrmw xchg ptr {self._element(pointer, index)}, i64 {value} seq_cst"
+        )
 
     def _op_float_bits(self, double: str) -> str:
         wide = self._emit(f"bitcast i64 {double} to double")

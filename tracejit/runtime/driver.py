@@ -11,6 +11,7 @@ import hashlib
 import threading
 from collections.abc import Callable
 from functools import cache
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -21,12 +22,28 @@ from tracejit.codegen.objects import LinkedObject, emit, optimize_lightly, parse
 from tracejit.errors import CompileError
 from tracejit.runtime import native
 
-_EXPORTS = ("worker", "wake", "spin", "take_pool", "give_pool", "run_frame", "program_entry", "launch_entry")
+_EXPORTS = (
+    "worker",
+    "wake",
+    "spin",
+    "take_pool",
+    "give_pool",
+    "run_frame",
+    "program_entry",
+    "launch_entry",
+    "guarded_entry",
+)
 _METH_FASTCALL = 0x80
 _ERRORS = {
     native.ERROR_COUNT: (TypeError, b"wrong number of arguments"),
-    native.ERROR_RUNNING: (RuntimeError, b"this program is running in another thread; every call in flight needs its own"),
-    native.ERROR_ARGUMENT: (TypeError, b"an argument is not an array (or int, or float) as the program expects"),
+    native.ERROR_RUNNING: (
+        RuntimeError,
+        b"this program is running in another thread; every call in flight needs its own",
+    ),
+    native.ERROR_ARGUMENT: (
+        TypeError,
+        b"an argument is not an array (or int, or float) as the program expects",
+    ),
     native.ERROR_WORDS: (TypeError, b"a table word must be an array, an int or a float"),
 }
 _lock = threading.Lock()
@@ -61,7 +78,7 @@ class Driver:
 
     def __init__(self) -> None:
         _check_layout()
-        self._object = _native_object()
+        self._object = link_words(native, _EXPORTS)
         self.addresses = self._object.addresses
         self.state = aligned_words(native.STATE_WORDS)
         _fill_state(self.state)
@@ -87,7 +104,9 @@ class Driver:
 
 @cache
 def _new_builtin() -> Any:
-    prototype = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p)
+    prototype = ctypes.PYFUNCTYPE(
+        ctypes.py_object, ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p
+    )
     return prototype(("PyCFunction_NewEx", ctypes.pythonapi))
 
 
@@ -112,22 +131,39 @@ def _check_layout() -> None:
     value = ctypes.c_double.from_address(id(number) + 8 * native.FLOAT_VALUE).value
     kind = ctypes.c_void_p.from_address(id(array) + 8 * native.OBJECT_TYPE).value
     if data != array.ctypes.data or value != number or kind != id(np.ndarray):
-        raise CompileError("the objects of this Python are laid out in a way tracejit does not know")
+        raise CompileError(
+            "the objects of this Python are laid out in a way tracejit does not know"
+        )
 
 
-def _native_object() -> LinkedObject:
-    """Load the runtime from the disk cache, or compile it and put it there."""
-    key = hashlib.sha256(f"{target_fingerprint()}\n{words.fingerprint(native)}".encode()).hexdigest()
-    imports = {name: external.address for name, external in words.externals(native).items()}
+def link_words(module: ModuleType, names: tuple[str, ...]) -> LinkedObject:
+    """Link a module of word functions: from the disk cache, or translated, compiled and put there."""
+    outside = words.externals(module)
+    imports = {name: external.address for name, external in outside.items()}
+    return _link(words.fingerprint(module), lambda: words.translate(module), names, imports)
+
+
+def link_ir(
+    module: ModuleType, text: Callable[[], str], names: tuple[str, ...], variant: str
+) -> LinkedObject:
+    """Link the LLVM IR that `text` makes: the same for the same source of `module` and `variant`."""
+    parts = (words.source_of(module), variant, *names)
+    return _link(hashlib.sha256("\n".join(parts).encode()).hexdigest(), text, names, {})
+
+
+def _link(
+    fingerprint: str, text: Callable[[], str], names: tuple[str, ...], imports: dict[str, int]
+) -> LinkedObject:
+    key = hashlib.sha256(f"{target_fingerprint()}\n{fingerprint}".encode()).hexdigest()
     store = disk_cache()
     code = store.load(key) if store else None
     if code is None:
-        module = parse(words.translate(native))
+        module = parse(text())
         optimize_lightly(module)
         code = emit(module, imports)
         if store:
             store.store(key, code)
-    return LinkedObject(code, _EXPORTS, imports)
+    return LinkedObject(code, names, imports)
 
 
 _driver: Driver | None = None

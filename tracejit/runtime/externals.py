@@ -18,6 +18,7 @@ PyEval_SaveThread = External(ctypes.pythonapi, "PyEval_SaveThread", 0)
 PyLong_AsUnsignedLongLongMask = External(ctypes.pythonapi, "PyLong_AsUnsignedLongLongMask", 1)
 PyLong_FromLongLong = External(ctypes.pythonapi, "PyLong_FromLongLong", 1)
 
+memset = External(_process, "memset", 3)
 pthread_cond_broadcast = External(_process, "pthread_cond_broadcast", 1)
 pthread_cond_init = External(_process, "pthread_cond_init", 2)
 pthread_cond_wait = External(_process, "pthread_cond_wait", 2)

@@ -13,6 +13,7 @@ from tracejit.codegen.words import (
     atomic_store,
     atomic_swap,
     call_as,
+    call_word,
     float_bits,
     load,
     pause,
@@ -77,9 +78,12 @@ FRAME_STEP_COUNT = 6
 FRAME_PATCHES = 7
 FRAME_PATCH_COUNT = 8
 FRAME_PARALLEL = 9
+FRAME_GUARD = 10  # 0, or a guard that is held during every run
 FRAME_WORDS = 16
 STEP_KERNEL, STEP_TABLE, STEP_UNITS, STEP_GRAIN, STEP_WORDS = 0, 1, 2, 3, 4
 PATCH_WORD, PATCH_ARGUMENT, PATCH_OFFSET, PATCH_KIND, PATCH_WORDS = 0, 1, 2, 3, 4
+# Fields of a guard: `enter(guard)` and `leave(guard)` are called around a run. `kernel` is for `guarded_entry` alone.
+GUARD_ENTER, GUARD_LEAVE, GUARD_STATE, GUARD_KERNEL, GUARD_WORDS = 0, 1, 2, 3, 8
 KIND_POINTER, KIND_INT, KIND_FLOAT64, KIND_FLOAT32 = 0, 1, 2, 3
 
 # Where CPython and NumPy keep an object's type, an array's data pointer and a float's value.
@@ -238,7 +242,13 @@ def run_frame(frame: int, pool: int) -> int:
     """Run the steps of a frame in order; stop after one whose kernel reported a fault. The status."""
     step = load(frame, FRAME_STEPS)
     for i in range(load(frame, FRAME_STEP_COUNT)):
-        _step(pool, load(step, STEP_KERNEL), load(step, STEP_TABLE), load(step, STEP_UNITS), load(step, STEP_GRAIN))
+        _step(
+            pool,
+            load(step, STEP_KERNEL),
+            load(step, STEP_TABLE),
+            load(step, STEP_UNITS),
+            load(step, STEP_GRAIN),
+        )
         if load(frame, FRAME_STATUS):
             store(frame, FRAME_FAILED, i)
             return load(frame, FRAME_STATUS)
@@ -248,7 +258,9 @@ def run_frame(frame: int, pool: int) -> int:
 
 def _error(state: int, which: int) -> int:
     """Set a Python exception; the null result that says so."""
-    PyErr_SetString(load(state, STATE_ERRORS + 2 * which), load(state, STATE_ERRORS + 2 * which + 1))
+    PyErr_SetString(
+        load(state, STATE_ERRORS + 2 * which), load(state, STATE_ERRORS + 2 * which + 1)
+    )
     return 0
 
 
@@ -297,10 +309,15 @@ def program_entry(this: int, arguments: int, count: int) -> int:
         atomic_store(frame, FRAME_RUNNING, 0)
         return 0
     store(frame, FRAME_STATUS, 0)
+    guard = load(frame, FRAME_GUARD)
+    if guard:
+        call_word(load(guard, GUARD_ENTER), guard)
     if load(frame, FRAME_PARALLEL):
         status = _run_parallel(state, frame)
     else:
         status = run_frame(frame, 0)
+    if guard:
+        call_word(load(guard, GUARD_LEAVE), guard)
     atomic_store(frame, FRAME_RUNNING, 0)
     return PyLong_FromLongLong(status)
 
@@ -333,17 +350,38 @@ def launch_entry(this: int, arguments: int, count: int) -> int:
         return _error(state, ERROR_COUNT)
     if not _fill(state, words, arguments, count):
         return 0
-    kernel = load(words, 0)
-    units = load(words, 1)
-    grain = load(words, 2)
+    _launch(state, load(words, 0), words + 24, load(words, 1), load(words, 2))
+    return _none(state)
+
+
+def _launch(state: int, kernel: int, table: int, units: int, grain: int) -> None:
+    """Run one kernel; without the interpreter's lock if there is work for several threads."""
     if units <= grain:
-        _step(0, kernel, words + 24, units, grain)
-    else:
-        thread_state = PyEval_SaveThread()
-        pool = take_pool(state)
-        _step(pool, kernel, words + 24, units, grain)
-        give_pool(state, pool)
-        PyEval_RestoreThread(thread_state)
+        _step(0, kernel, table, units, grain)
+        return
+    thread_state = PyEval_SaveThread()
+    pool = take_pool(state)
+    _step(pool, kernel, table, units, grain)
+    give_pool(state, pool)
+    PyEval_RestoreThread(thread_state)
+
+
+def _none(state: int) -> int:
     none = load(state, STATE_NONE)
     Py_IncRef(none)
     return none
+
+
+def guarded_entry(this: int, arguments: int, count: int) -> int:
+    """CPython entry `run(units, grain, *words)` of the kernel of a guard; `this` is the array that holds the guard."""
+    guard = load(this, ARRAY_DATA)
+    state = load(guard, GUARD_STATE)
+    words = stack(66)
+    if count < 2 or count > MAX_WORDS + 2:
+        return _error(state, ERROR_COUNT)
+    if not _fill(state, words, arguments, count):
+        return 0
+    call_word(load(guard, GUARD_ENTER), guard)
+    _launch(state, load(guard, GUARD_KERNEL), words + 16, load(words, 0), load(words, 1))
+    call_word(load(guard, GUARD_LEAVE), guard)
+    return _none(state)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tracejit.runtime import native
-from tracejit.runtime.driver import aligned_words
+from tracejit.runtime.driver import Words, aligned_words
 from tracejit.runtime.threads import ready_driver
 
 
@@ -22,13 +22,14 @@ class Step(NamedTuple):
     """One kernel call of a program: `kernel(table, lo, hi)` over `[0, units)`.
 
     `kernel` and `table` are addresses. Up to `grain` units run in the caller's thread, more are shared out in
-    chunks of at least `grain` units.
+    chunks of at least `grain` units. `guard`, if any, is held while the program runs (see `gemm`).
     """
 
     kernel: int
     table: int
     units: int
     grain: int
+    guard: Words | None = None
 
 
 class Patch(NamedTuple):
@@ -87,10 +88,13 @@ class Program:
                 raise ValueError(f"{patch} names an argument outside [0, {arguments})")
         native_driver = ready_driver()
         rows = [(p.word, p.argument, p.offset, _KINDS[p.kind]) for p in patches]
-        step_words = _words(steps, native.STEP_WORDS)
+        guards = list({id(s.guard): s.guard for s in steps if s.guard is not None}.values())
+        if len(guards) > 1:
+            raise ValueError("a program holds at most one guard")
+        step_words = _words([step[: native.STEP_WORDS] for step in steps], native.STEP_WORDS)
         patch_words = _words(rows, native.PATCH_WORDS)
         self._frame = frame = aligned_words(native.FRAME_WORDS).view(_Frame)
-        frame.keep = (step_words, patch_words, native_driver, *keep)
+        frame.keep = (step_words, patch_words, native_driver, *guards, *keep)
         frame[native.FRAME_STATE] = address_of(native_driver.state)
         frame[native.FRAME_ARGUMENTS] = arguments
         frame[native.FRAME_STEPS] = address_of(step_words)
@@ -98,6 +102,7 @@ class Program:
         frame[native.FRAME_PATCHES] = address_of(patch_words)
         frame[native.FRAME_PATCH_COUNT] = len(patches)
         frame[native.FRAME_PARALLEL] = any(step.units > step.grain for step in steps)
+        frame[native.FRAME_GUARD] = address_of(guards[0]) if guards else 0
         self.run = native_driver.builtin("program_entry", "run", frame)
 
     @property
@@ -111,7 +116,7 @@ class Program:
         return int(self._frame[native.FRAME_FAILED])
 
 
-def _words(rows: Sequence[tuple[int, ...]], width: int) -> np.ndarray[Any, Any]:
+def _words(rows: Sequence[tuple[Any, ...]], width: int) -> Words:
     """Rows of words, one after the other."""
     table = aligned_words(max(1, len(rows)) * width)
     for i, row in enumerate(rows):

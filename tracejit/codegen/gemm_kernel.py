@@ -1,0 +1,326 @@
+"""LLVM IR of the inner loops of tracejit's own matrix product: micro kernels and the packing of B.
+
+A micro kernel keeps a block of C in vector registers: R rows by two (or four) vectors, one fused multiply-add per row
+and vector for every k. How many rows and how wide follows from the processor's registers; who calls it with what
+is in `runtime/native_gemm.py`. Invariant: every element of C is one chain over k in rising order, whatever its
+place in the block, so a product's bits do not depend on how it was cut along m and n.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from tracejit.codegen.objects import cpu
+
+_BITS = {"f32": 32, "f64": 64}
+_LLVM = {"f32": "float", "f64": "double"}
+
+
+class Block(NamedTuple):
+    """The block of C that a micro kernel computes: `rows` x (`vectors` * `lanes`), `few` rows in its small variant."""
+
+    rows: int
+    few: int
+    vectors: int
+    lanes: int
+
+    @property
+    def columns(self) -> int:
+        """Columns of C in a block: the width of a packed sliver of B."""
+        return self.vectors * self.lanes
+
+
+def block(dtype: str) -> Block:
+    """The block for "f32" or "f64" on this processor: accumulators fill its vector registers but for a few."""
+    features = set(cpu()[1].split(","))
+    if "+avx512f" in features:
+        return Block(12, 4, 2, 512 // _BITS[dtype])
+    if "+avx2" in features:
+        return Block(6, 2, 2, 256 // _BITS[dtype])
+    if "+neon" in features:
+        return Block(6, 2, 4, 128 // _BITS[dtype])
+    return Block(4, 2, 2, 128 // _BITS[dtype])
+
+
+def names(dtype: str) -> tuple[str, ...]:
+    """The functions that `text` defines: micro kernels (any A, A transposed, few rows of any A), and packing."""
+    return tuple(f"{stem}_{dtype}" for stem in ("micro", "micro_t", "micro_few", "pack", "pack_t"))
+
+
+def text(dtype: str) -> str:
+    """LLVM IR of the functions named by `names(dtype)`; all take words and return a word."""
+    shape = block(dtype)
+    micro, micro_t, micro_few, pack, pack_t = names(dtype)
+    parts = [
+        _declarations(dtype, shape),
+        _Micro(dtype, shape, micro, shape.rows, transposed=False).text(),
+        _Micro(dtype, shape, micro_t, shape.rows, transposed=True).text(),
+        _Micro(dtype, shape, micro_few, shape.few, transposed=False).text(),
+        _Pack(dtype, shape, pack).text(),
+        _PackTransposed(dtype, shape, pack_t).text(),
+    ]
+    return "\n".join(parts)
+
+
+def _declarations(dtype: str, shape: Block) -> str:
+    vector, suffix = f"<{shape.lanes} x {_LLVM[dtype]}>", f"v{shape.lanes}{dtype}"
+    mask = f"<{shape.lanes} x i1>"
+    return (
+        f"declare {vector} @llvm.fmuladd.{suffix}({vector}, {vector}, {vector})\n"
+        f"declare {vector} @llvm.masked.load.{suffix}.p0(ptr, i32, {mask}, {vector})\n"
+        f"declare void @llvm.masked.store.{suffix}.p0({vector}, ptr, i32, {mask})\n"
+        "declare i64 @llvm.umin.i64(i64, i64)\n"
+    )
+
+
+class _Emitter:
+    """Lines of one function, with fresh names and what all functions here need."""
+
+    def __init__(self, dtype: str, shape: Block, name: str, parameters: str):
+        self.dtype = dtype
+        self.shape = shape
+        self.name = name
+        self.parameters = parameters
+        self.item = _BITS[dtype] // 8
+        self.scalar = _LLVM[dtype]
+        self.vector = f"<{shape.lanes} x {self.scalar}>"
+        self.suffix = f"v{shape.lanes}{dtype}"
+        self.lines: list[str] = []
+        self.count = 0
+
+    def add(self, line: str) -> None:
+        self.lines.append(line)
+
+    def let(self, instruction: str) -> str:
+        """Append an instruction; the name of its result."""
+        self.count += 1
+        self.lines.append(f"  %v{self.count} = {instruction}")
+        return f"%v{self.count}"
+
+    def at(self, address: str, offset: str) -> str:
+        """The pointer `offset` bytes after the word or pointer `address`."""
+        base = address if address.startswith("%p.") else self.let(f"inttoptr i64 {address} to ptr")
+        return self.let(f"getelementptr i8, ptr {base}, i64 {offset}")
+
+    def splat(self, value: str) -> str:
+        """A vector of equal elements."""
+        first = self.let(f"insertelement {self.vector} poison, {self.scalar} {value}, i64 0")
+        zeros = f"<{self.shape.lanes} x i32> zeroinitializer"
+        return self.let(f"shufflevector {self.vector} {first}, {self.vector} poison, {zeros}")
+
+    def first_lanes(self, count: str) -> str:
+        """The mask of lanes 0 to `count`, a word that may be negative or past the end."""
+        lanes = self.shape.lanes
+        head = self.let(f"insertelement <{lanes} x i64> poison, i64 {count}, i64 0")
+        spread = f"shufflevector <{lanes} x i64> {head}, <{lanes} x i64> poison, <{lanes} x i32> zeroinitializer"
+        every = self.let(spread)
+        order = ", ".join(f"i64 {i}" for i in range(lanes))
+        return self.let(f"icmp slt <{lanes} x i64> <{order}>, {every}")
+
+    def masked_load(self, pointer: str, mask: str) -> str:
+        lanes = f"<{self.shape.lanes} x i1> {mask}"
+        arguments = f"ptr {pointer}, i32 {self.item}, {lanes}, {self.vector} zeroinitializer"
+        return self.let(f"call {self.vector} @llvm.masked.load.{self.suffix}.p0({arguments})")
+
+    def masked_store(self, value: str, pointer: str, mask: str) -> None:
+        lanes = f"<{self.shape.lanes} x i1> {mask}"
+        arguments = f"{self.vector} {value}, ptr {pointer}, i32 {self.item}, {lanes}"
+        self.add(f"  call void @llvm.masked.store.{self.suffix}.p0({arguments})")
+
+    def multiply_add(self, a: str, b: str, c: str) -> str:
+        operands = ", ".join(f"{self.vector} {x}" for x in (a, b, c))
+        return self.let(f"call {self.vector} @llvm.fmuladd.{self.suffix}({operands})")
+
+    def from_word(self, word: str) -> str:
+        """The float or double whose bits a word holds, in every lane."""
+        if self.dtype == "f64":
+            return self.splat(self.let(f"bitcast i64 {word} to double"))
+        return self.splat(self.let(f"bitcast i32 {self.let(f'trunc i64 {word} to i32')} to float"))
+
+    def finish(self) -> str:
+        head = ", ".join(f"i64 %{name}" for name in self.parameters.split())
+        body = "\n".join(self.lines)
+        return f"define i64 @{self.name}({head}) nounwind {{\nentry:\n{body}\n  ret i64 0\n}}\n"
+
+
+class _Micro(_Emitter):
+    """C[rows, columns] = alpha * A[rows, k] @ B[k, columns] + beta * C, all strides in bytes.
+
+    `transposed` fixes the distance of A's rows to one element (then all rows must exist); otherwise it is a
+    parameter, and rows past `rows` read the last one again and are not stored.
+    """
+
+    def __init__(self, dtype: str, shape: Block, name: str, rows: int, transposed: bool):
+        super().__init__(
+            dtype, shape, name, "k a a_row a_col b b_row c c_row rows columns alpha beta"
+        )
+        self.rows = rows
+        self.transposed = transposed
+
+    def text(self) -> str:
+        masks = [self._mask(j) for j in range(self.shape.vectors)]
+        row_bases = self._row_bases()
+        sums = self._loop(row_bases)
+        self._store(sums, masks)
+        return self.finish()
+
+    def _mask(self, j: int) -> str:
+        return self.first_lanes(self.let(f"sub i64 %columns, {j * self.shape.lanes}"))
+
+    def _row_bases(self) -> list[str]:
+        """For each row the address of its first element."""
+        if self.transposed:
+            return [self.let(f"add i64 %a, {r * self.item}") for r in range(self.rows)]
+        last = self.let("sub i64 %rows, 1")
+        bases = []
+        for r in range(self.rows):
+            row = self.let(f"call i64 @llvm.umin.i64(i64 {r}, i64 {last})")
+            bases.append(self.let(f"add i64 %a, {self.let(f'mul i64 {row}, %a_row')}"))
+        return bases
+
+    def _loop(self, bases: list[str]) -> list[list[str]]:
+        """The loop over k; the names of the accumulators after it."""
+        vectors = self.shape.vectors
+        self.add("  br label %loop\nloop:")
+        for phi in ("i", "a_at", "b_at"):
+            self.add(f"  %{phi} = phi i64 [ 0, %entry ], [ %{phi}.next, %loop ]")
+        grid = [[f"%acc.{r}.{j}" for j in range(vectors)] for r in range(self.rows)]
+        for name in (name for row in grid for name in row):
+            self.add(
+                f"  {name} = phi {self.vector} [ zeroinitializer, %entry ], [ {name}.next, %loop ]"
+            )
+        base = self.let("add i64 %b, %b_at")
+        b = [
+            self.let(
+                f"load {self.vector}, ptr {self.at(base, str(j * self.shape.lanes * self.item))}, align {self.item}"
+            )
+            for j in range(vectors)
+        ]
+        for r, address in enumerate(bases):
+            a = self.splat(
+                self.let(f"load {self.scalar}, ptr {self.at(address, '%a_at')}, align {self.item}")
+            )
+            for j in range(vectors):
+                total = self.multiply_add(a, b[j], grid[r][j])
+                self.lines[-1] = self.lines[-1].replace(total, f"{grid[r][j]}.next", 1)
+        self.add("  %i.next = add i64 %i, 1")
+        self.add("  %a_at.next = add i64 %a_at, %a_col\n  %b_at.next = add i64 %b_at, %b_row")
+        self.add(
+            "  %more = icmp ult i64 %i.next, %k\n  br i1 %more, label %loop, label %done\ndone:"
+        )
+        return [[f"{name}.next" for name in row] for row in grid]
+
+    def _store(self, sums: list[list[str]], masks: list[str]) -> None:
+        """alpha * sum, plus beta * C unless beta is zero, into the rows that exist."""
+        alpha = self.from_word("%alpha")
+        self.add(f"  %shifted = shl i64 %beta, {64 - _BITS[self.dtype] + 1}")  # -0.0 is zero too
+        self.add("  %fresh = icmp eq i64 %shifted, 0\n  br i1 %fresh, label %fresh.0, label %old.0")
+        for kind in ("fresh", "old"):
+            for r, row in enumerate(sums):
+                self.add(f"{kind}.{r}:")
+                beta = self.from_word("%beta") if kind == "old" else ""
+                address = self.let(f"add i64 %c, {self.let(f'mul i64 %c_row, {r}')}")
+                for j, total in enumerate(row):
+                    pointer = self.at(address, str(j * self.shape.lanes * self.item))
+                    value = self.let(f"fmul {self.vector} {alpha}, {total}")
+                    if kind == "old":
+                        value = self.multiply_add(beta, self.masked_load(pointer, masks[j]), value)
+                    self.masked_store(value, pointer, masks[j])
+                following = f"{kind}.{r + 1}" if r + 1 < self.rows else "end"
+                more = self.let(f"icmp ugt i64 %rows, {r + 1}")
+                self.add(f"  br i1 {more}, label %{following}, label %end")
+        self.add("end:")
+
+
+class _Pack(_Emitter):
+    """Copy k rows of `columns` elements, `b_row` bytes apart, to rows `to_row` bytes apart, zeros behind.
+
+    Writes as many vectors a row as a block has, in rising order of address.
+    """
+
+    def __init__(self, dtype: str, shape: Block, name: str):
+        super().__init__(dtype, shape, name, "k b b_row to to_row columns")
+
+    def text(self) -> str:
+        masks = [
+            self.first_lanes(self.let(f"sub i64 %columns, {j * self.shape.lanes}"))
+            for j in range(self.shape.vectors)
+        ]
+        self.add("  br label %loop\nloop:")
+        for phi, start in (("i", "0"), ("source", "%b"), ("target", "%to")):
+            self.add(f"  %{phi} = phi i64 [ {start}, %entry ], [ %{phi}.next, %loop ]")
+        for j, mask in enumerate(masks):
+            offset = str(j * self.shape.lanes * self.item)
+            value = self.masked_load(self.at("%source", offset), mask)
+            self.add(
+                f"  store {self.vector} {value}, ptr {self.at('%target', offset)}, align {self.item}"
+            )
+        self.add(
+            "  %source.next = add i64 %source, %b_row\n  %target.next = add i64 %target, %to_row"
+        )
+        self.add("  %i.next = add i64 %i, 1\n  %more = icmp ult i64 %i.next, %k")
+        self.add("  br i1 %more, label %loop, label %done\ndone:")
+        return self.finish()
+
+
+class _PackTransposed(_Emitter):
+    """Transpose `columns` (at most one vector) rows of k elements, `b_row` bytes apart, to k rows of one vector.
+
+    Works on squares of one vector each way, by a butterfly of shuffles.
+    """
+
+    def __init__(self, dtype: str, shape: Block, name: str):
+        super().__init__(dtype, shape, name, "k b b_row to to_row columns")
+
+    def text(self) -> str:
+        lanes = self.shape.lanes
+        self.add("  br label %loop\nloop:")
+        self.add("  %i = phi i64 [ 0, %entry ], [ %i.next, %last ]")
+        source = self.let(f"add i64 %b, {self.let(f'mul i64 %i, {self.item}')}")
+        target = self.let(f"add i64 %to, {self.let('mul i64 %i, %to_row')}")
+        left = self.let("sub i64 %k, %i")
+        square = [self._load_row(source, r, left) for r in range(lanes)]
+        for r, row in enumerate(self._transpose(square)):
+            pointer = self.at(target, self.let(f"mul i64 %to_row, {r}"))
+            self.add(f"  store {self.vector} {row}, ptr {pointer}, align {self.item}")
+            following = f"row.{r + 1}" if r + 1 < lanes else "last"
+            more = self.let(f"icmp ugt i64 {left}, {r + 1}")
+            self.add(f"  br i1 {more}, label %{following}, label %last\n{following}:")
+        self.add(f"  %i.next = add i64 %i, {lanes}\n  %more = icmp ult i64 %i.next, %k")
+        self.add("  br i1 %more, label %loop, label %done\ndone:")
+        return self.finish()
+
+    def _load_row(self, source: str, r: int, left: str) -> str:
+        """A vector of row r: no lane past the row's end, and none at all past the last row."""
+        exists = self.let(f"icmp ugt i64 %columns, {r}")
+        count = self.let(f"select i1 {exists}, i64 {left}, i64 0")
+        address = self.let(f"add i64 {source}, {self.let(f'mul i64 %b_row, {r}')}")
+        return self.masked_load(self.at(address, "0"), self.first_lanes(count))
+
+    def _transpose(self, rows: list[str]) -> list[str]:
+        lanes = self.shape.lanes
+        distance = 1
+        while distance < lanes:
+            swapped = list(rows)
+            for r in range(lanes):
+                if r & distance:
+                    continue
+                upper, lower = rows[r], rows[r | distance]
+                first = [
+                    lane if not lane & distance else lanes + (lane ^ distance)
+                    for lane in range(lanes)
+                ]
+                second = [
+                    lane ^ distance if not lane & distance else lanes + lane
+                    for lane in range(lanes)
+                ]
+                swapped[r] = self._shuffle(upper, lower, first)
+                swapped[r | distance] = self._shuffle(upper, lower, second)
+            rows = swapped
+            distance *= 2
+        return rows
+
+    def _shuffle(self, a: str, b: str, order: list[int]) -> str:
+        indices = ", ".join(f"i32 {lane}" for lane in order)
+        mask = f"<{len(order)} x i32> <{indices}>"
+        return self.let(f"shufflevector {self.vector} {a}, {self.vector} {b}, {mask}")

@@ -1,0 +1,219 @@
+"""`build(graph) -> Executable`: passes, fusion, kernels and frames behind one object.
+
+Invariant: an executable is made once per graph and then only gains frames and kernels; any number
+of threads may run it at once.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tracejit import config
+from tracejit.codegen.compiler import CompiledKernel, compile_kernel
+from tracejit.codegen.cpu import Variant
+from tracejit.codegen.cpu_reduce import RowEmitter
+from tracejit.codegen.loops import LoopProgram, Value, build_program, is_scalar_input
+from tracejit.codegen.sources import annotated_source, emitter
+from tracejit.dtypes import DType, float16
+from tracejit.errors import DTypeError
+from tracejit.ir.graph import Graph
+from tracejit.ir.node import Node
+from tracejit.ir.op import OPS
+from tracejit.ir.plan import KernelStep, Plan, verify_plan
+from tracejit.ir.types import TensorType
+from tracejit.runtime.frame import Frame
+from tracejit.transforms import fuse, pipeline
+
+MAX_FRAMES = 256  # shapes kept; beyond that the oldest goes
+
+
+class Kernel:
+    """A compiled variant of a fused group.
+
+    `name`, `shape` ('map', 'row', 'column', 'full'), `nodes` (what it computes), `source` (with
+    the user's lines), `llvm`, `asm`, `address`; `scratch` are the row values it needs room for.
+    """
+
+    def __init__(self, program: LoopProgram, variant: Variant):
+        step = program.step
+        made = emitter(program, variant)
+        self.scratch: tuple[Value, ...] = ()
+        text = made.source()
+        if isinstance(made, RowEmitter):
+            self.scratch = made.plan.scratch
+        self.compiled: CompiledKernel = compile_kernel(step.name, text)
+        self.name = step.name
+        self.shape = variant.shape
+        self.nodes = tuple(step.body)
+        self.variant = variant
+        self.address = self.compiled.address
+        self._program = program
+
+    @property
+    def source(self) -> str:
+        return annotated_source(self._program, self.variant)
+
+    @property
+    def llvm(self) -> str:
+        return self.compiled.llvm
+
+    @property
+    def asm(self) -> str:
+        return self.compiled.asm
+
+    def __repr__(self) -> str:
+        return f"<{self.shape} kernel {self.name}: {len(self.nodes)} ops>"
+
+
+def _input(name: str, dtype: DType, shape: tuple[int, ...]) -> Node:
+    return OPS["input"](name=name, type=TensorType(dtype, shape))
+
+
+class HelperPrograms:
+    """Programs that frames add by themselves: copies, and passes over partial results."""
+
+    def __init__(self) -> None:
+        self.programs: dict[tuple[str, ...], LoopProgram] = {}
+
+    def copy(self, dtype: DType) -> LoopProgram:
+        """One load, one store."""
+        key = ("copy", dtype.short)
+        if key not in self.programs:
+            x = _input("x", dtype, (2,))
+            copy = OPS["reshape"](x, shape=(2,))
+            step = KernelStep("copy", "map", (2,), (0, 0), [copy], [x], [copy])
+            self.programs[key] = build_program(step)
+        return self.programs[key]
+
+    def combine(self, op: str, dtype: DType, shape: str) -> LoopProgram:
+        """The same reduction over partial results."""
+        key = (op, dtype.short, shape)
+        if key not in self.programs:
+            domain = (2,) if shape == "full" else (2, 2, 2)
+            axis = 0 if shape == "full" else 1
+            x = _input("x", dtype, domain)
+            total = OPS[op](x, axes=(axis,))
+            name = f"{shape}_{op.removeprefix('reduce_')}_of_partial_results"
+            step = KernelStep(name, shape, domain, (axis, axis + 1), [total], [x], [total])
+            self.programs[key] = build_program(step)
+        return self.programs[key]
+
+
+_helpers = HelperPrograms()
+
+
+class Executable:
+    """A graph ready to run. See `build`."""
+
+    def __init__(self, graph: Graph):
+        self.stages: dict[str, Graph | Plan] = {}
+        lowered = pipeline.run(graph, self.stages)
+        self.plan: Plan = fuse.run(lowered)
+        if config.check >= 1:
+            verify_plan(self.plan)
+        self.stages["plan"] = self.plan
+        self.why_not = self.plan.why_not
+        self.graph = self.plan.graph
+        self._programs: dict[int, LoopProgram] = {}
+        self._kernels: dict[tuple[int, Variant], Kernel] = {}
+        self._frames: dict[Any, list[Frame]] = {}
+        self._lock = threading.RLock()
+        self._dtypes = [n.dtype.numpy for n in self.graph.inputs]
+        self._scalars = [
+            (i, n.dtype) for i, n in enumerate(self.graph.inputs) if is_scalar_input(n)
+        ]
+
+    # what frames ask for ---------------------------------------------------------------------
+
+    def program_of(self, step: KernelStep) -> LoopProgram:
+        """The loop program of a kernel step."""
+        found = self._programs.get(id(step))
+        if found is None:
+            found = self._programs[id(step)] = build_program(step)
+        return found
+
+    def kernel(self, program: LoopProgram, variant: Variant) -> Kernel:
+        """The compiled kernel of a variant."""
+        key = (id(program), variant)
+        found = self._kernels.get(key)
+        if found is None:
+            found = self._kernels[key] = Kernel(program, variant)
+        return found
+
+    def copy_program(self, dtype: DType) -> LoopProgram:
+        return _helpers.copy(dtype)
+
+    def combine_program(self, op: str, dtype: DType, shape: str) -> LoopProgram:
+        return _helpers.combine(op, dtype, shape)
+
+    # running -----------------------------------------------------------------------------------
+
+    @property
+    def kernels(self) -> list[Kernel]:
+        """The kernels compiled so far, in the order in which they were needed."""
+        return list(self._kernels.values())
+
+    def run(self, arrays: Sequence[Any]) -> list[np.ndarray[Any, Any]]:
+        """The graph's outputs for these inputs; effects are written into the inputs.
+
+        Outputs are fresh arrays. Scalar inputs are Python numbers. Raises CheckFailed if a check
+        of the graph does not hold, before anything is written.
+        """
+        arrays = self._accept(arrays)
+        key = self._key(arrays)
+        pool = self._frames.get(key)
+        frame = pool.pop() if pool else self._new_frame(key, arrays)
+        try:
+            return frame.call(arrays)
+        finally:
+            held = self._frames.get(key)
+            if held is not None:
+                held.append(frame)
+
+    def _accept(self, arrays: Sequence[Any]) -> list[Any]:
+        """Exact arrays and exact numbers; raises where a dtype or the count differs."""
+        if len(arrays) != len(self._dtypes):
+            raise TypeError(f"{self.graph.name} takes {len(self._dtypes)} inputs, got {len(arrays)}")
+        accepted = list(arrays)
+        for i, dtype in self._scalars:
+            number = accepted[i]
+            if dtype is float16:
+                number = np.float16(number)
+            accepted[i] = float(number) if dtype.kind == "f" else int(number)
+        for i, (array, dtype) in enumerate(zip(accepted, self._dtypes, strict=True)):
+            if type(array) is not np.ndarray:
+                if type(array) in (float, int) and self.graph.inputs[i].params.get("role") == "scalar":
+                    continue
+                array = accepted[i] = np.asarray(array)
+            if array.dtype != dtype:
+                node = self.graph.inputs[i]
+                raise DTypeError(f"{node.params['name']}: expected {node.type}, got {array.dtype}")
+        return accepted
+
+    def _key(self, arrays: Sequence[Any]) -> tuple[Any, ...]:
+        return tuple([(a.shape, a.strides) if type(a) is np.ndarray else None for a in arrays])
+
+    def _new_frame(self, key: tuple[Any, ...], arrays: Sequence[Any]) -> Frame:
+        """Build a frame; compiling and planning are one thread's work at a time."""
+        with self._lock:
+            frame = Frame(self, arrays)
+            if key not in self._frames:
+                while len(self._frames) >= MAX_FRAMES:
+                    del self._frames[next(iter(self._frames))]
+                self._frames[key] = []
+            return frame
+
+
+def build(graph: Graph) -> Executable:
+    """Compile a graph for the CPU.
+
+    Example: ``build(graph).run([x, w])`` gives the list of the graph's outputs as new arrays.
+    Kernels are compiled when a layout first needs them, and never for a new size.
+    """
+    return Executable(graph)
+
+

@@ -1,0 +1,411 @@
+"""Matrix products, eager and as steps of a program, by one provider chosen at start-up.
+
+A provider is a serial library function called by address on tiles; how a product is cut into tiles depends on its
+shape alone. Eager and compiled code build the same descriptor, so their bits agree at every thread count.
+Invariant: no product ever reads outside its operands, and with beta 0 none reads C.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tracejit import config
+from tracejit.codegen import gemm_kernel
+from tracejit.runtime import gemm_libraries, native
+from tracejit.runtime import native_gemm as layout
+from tracejit.runtime.driver import LinkedObject, Words, aligned_words, link_ir, link_words
+from tracejit.runtime.gemm_libraries import Library
+from tracejit.runtime.program import Step, address_of
+from tracejit.runtime.threads import ready_driver
+
+Array = np.ndarray[Any, Any]
+
+_EXPORTS = ("gemm_tiles", "zeros", "nothing", "enter", "leave", "builtin", *gemm_libraries.CALLS)
+_SERIAL_WORK = 1 << 18  # multiply-adds (a few microseconds) that are not worth a second thread
+_TILE_WORK = 1 << 21  # a tile with less is not cut further
+_TILE_ROWS, _TILE_COLUMNS = (
+    128,
+    256,
+)  # of a large product: panels of B stay in the second-level cache
+_MANY_TILES = 16
+_lock = threading.Lock()
+
+
+class Epilogue(NamedTuple):
+    """A kernel run on every panel of finished rows, while they are in cache: `kernel(table, lo, hi)`.
+
+    `units_per_row` is n for a kernel over the elements of C and 1 for a kernel over its rows; rows are numbered
+    through the whole batch.
+    """
+
+    kernel: int
+    table: int
+    units_per_row: int
+
+
+class Provider:
+    """A library function for one dtype, linked and guarded. Use `provider(dtype)`."""
+
+    def __init__(self, dtype: np.dtype[Any], library: Library):
+        native_driver = ready_driver()
+        self.name = library.name
+        self.dtype = dtype
+        self.library = library
+        self._linked = _linked()
+        self.addresses = self._linked.addresses
+        self.call = self.addresses[library.call]
+        self.guard = guard = aligned_words(layout.CONTEXT_WORDS)
+        process_wide = library.get_threads != 0 and not library.threads_are_local
+        guard[native.GUARD_ENTER] = self.addresses["enter" if process_wide else "nothing"]
+        guard[native.GUARD_LEAVE] = self.addresses["leave" if process_wide else "nothing"]
+        guard[native.GUARD_STATE] = address_of(native_driver.state)
+        guard[native.GUARD_KERNEL] = self.addresses["gemm_tiles"]
+        guard[layout.CONTEXT_GET] = library.get_threads
+        guard[layout.CONTEXT_SET] = library.set_threads
+        if library.call == "builtin":
+            self._kernels = _add_micro_kernels(guard, dtype)
+        self.run: Callable[..., None] = native_driver.builtin("guarded_entry", "gemm", guard)
+
+
+class Product(NamedTuple):
+    """A product as a step. Patch the words `a`, `b`, `c` (addresses) with operands that come as arguments."""
+
+    step: Step
+    table: Words
+    keep: tuple[Any, ...]
+
+    @property
+    def a(self) -> int:
+        """Address of the word that holds the address of A."""
+        return address_of(self.table) + 8 * layout.GEMM_A
+
+    @property
+    def b(self) -> int:
+        """Address of the word that holds the address of B."""
+        return address_of(self.table) + 8 * layout.GEMM_B
+
+    @property
+    def c(self) -> int:
+        """Address of the word that holds the address of C."""
+        return address_of(self.table) + 8 * layout.GEMM_C
+
+
+class Layout(NamedTuple):
+    """How a row-major matrix lies in memory: elements from row to row, and whether it is read transposed."""
+
+    leading: int
+    transposed: bool = False
+
+
+def tile_shape(m: int, n: int, k: int) -> tuple[int, int]:
+    """Rows and columns of a tile of an m x n product over k. A function of the shape alone."""
+    if m * n * k <= _TILE_WORK:
+        return max(m, 1), max(n, 1)
+    rows, columns = min(m, _TILE_ROWS), min(n, _TILE_COLUMNS)
+    while -(-m // rows) * -(-n // columns) < _MANY_TILES and rows * columns * k > _TILE_WORK:
+        if columns > rows and columns > 64:
+            columns = -(-columns // 128) * 64
+        elif rows > 32:
+            rows = -(-rows // 32) * 16
+        else:
+            break
+    return rows, columns
+
+
+def product(
+    dtype: np.dtype[Any],
+    sizes: tuple[int, int, int],
+    a: Layout,
+    b: Layout,
+    c: Layout,
+    *,
+    alpha: float = 1.0,
+    beta: float = 0.0,
+    offsets: Sequence[tuple[int, int, int]] | None = None,
+    epilogue: Epilogue | None = None,
+) -> Product:
+    """C = alpha * op(A) @ op(B) + beta * C as a step of a program.
+
+    Arguments: `dtype` float32 or float64; `sizes` m, n, k, each 0 or more; `a`, `b`, `c` the layouts (C is never
+    transposed); `offsets` for a batch, the bytes from the operands' addresses to each of its matrices.
+    The addresses of A, B and C are the words `a`, `b`, `c` of the result, 0 until they are set or patched.
+    Raises ValueError for other dtypes, and for k = 0 with a beta other than 0 or 1.
+
+    Example: ``product(np.dtype("f4"), (32, 256, 784), Layout(784), Layout(256), Layout(256))``.
+    """
+    chosen = provider(dtype)
+    matrices = 1 if offsets is None else len(offsets)
+    words, units, grain = _describe(chosen, sizes, (a, b, c), (alpha, beta), matrices)
+    table = aligned_words(layout.GEMM_WORDS)
+    table[: len(words)] = words
+    keep: tuple[Any, ...] = (chosen, table)
+    if offsets is not None:
+        places = np.ascontiguousarray(offsets, np.int64)
+        table[layout.GEMM_OFFSETS] = address_of(places)
+        keep += (places,)
+    if epilogue is not None:
+        left = _add_epilogue(table, epilogue, matrices)
+        keep += (left, epilogue)
+    step = Step(chosen.addresses["gemm_tiles"], address_of(table), units, grain, chosen.guard)
+    return Product(step, table, keep)
+
+
+def _add_epilogue(table: Words, epilogue: Epilogue, matrices: int) -> Words:
+    """Enter an epilogue into a descriptor; the counters of panels, for the caller to keep."""
+    columns = int(table[layout.GEMM_COLUMNS])
+    left = aligned_words(max(1, matrices * int(table[layout.GEMM_ROWS])))
+    left[:] = columns
+    table[layout.GEMM_LEFT] = address_of(left) if columns > 1 else 0
+    table[layout.GEMM_EPILOGUE] = epilogue.kernel
+    table[layout.GEMM_EPILOGUE_TABLE] = epilogue.table
+    table[layout.GEMM_EPILOGUE_UNITS] = epilogue.units_per_row
+    return left
+
+
+def _describe(
+    chosen: Provider,
+    sizes: tuple[int, int, int],
+    layouts: tuple[Layout, Layout, Layout],
+    factors: tuple[float, float],
+    matrices: int,
+) -> tuple[list[int], int, int]:
+    """The words of a descriptor without addresses, its units and its grain."""
+    m, n, k = sizes
+    a, b, c = layouts
+    item = chosen.dtype.itemsize
+    rows, columns = tile_shape(m, n, k)
+    down, across = -(-m // rows), -(-n // columns)
+    call = chosen.call
+    if k == 0:
+        if factors[1] not in (0.0, 1.0):
+            raise ValueError(f"product over k = 0 with beta = {factors[1]}: expected 0 or 1")
+        call = chosen.addresses["zeros" if factors[1] == 0 else "nothing"]
+    words = [
+        0, 0, 0, a.leading, b.leading, c.leading, int(a.transposed), int(b.transposed), m, n, k,
+        _bits(chosen.dtype, factors[0]), _bits(chosen.dtype, factors[1]), call, chosen.library.function,
+        rows, columns, down, across,
+        item if a.transposed else item * a.leading, item * b.leading if b.transposed else item, item * c.leading,
+        item, 0, 0, 0, 0, 0, address_of(chosen.guard),
+    ]  # fmt: skip
+    grain = max(1, _SERIAL_WORK // max(1, rows * columns * k))
+    return words, matrices * down * across, grain
+
+
+def _bits(dtype: np.dtype[Any], value: float) -> int:
+    return int(np.array(value, dtype).view(f"i{dtype.itemsize}"))
+
+
+# The provider
+
+_BUILTIN = Library("builtin", "builtin", 0)
+_linked_object: LinkedObject | None = None
+_providers: dict[tuple[str, str], Provider] = {}
+
+
+def provider(dtype: np.dtype[Any]) -> Provider:
+    """Who multiplies matrices of `dtype` (float32 or float64), as `config.gemm` says; "auto" takes the fastest there is.
+
+    Raises ValueError for another dtype, or for a library that `config.gemm` asks for and that is not there.
+    """
+    key = (dtype.str[1:], config.gemm)
+    found = _providers.get(key)
+    if found is None:
+        with _lock:
+            found = _providers.get(key)
+            if found is None:
+                found = _providers[key] = _choose(dtype, config.gemm)
+    return found
+
+
+def _choose(dtype: np.dtype[Any], wish: str) -> Provider:
+    if dtype not in (np.dtype(np.float32), np.dtype(np.float64)):
+        raise ValueError(f"no native matrix product for {dtype}")
+    if wish not in ("auto", "builtin", "openblas", "onednn"):
+        raise ValueError(f"config.gemm = {wish!r}: expected auto, builtin, openblas or onednn")
+    if wish == "onednn" and dtype == np.dtype(np.float64):
+        wish = "auto"  # it has float32 only
+    if wish in ("auto", "builtin"):
+        return Provider(dtype, _BUILTIN)
+    library = gemm_libraries.find(wish, dtype)
+    if library is None:
+        raise ValueError(
+            f"config.gemm = {wish!r}, but there is no such library in this installation"
+        )
+    return Provider(dtype, library)
+
+
+def _linked() -> LinkedObject:
+    global _linked_object
+    if _linked_object is None:
+        _linked_object = link_words(layout, _EXPORTS)
+    return _linked_object
+
+
+def _add_micro_kernels(context: Words, dtype: np.dtype[Any]) -> LinkedObject:
+    """Link the micro kernels of a dtype and enter them into its context."""
+    name = f"f{8 * dtype.itemsize}"
+    symbols = gemm_kernel.names(name)
+    block = gemm_kernel.block(name)
+    linked = link_ir(gemm_kernel, lambda: gemm_kernel.text(name), symbols, repr(block))
+    first = layout.CONTEXT_MICRO
+    context[first : first + len(symbols)] = [linked.addresses[symbol] for symbol in symbols]
+    context[layout.CONTEXT_BLOCK_ROWS] = block.rows
+    context[layout.CONTEXT_BLOCK_FEW] = block.few
+    context[layout.CONTEXT_BLOCK_COLUMNS] = block.columns
+    context[layout.CONTEXT_LANES] = block.lanes
+    context[layout.CONTEXT_A_WIDTH] = -(-block.rows // block.lanes) * block.lanes * dtype.itemsize
+    context[layout.CONTEXT_ONE] = _bits(dtype, 1.0)
+    return linked
+
+
+# Eager
+
+
+def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
+    """``a @ b`` with the rank and broadcasting rules of NumPy and torch.
+
+    Arguments: `a`, `b` arrays of one dtype with at least one dimension; transposed views are read as they lie,
+    other strided views are copied. `out` is a C-contiguous array of the result's shape and dtype, which may not
+    overlap the operands. float32 and float64 go to the provider, float16 is accumulated in float32, and integers
+    are exact (they wrap).
+    Raises ValueError for shapes that do not fit and TypeError for dtypes that differ.
+
+    Example: ``matmul(np.ones((32, 64, 32), "f4"), np.ones((32, 16), "f4")).shape`` is ``(32, 64, 16)``.
+    """
+    key = (a.dtype, a.shape, a.strides, b.dtype, b.shape, b.strides, config.gemm)
+    plan = _plans.get(key)
+    if plan is None:
+        plan = _plan(a, b)
+        if len(_plans) >= _MOST_PLANS:
+            _plans.clear()
+        _plans[key] = plan
+    return plan(a, b, out)
+
+
+def _plan(a: Array, b: Array) -> Callable[[Array, Array, Array | None], Array]:
+    """How operands of these dtypes, shapes and strides are multiplied."""
+    if a.dtype != b.dtype:
+        raise TypeError(f"matmul: dtypes {a.dtype} and {b.dtype} differ")
+    if a.ndim == 0 or b.ndim == 0:
+        raise ValueError("matmul: a 0-d operand")
+    if a.dtype == np.float16:
+        return _multiply_halves
+    if a.dtype not in (np.float32, np.float64):
+        return _multiply_integers
+    return _EagerProduct(a, b)
+
+
+def _multiply_halves(a: Array, b: Array, out: Array | None) -> Array:
+    wide = matmul(a.astype(np.float32), b.astype(np.float32)).astype(np.float16)
+    if out is None:
+        return wide
+    _checked(out, wide.shape, wide.dtype)[...] = wide
+    return out
+
+
+def _multiply_integers(a: Array, b: Array, out: Array | None) -> Array:
+    return np.matmul(a, b) if out is None else np.matmul(a, b, out=out)
+
+
+def _checked(out: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    if out.shape != shape or out.dtype != dtype or not out.flags.c_contiguous:
+        raise ValueError(f"matmul: out must be a contiguous {dtype} array of shape {shape}")
+    return out
+
+
+class _EagerProduct:
+    """The descriptor of a product of arrays, all but the addresses: made once for shapes, strides and dtype."""
+
+    def __init__(self, a: Array, b: Array):
+        left = a[None, :] if a.ndim == 1 else a
+        right = b[:, None] if b.ndim == 1 else b
+        m, k, n = left.shape[-2], left.shape[-1], right.shape[-1]
+        batch = _batch_shape(a, b, left, right)
+        self.dtype = a.dtype
+        self.shape = (*batch, *(() if a.ndim == 1 else (m,)), *(() if b.ndim == 1 else (n,)))
+        self.is_empty = 0 in self.shape
+        if right.ndim == 2 and left.ndim > 2 and left.flags.c_contiguous:
+            left, batch, m = left.reshape(-1, k), (), m * math.prod(batch)  # one tall matrix
+        self.copy_a, layout_a, strides_a = _reading(left)
+        self.copy_b, layout_b, strides_b = _reading(right)
+        chosen = provider(a.dtype)
+        layouts = (layout_a, layout_b, Layout(n))
+        words, self.units, self.grain = _describe(
+            chosen, (m, n, k), layouts, (1.0, 0.0), math.prod(batch)
+        )
+        if batch:
+            shapes = (left.shape[:-2], strides_a[:-2]), (right.shape[:-2], strides_b[:-2])
+            self._places = _places(shapes, batch, m * n * a.itemsize)
+            words[layout.GEMM_OFFSETS] = address_of(self._places)
+        self.words = tuple(words[layout.GEMM_LDA :])
+        self.run = chosen.run
+
+    def __call__(self, a: Array, b: Array, out: Array | None) -> Array:
+        result = (
+            np.empty(self.shape, self.dtype)
+            if out is None
+            else _checked(out, self.shape, self.dtype)
+        )
+        if self.is_empty:
+            return result
+        if self.copy_a:
+            a = np.ascontiguousarray(a)
+        if self.copy_b:
+            b = np.ascontiguousarray(b)
+        self.run(self.units, self.grain, a, b, result, *self.words)
+        return result
+
+
+_plans: dict[tuple[Any, ...], Callable[[Array, Array, Array | None], Array]] = {}
+_MOST_PLANS = 4096
+
+
+def _batch_shape(a: Array, b: Array, left: Array, right: Array) -> tuple[int, ...]:
+    fits = right.shape[-2] == left.shape[-1]
+    if fits and left.ndim == 2 and right.ndim == 2:
+        return ()
+    try:
+        if fits:
+            return np.broadcast_shapes(left.shape[:-2], right.shape[:-2])
+    except ValueError:
+        pass
+    raise ValueError(f"matmul: shapes {a.shape} and {b.shape} do not fit")
+
+
+def _reading(matrices: Array) -> tuple[bool, Layout, tuple[int, ...]]:
+    """Whether the matrices must be copied first, how they (or the copies) lie, and the strides then."""
+    rows, columns = matrices.strides[-2:]
+    m, n = matrices.shape[-2:]
+    item = matrices.itemsize
+    if (columns == item or n <= 1) and (m <= 1 or (rows >= n * item and rows % item == 0)):
+        return False, Layout(max(n, 1) if m <= 1 else rows // item), matrices.strides
+    if (rows == item or m <= 1) and (n <= 1 or (columns >= m * item and columns % item == 0)):
+        return False, Layout(max(m, 1) if n <= 1 else columns // item, True), matrices.strides
+    return True, Layout(n), np.ascontiguousarray(matrices).strides
+
+
+Stack = tuple[tuple[int, ...], tuple[int, ...]]
+
+
+def _places(stacks: tuple[Stack, Stack], batch: tuple[int, ...], c_bytes: int) -> Words:
+    """For every matrix of a batch, how many bytes behind the operands' beginnings its A, B and C begin.
+
+    `stacks` are shape and strides of the operands' batch dimensions, which broadcast to `batch`.
+    """
+    table = np.empty((math.prod(batch), 3), np.int64)
+    for column, (shape, strides) in enumerate(stacks):
+        offsets = np.zeros((), np.int64)
+        missing = len(batch) - len(shape)
+        for axis, size in enumerate(batch):
+            own = axis - missing
+            step = strides[own] if own >= 0 and shape[own] != 1 else 0
+            offsets = np.add.outer(offsets, np.arange(size) * step)
+        table[:, column] = offsets.reshape(-1)
+    table[:, 2] = np.arange(len(table)) * c_bytes
+    return table

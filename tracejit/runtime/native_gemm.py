@@ -1,0 +1,365 @@
+"""Matrix multiplication as a kernel of tiles, in words: each tile is one serial call of a library.
+
+The table is a descriptor; its units are the tiles of all matrices of a batch. How a product is cut depends on its
+shape alone, and every tile is computed by one thread, so the bits do not depend on how many threads there are.
+Invariant: C = alpha * op(A) @ op(B) + beta * C, row-major; with beta 0, C is never read.
+"""
+
+from __future__ import annotations
+
+from tracejit.codegen.words import (
+    atomic_add,
+    atomic_swap,
+    call_as,
+    call_word,
+    load,
+    pause,
+    stack,
+    store,
+)
+from tracejit.runtime.externals import memset
+
+# Fields of a descriptor. Leading dimensions are in elements, all other distances in bytes.
+GEMM_A, GEMM_B, GEMM_C = 0, 1, 2
+GEMM_LDA, GEMM_LDB, GEMM_LDC = 3, 4, 5
+GEMM_TRANS_A, GEMM_TRANS_B = 6, 7  # 0 or 1
+GEMM_M, GEMM_N, GEMM_K = 8, 9, 10
+GEMM_ALPHA, GEMM_BETA = 11, 12  # bits of a float or a double
+GEMM_CALL = 13  # one of the functions below that call a library
+GEMM_LIBRARY = 14  # the library's function
+GEMM_TILE_M, GEMM_TILE_N = 15, 16
+GEMM_ROWS, GEMM_COLUMNS = 17, 18  # tiles down and across one matrix
+GEMM_A_ROW, GEMM_B_COLUMN, GEMM_C_ROW, GEMM_ITEM = 19, 20, 21, 22
+GEMM_OFFSETS = 23  # 0 for one matrix, else three words for every matrix: where its A, B and C begin
+GEMM_LEFT = (
+    24  # 0, or a word for every panel (all tiles with the same rows): its tiles not yet done
+)
+GEMM_EPILOGUE, GEMM_EPILOGUE_TABLE = (
+    25,
+    26,
+)  # kernel run on the rows of a finished panel, and its table
+GEMM_EPILOGUE_UNITS = 27  # units per row
+GEMM_CONTEXT = 28  # the provider's context
+GEMM_WORDS = 32
+
+# Fields of a provider's context: it is a guard (see `native`), and goes on where a guard's own fields end.
+CONTEXT_LOCK, CONTEXT_USERS, CONTEXT_BEFORE, CONTEXT_GET, CONTEXT_SET = 8, 9, 10, 11, 12
+CONTEXT_MICRO, CONTEXT_MICRO_T, CONTEXT_MICRO_FEW, CONTEXT_PACK, CONTEXT_PACK_T = 16, 17, 18, 19, 20
+CONTEXT_BLOCK_ROWS, CONTEXT_BLOCK_FEW, CONTEXT_BLOCK_COLUMNS, CONTEXT_LANES, CONTEXT_ONE = (
+    21,
+    22,
+    23,
+    24,
+    25,
+)
+CONTEXT_A_WIDTH = 26  # bytes from one k to the next in a packed block of A
+CONTEXT_WORDS = 32
+
+SLIVER_BYTES = 24576  # of packed B: it stays in the first-level cache beside a stripe of A
+SLIVER_WORDS = SLIVER_BYTES // 8 + 64
+PANEL_ROWS = 128  # most rows of A that are packed
+PANEL_WORDS = 20480  # room for them in every block shape
+PACK_A_STEP, PACK_A_COLUMNS = (
+    1024,
+    64,
+)  # bytes from k to k, and columns of B, from which on it pays to pack A
+DIRECT_ROWS = 24  # with no more rows than this, packing B costs more than it saves
+
+CBLAS_ROW_MAJOR, CBLAS_NO_TRANS = 101, 111  # CblasTrans is CblasNoTrans + 1
+LETTER_N, LETTER_T = 78, 84
+
+
+def cblas64_f32(d: int, a: int, b: int, c: int, m: int, n: int) -> int:
+    """One tile by `cblas_sgemm` with 64-bit sizes."""
+    call_as(
+        "iiilllfllllfll", load(d, GEMM_LIBRARY), CBLAS_ROW_MAJOR,
+        CBLAS_NO_TRANS + load(d, GEMM_TRANS_A), CBLAS_NO_TRANS + load(d, GEMM_TRANS_B), m, n, load(d, GEMM_K),
+        load(d, GEMM_ALPHA), a, load(d, GEMM_LDA), b, load(d, GEMM_LDB), load(d, GEMM_BETA), c, load(d, GEMM_LDC),
+    )  # fmt: skip
+    return 0
+
+
+def cblas64_f64(d: int, a: int, b: int, c: int, m: int, n: int) -> int:
+    """One tile by `cblas_dgemm` with 64-bit sizes."""
+    call_as(
+        "iiillldlllldll", load(d, GEMM_LIBRARY), CBLAS_ROW_MAJOR,
+        CBLAS_NO_TRANS + load(d, GEMM_TRANS_A), CBLAS_NO_TRANS + load(d, GEMM_TRANS_B), m, n, load(d, GEMM_K),
+        load(d, GEMM_ALPHA), a, load(d, GEMM_LDA), b, load(d, GEMM_LDB), load(d, GEMM_BETA), c, load(d, GEMM_LDC),
+    )  # fmt: skip
+    return 0
+
+
+def cblas32_f32(d: int, a: int, b: int, c: int, m: int, n: int) -> int:
+    """One tile by `cblas_sgemm` with 32-bit sizes."""
+    call_as(
+        "iiiiiiflilifli", load(d, GEMM_LIBRARY), CBLAS_ROW_MAJOR,
+        CBLAS_NO_TRANS + load(d, GEMM_TRANS_A), CBLAS_NO_TRANS + load(d, GEMM_TRANS_B), m, n, load(d, GEMM_K),
+        load(d, GEMM_ALPHA), a, load(d, GEMM_LDA), b, load(d, GEMM_LDB), load(d, GEMM_BETA), c, load(d, GEMM_LDC),
+    )  # fmt: skip
+    return 0
+
+
+def cblas32_f64(d: int, a: int, b: int, c: int, m: int, n: int) -> int:
+    """One tile by `cblas_dgemm` with 32-bit sizes."""
+    call_as(
+        "iiiiiidlilidli", load(d, GEMM_LIBRARY), CBLAS_ROW_MAJOR,
+        CBLAS_NO_TRANS + load(d, GEMM_TRANS_A), CBLAS_NO_TRANS + load(d, GEMM_TRANS_B), m, n, load(d, GEMM_K),
+        load(d, GEMM_ALPHA), a, load(d, GEMM_LDA), b, load(d, GEMM_LDB), load(d, GEMM_BETA), c, load(d, GEMM_LDC),
+    )  # fmt: skip
+    return 0
+
+
+def onednn_f32(d: int, a: int, b: int, c: int, m: int, n: int) -> int:
+    """One tile by `dnnl_sgemm`. Its OpenMP is told, for this thread only, to use no thread of its own."""
+    context = load(d, GEMM_CONTEXT)
+    before = call_word(load(context, CONTEXT_GET)) & 0xFFFFFFFF
+    if before != 1:
+        call_as("i", load(context, CONTEXT_SET), 1)
+    call_as(
+        "bblllfllllfll", load(d, GEMM_LIBRARY),
+        LETTER_N + (LETTER_T - LETTER_N) * load(d, GEMM_TRANS_A),
+        LETTER_N + (LETTER_T - LETTER_N) * load(d, GEMM_TRANS_B), m, n, load(d, GEMM_K),
+        load(d, GEMM_ALPHA), a, load(d, GEMM_LDA), b, load(d, GEMM_LDB), load(d, GEMM_BETA), c, load(d, GEMM_LDC),
+    )  # fmt: skip
+    if before != 1:
+        call_as("i", load(context, CONTEXT_SET), before)
+    return 0
+
+
+def _pack(
+    d: int, flip: int, source: int, row: int, to: int, width: int, k: int, columns: int
+) -> None:
+    """Copy a k x `columns` part of a matrix to rows `width` bytes apart, zeros behind the last column.
+
+    `row` is the distance of the rows as they lie in memory; with `flip` they are the part's columns.
+    """
+    context = load(d, GEMM_CONTEXT)
+    if not flip:
+        call_word(load(context, CONTEXT_PACK), k, source, row, to, width, columns)
+        return
+    item = load(d, GEMM_ITEM)
+    lanes = load(context, CONTEXT_LANES)
+    first = 0
+    while first * item < width:
+        present = max(min(columns - first, lanes), 0)
+        call_word(
+            load(context, CONTEXT_PACK_T),
+            k,
+            source + first * row,
+            row,
+            to + first * item,
+            width,
+            present,
+        )
+        first += lanes
+
+
+def _pack_rows(d: int, a: int, to: int, k: int, m: int) -> None:
+    """Pack m rows of A, block after block."""
+    context = load(d, GEMM_CONTEXT)
+    width = load(context, CONTEXT_A_WIDTH)
+    block = load(context, CONTEXT_BLOCK_ROWS)
+    for row in range(0, m, block):
+        source = a + row * load(d, GEMM_A_ROW)
+        rows = min(m - row, block)
+        _pack(
+            d,
+            1 - load(d, GEMM_TRANS_A),
+            source,
+            load(d, GEMM_LDA) * load(d, GEMM_ITEM),
+            to,
+            width,
+            k,
+            rows,
+        )
+        to += width * k
+
+
+def _stripe(
+    d: int, k: int, a: int, a_row: int, a_column: int, a_block: int, packed: int,
+    b: int, b_row: int, c: int, m: int, columns: int, beta: int,
+) -> None:  # fmt: skip
+    """A stripe of C, at most one block wide: m rows of A, `a_block` bytes from block to block, times a sliver of B."""
+    context = load(d, GEMM_CONTEXT)
+    block = load(context, CONTEXT_BLOCK_ROWS)
+    few = load(context, CONTEXT_BLOCK_FEW)
+    c_row = load(d, GEMM_C_ROW)
+    for first in range(0, m, block):
+        row = 0
+        present = min(m - first, block)
+        while row < present:
+            rows = present - row
+            micro = load(context, CONTEXT_MICRO)
+            if rows <= 2 * few:
+                rows = min(rows, few)
+                micro = load(context, CONTEXT_MICRO_FEW)
+            elif packed or (rows == block and load(d, GEMM_TRANS_A)):
+                micro = load(context, CONTEXT_MICRO_T)
+            call_word(
+                micro, k, a + row * a_row, a_row, a_column, b, b_row, c + (first + row) * c_row, c_row, rows, columns,
+                load(d, GEMM_ALPHA), beta,
+            )  # fmt: skip
+            row += rows
+        a += a_block
+
+
+def _columns(
+    d: int, k: int, a: int, a_row: int, a_column: int, a_block: int, packed: int,
+    b: int, b_step: int, sliver: int, c: int, m: int, n: int, beta: int,
+) -> None:  # fmt: skip
+    """A tile over k of A's columns: stripe by stripe, each with its sliver of B packed unless that does not pay."""
+    item = load(d, GEMM_ITEM)
+    width = load(load(d, GEMM_CONTEXT), CONTEXT_BLOCK_COLUMNS)
+    flip = load(d, GEMM_TRANS_B)
+    for column in range(0, n, width):
+        columns = min(n - column, width)
+        source = b + column * load(d, GEMM_B_COLUMN)
+        to = c + column * item
+        if columns == width and m <= DIRECT_ROWS and not flip:
+            _stripe(d, k, a, a_row, a_column, a_block, packed, source, b_step, to, m, columns, beta)
+        else:
+            _pack(d, flip, source, load(d, GEMM_LDB) * item, sliver, width * item, k, columns)
+            _stripe(
+                d,
+                k,
+                a,
+                a_row,
+                a_column,
+                a_block,
+                packed,
+                sliver,
+                width * item,
+                to,
+                m,
+                columns,
+                beta,
+            )
+
+
+def builtin(d: int, a: int, b: int, c: int, m: int, n: int) -> int:
+    """One tile by tracejit's own micro kernels (`codegen.gemm_kernel`)."""
+    context = load(d, GEMM_CONTEXT)
+    item = load(d, GEMM_ITEM)
+    most = SLIVER_BYTES // (load(context, CONTEXT_BLOCK_COLUMNS) * item)
+    block = load(context, CONTEXT_BLOCK_ROWS)
+    width = load(context, CONTEXT_A_WIDTH)
+    sliver = stack(SLIVER_WORDS)
+    panel = stack(PANEL_WORDS)
+    a_row = load(d, GEMM_A_ROW)
+    a_step = item
+    if load(d, GEMM_TRANS_A):
+        a_step = item * load(d, GEMM_LDA)
+    b_step = item * load(d, GEMM_LDB)
+    if load(d, GEMM_TRANS_B):
+        b_step = item
+    beta = load(d, GEMM_BETA)
+    packed = 0
+    if load(d, GEMM_TRANS_A) and a_step >= PACK_A_STEP and n >= PACK_A_COLUMNS and m <= PANEL_ROWS:
+        packed = 1
+    for done in range(0, load(d, GEMM_K), most):
+        k = min(load(d, GEMM_K) - done, most)
+        from_a = a + done * a_step
+        from_b = b + done * b_step
+        if packed:
+            _pack_rows(d, from_a, panel, k, m)
+            _columns(d, k, panel, item, width, width * k, 1, from_b, b_step, sliver, c, m, n, beta)
+        else:
+            _columns(
+                d, k, from_a, a_row, a_step, a_row * block, 0, from_b, b_step, sliver, c, m, n, beta
+            )
+        beta = load(context, CONTEXT_ONE)
+    return 0
+
+
+def zeros(d: int, a: int, b: int, c: int, m: int, n: int) -> int:
+    """One tile of a product over nothing (k is 0, beta 0): zeros."""
+    for _ in range(m):
+        memset(c, 0, n * load(d, GEMM_ITEM))
+        c += load(d, GEMM_C_ROW)
+    return 0
+
+
+def _tile(d: int, matrix: int, i: int, j: int) -> None:
+    """Multiply one tile."""
+    row = i * load(d, GEMM_TILE_M)
+    column = j * load(d, GEMM_TILE_N)
+    m = min(load(d, GEMM_TILE_M), load(d, GEMM_M) - row)
+    n = min(load(d, GEMM_TILE_N), load(d, GEMM_N) - column)
+    a = load(d, GEMM_A) + row * load(d, GEMM_A_ROW)
+    b = load(d, GEMM_B) + column * load(d, GEMM_B_COLUMN)
+    c = load(d, GEMM_C) + row * load(d, GEMM_C_ROW) + column * load(d, GEMM_ITEM)
+    offsets = load(d, GEMM_OFFSETS)
+    if offsets:
+        a += load(offsets, 3 * matrix)
+        b += load(offsets, 3 * matrix + 1)
+        c += load(offsets, 3 * matrix + 2)
+    call_word(load(d, GEMM_CALL), d, a, b, c, m, n)
+
+
+def _finish(d: int, matrix: int, i: int) -> None:
+    """Run the epilogue on a panel if this was the last of its tiles, and make it ready for the next run."""
+    left = load(d, GEMM_LEFT)
+    panel = matrix * load(d, GEMM_ROWS) + i
+    if left:
+        if atomic_add(left, panel, -1) != 1:
+            return
+        store(left, panel, load(d, GEMM_COLUMNS))
+    row = matrix * load(d, GEMM_M) + i * load(d, GEMM_TILE_M)
+    rows = min(load(d, GEMM_TILE_M), load(d, GEMM_M) - i * load(d, GEMM_TILE_M))
+    units = load(d, GEMM_EPILOGUE_UNITS)
+    call_as(
+        "lll",
+        load(d, GEMM_EPILOGUE),
+        load(d, GEMM_EPILOGUE_TABLE),
+        row * units,
+        (row + rows) * units,
+    )
+
+
+def gemm_tiles(d: int, low: int, high: int) -> int:
+    """The kernel: tiles `low` to `high` of the product that the descriptor d describes."""
+    columns = load(d, GEMM_COLUMNS)
+    rows = load(d, GEMM_ROWS)
+    for unit in range(low, high):
+        panel = unit // columns
+        matrix = panel // rows
+        _tile(d, matrix, panel % rows, unit % columns)
+        if load(d, GEMM_EPILOGUE):
+            _finish(d, matrix, panel % rows)
+    return 0
+
+
+def nothing(context: int) -> int:
+    """The enter and leave of a provider that needs none."""
+    return 0
+
+
+# A library whose threads are set for the whole process: serial while any run uses it, as before afterwards -------------
+
+
+def _lock(context: int) -> None:
+    while atomic_swap(context, CONTEXT_LOCK, 1):
+        pause()
+
+
+def enter(context: int) -> int:
+    """Called before a run with products: the first one makes the library serial."""
+    _lock(context)
+    users = load(context, CONTEXT_USERS)
+    if users == 0:
+        store(context, CONTEXT_BEFORE, call_word(load(context, CONTEXT_GET)) & 0xFFFFFFFF)
+        call_as("i", load(context, CONTEXT_SET), 1)
+    store(context, CONTEXT_USERS, users + 1)
+    atomic_swap(context, CONTEXT_LOCK, 0)
+    return 0
+
+
+def leave(context: int) -> int:
+    """Called after a run with products: the last one gives the library its threads back."""
+    _lock(context)
+    users = load(context, CONTEXT_USERS) - 1
+    store(context, CONTEXT_USERS, users)
+    if users == 0:
+        call_as("i", load(context, CONTEXT_SET), load(context, CONTEXT_BEFORE))
+    atomic_swap(context, CONTEXT_LOCK, 0)
+    return 0
