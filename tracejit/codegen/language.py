@@ -324,3 +324,6 @@ def numba_namespace() -> dict[str, Any]:
 def python_namespace() -> dict[str, Any]:
     """Return fresh globals to run kernel source as plain Python (math library as `m`)."""
     return numba_namespace()
+
+
+from tracejit.codegen import lanes as _lanes  # noqa: E402, F401  (adds its names to NAMES)

@@ -1,0 +1,271 @@
+"""Kernel source for CPUs: what all loop shapes share, and the map (reductions: `cpu_reduce`).
+
+Source is `def kernel(t, lo, hi)` in the language of `codegen.language`. The table holds, in order:
+the sizes of the collapsed loop nest; a pointer and `rank` strides per operand (loads, then
+stores); the scalar words; the constants of the shape (block length, scratch pointers...).
+Invariant: nothing in a source depends on a size, and a reduction's order on its length alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from tracejit.codegen.loops import LoopProgram, Store, Value
+from tracejit.codegen.scalars import cast_text, comment, literal, op_text
+from tracejit.dtypes import DType, float64, int64
+
+EXTRA_WORDS = 8  # constants of a shape, at most
+
+
+class Variant(NamedTuple):
+    """What a source depends on besides the program: loop rank and an access class per operand.
+
+    Classes are 'u' (unit stride along the inner axis), 'b' (the same element), 's' (strided).
+    """
+
+    shape: str
+    rank: int
+    classes: str
+
+
+class Layout(NamedTuple):
+    """Where things stand in the table."""
+
+    rank: int
+    operands: int
+    words: int
+
+    def size(self, axis: int) -> int:
+        return axis
+
+    def pointer(self, operand: int) -> int:
+        return self.rank + operand * (self.rank + 1)
+
+    def stride(self, operand: int, axis: int) -> int:
+        return self.pointer(operand) + 1 + axis
+
+    def word(self, slot: int) -> int:
+        return self.rank + self.operands * (self.rank + 1) + slot
+
+    def extra(self, which: int) -> int:
+        return self.word(self.words + which)
+
+    @property
+    def length(self) -> int:
+        """Words in all, with room for the constants of the shape."""
+        return self.extra(EXTRA_WORDS)
+
+
+def table_layout(program: LoopProgram, rank: int) -> Layout:
+    """The table of a program's kernel."""
+    operands = len(program.loads) + len(program.stores)
+    return Layout(rank, operands, len(program.words))
+
+
+def storage(dtype: DType) -> str:
+    """The name of a dtype in `load_x` and `ptr_x`."""
+    return dtype.short
+
+
+class Writer:
+    """Source text under construction."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.depth = 1
+
+    def put(self, text: str) -> None:
+        self.lines.append("    " * self.depth + text)
+
+    def text(self) -> str:
+        return "\n".join(self.lines) + "\n"
+
+
+class Emitter:
+    """What all loop shapes share: the head of the kernel, loads, ops and stores."""
+
+    def __init__(self, program: LoopProgram, variant: Variant, annotate: bool):
+        self.program = program
+        self.variant = variant
+        self.annotate = annotate
+        self.w = Writer()
+        self.layout = table_layout(program, variant.rank)
+        self.loads = len(program.loads)
+        self.level = self._levels()
+        self.names: dict[int, str] = {}
+        self.last_place = ""
+
+    def source(self) -> str:
+        """The text of the kernel."""
+        raise NotImplementedError
+
+    # head ----------------------------------------------------------------------------------
+
+    def _levels(self) -> dict[int, bool]:
+        """Of each value, whether it varies along the inner axis."""
+        varies: dict[int, bool] = {}
+        for v in self.program.values:
+            if v.kind in ("load", "iota"):
+                varies[id(v)] = self.variant.classes[v.slot] != "b"
+            elif v.kind == "op":
+                varies[id(v)] = any(varies[id(a)] for a in v.args)
+            else:
+                varies[id(v)] = v.kind == "random"
+        return varies
+
+    def head(self) -> None:
+        """Pointers, sizes, strides, scalars and constants."""
+        w, rank = self.w, self.variant.rank
+        w.lines.append("def kernel(t, lo, hi):")
+        for v in self.program.loads:
+            if v.kind == "load":
+                dtype = storage(v.dtype)
+                place = self.layout.pointer(v.slot)
+                note = f"  # {comment(str(v.node.type))}" if self.annotate else ""
+                w.put(f"p{v.slot} = ptr_{dtype}(word(t, {place})){note}")
+            else:
+                w.put(f"p{v.slot} = word(t, {self.layout.pointer(v.slot)})")
+        for number, store in enumerate(self.program.stores):
+            k = self.loads + number
+            dtype = storage(store.node.dtype)
+            note = f"  # {comment(str(store.node.type))}" if self.annotate else ""
+            w.put(f"p{k} = ptr_{dtype}(word(t, {self.layout.pointer(k)})){note}")
+        for axis in range(rank):
+            w.put(f"n{axis} = word(t, {self.layout.size(axis)})")
+        for k in range(self.layout.operands):
+            for axis in range(rank):
+                inner = axis == rank - 1
+                if not inner or self.variant.classes[k] == "s":
+                    w.put(f"s{k}_{axis} = word(t, {self.layout.stride(k, axis)})")
+        for v in self.program.values:
+            if v.kind == "const":
+                self.names[id(v)] = v.name
+                w.put(f"{v.name} = {literal(v.node.params['value'], v.dtype)}")
+            elif v.kind == "word":
+                self.names[id(v)] = v.name
+                w.put(f"{v.name} = {self.word_text(v)}")
+
+    def word_text(self, value: Value) -> str:
+        place = self.layout.word(value.slot)
+        if value.dtype.kind == "f":
+            return cast_text(f"fword(t, {place})", float64, value.dtype)
+        text = f"word(t, {place})"
+        return text if value.dtype.short == "i64" else f"to_{value.dtype.short}({text})"
+
+    # rows ----------------------------------------------------------------------------------
+
+    def bases(self, row: str, operands: Sequence[int], axes: int) -> None:
+        """`b0`, `b1`...: where each operand's row starts; `row` counts the leading `axes` axes."""
+        w = self.w
+        if axes == 0:
+            for k in operands:
+                w.put(f"b{k} = 0")
+            return
+        coordinates = [row]
+        if axes > 1:
+            w.put(f"q = {row}")
+            for axis in range(axes - 1, 0, -1):
+                w.put(f"i{axis} = q % n{axis}")
+                w.put(f"q = q // n{axis}")
+            coordinates = ["q", *(f"i{axis}" for axis in range(1, axes))]
+        for k in operands:
+            terms = [f"{c} * s{k}_{axis}" for axis, c in enumerate(coordinates)]
+            w.put(f"b{k} = {' + '.join(terms)}")
+
+    def at(self, k: int, j: str, base: bool = True) -> str:
+        """The index of operand `k` at inner position `j`."""
+        kind = self.variant.classes[k]
+        inner = {"u": j, "b": "", "s": f"{j} * s{k}_{self.variant.rank - 1}"}[kind]
+        start = f"b{k}" if base else ""
+        return " + ".join(x for x in (start, inner) if x) or "0"
+
+    # values --------------------------------------------------------------------------------
+
+    def mark(self, value: Value) -> None:
+        """A comment with the user's line where it changes."""
+        loc = value.node.loc
+        if not self.annotate or loc is None:
+            return
+        place = str(loc)
+        if place != self.last_place:
+            self.last_place = place
+            self.w.put(f"# {comment(place)}  {comment(loc.source)}")
+
+    def load(self, value: Value, j: str, base: bool) -> str:
+        index = self.at(value.slot, j, base)
+        if value.kind == "load":
+            return f"load_{storage(value.dtype)}(p{value.slot}, {index})"
+        return cast_text(f"(p{value.slot} + {index})", int64, value.dtype)
+
+    def value(self, value: Value, j: str, flat: str, base: bool = True) -> None:
+        """Compute one value here and name it."""
+        if value.kind in ("const", "word", "reduce"):
+            return
+        self.mark(value)
+        name = value.name
+        if value.kind in ("load", "iota"):
+            text = self.load(value, j, base)
+        elif value.kind == "random":
+            text = self.random(value, flat)
+        else:
+            text = op_text(value.node, [self.names[id(a)] for a in value.args])
+        self.names[id(value)] = name
+        self.w.put(f"{name} = {text}")
+
+    def random(self, value: Value, flat: str) -> str:
+        key, offset = (self.names[id(a)] for a in value.args)
+        name = value.node.op.name.removeprefix("random_")
+        text = f"philox_{name}_{value.dtype.short}({key}, {offset} + {flat})"
+        return text
+
+    def put_store(self, k: int, store: Store, index: str) -> None:
+        dtype = storage(store.node.dtype)
+        self.w.put(f"store_{dtype}(p{k}, {index}, {self.names[id(store.value)]})")
+
+
+class MapEmitter(Emitter):
+    """Pointwise over an n-d nest; `[lo, hi)` counts elements in row-major order."""
+
+    def source(self) -> str:
+        self.head()
+        if self.variant.rank == 1:
+            self.flat()
+        else:
+            self.nest()
+        return self.w.text()
+
+    def body(self, j: str, flat: str, base: bool) -> None:
+        """Load, compute, store, in that order: an output may be an input, element by element."""
+        for v in self.program.values:
+            if self.level[id(v)]:
+                self.value(v, j, flat, base)
+        for number, store in enumerate(self.program.stores):
+            k = self.loads + number
+            self.put_store(k, store, self.at(k, j, base))
+
+    def hoisted(self, base: bool) -> None:
+        """Values that are the same along the inner axis."""
+        for v in self.program.values:
+            if not self.level[id(v)]:
+                self.value(v, "0", "0", base)
+
+    def flat(self) -> None:
+        w = self.w
+        self.hoisted(False)
+        w.put("for i in range(lo, hi):")
+        w.depth += 1
+        self.body("i", "i", False)
+
+    def nest(self) -> None:
+        w, inner = self.w, self.variant.rank - 1
+        w.put(f"for r in range(lo // n{inner}, (hi + n{inner} - 1) // n{inner}):")
+        w.depth += 1
+        self.bases("r", range(self.layout.operands), inner)
+        self.hoisted(True)
+        w.put(f"first = lo - r * n{inner}")
+        w.put(f"last = hi - r * n{inner}")
+        bounds = f"select(first > 0, first, 0), select(last < n{inner}, last, n{inner})"
+        w.put(f"for j in range({bounds}):")
+        w.depth += 1
+        self.body("j", f"r * n{inner} + j", True)

@@ -1,0 +1,83 @@
+"""Kernel text of one op on one element: literals, rounding, wrap-around, casts.
+
+Invariant: float16 is computed in float32 and rounded after every op, integers wrap after every op,
+and no text depends on the target.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tracejit.dtypes import DType, bool_, float16, float64, int64
+from tracejit.ir.node import Node
+
+# Ops whose result is one of their operands, or exact in half: no rounding, no wrapping needed.
+_KEEPS = frozenset({"where", "maximum", "minimum", "fmax", "fmin", "relu", "copysign", "sign",
+                    "floor", "ceil", "trunc", "round", "bitwise_and", "bitwise_or",
+                    "bitwise_xor"})  # fmt: skip
+_COMPARE = frozenset({"eq", "ne", "lt", "le", "gt", "ge"})
+
+
+def literal(value: Any, dtype: DType) -> str:
+    """A constant of `dtype` as kernel text, in the dtype that kernels compute in."""
+    if dtype.kind == "b":
+        return str(bool(value))
+    if dtype.kind in "iu":
+        number = int(np.asarray(value).astype(dtype.numpy))
+        return f"np.{dtype.name}({number})"
+    with np.errstate(all="ignore"):
+        number_ = float(np.asarray(value, np.float64).astype(dtype.numpy))
+    if math.isnan(number_):
+        text = "np.nan"
+    elif math.isinf(number_):
+        text = "np.inf" if number_ > 0 else "-np.inf"
+    else:
+        text = repr(number_)
+    return f"np.float64({text})" if dtype is float64 else f"np.float32({text})"
+
+
+def cast_text(x: str, source: DType, target: DType) -> str:
+    """`x` of dtype `source` converted to `target`."""
+    if target is float16:
+        if source is float16:
+            return x
+        return f"round_f16({x})" if source.kind == "f" else f"round_f16(to_f32({x}))"
+    if source is float16 and target.short == "f32":
+        return x
+    return f"to_{target.short}({x})"
+
+
+def finish(text: str, op: str, dtype: DType) -> str:
+    """Round or wrap the result of an op into its dtype."""
+    if op in _KEEPS or dtype is bool_ or dtype is int64:
+        return text
+    if dtype is float16:
+        return text if op in ("neg", "abs") else f"round_f16({text})"
+    return f"to_{dtype.short}({text})" if dtype.kind in "iu" else text
+
+
+def op_text(node: Node, operands: Sequence[str]) -> str:
+    """The kernel text of a pointwise node on operands given as text."""
+    op, dtype = node.op, node.dtype
+    source = node.inputs[-1].dtype
+    if op.name == "cast":
+        return cast_text(operands[0], source, dtype)
+    if op.name in _COMPARE and source is bool_:
+        operands = [f"to_u8({x})" for x in operands]
+    text = op.scalar_text(source.kind, node.params)
+    for name, operand in zip(op.names, operands, strict=True):
+        text = text.replace(f"zero({{{name}}})", literal(0, source))
+        text = text.replace(f"one({{{name}}})", literal(1, source))
+        text = text.replace(f"{{{name}}}", operand)
+    if source is bool_ and op.name == "where":
+        return text
+    return finish(text, op.name, dtype)
+
+
+def comment(text: str) -> str:
+    """`text` as the inside of a one-line comment."""
+    return "".join(c if c.isprintable() else " " for c in text)

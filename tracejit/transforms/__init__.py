@@ -1,0 +1,1 @@
+"""Passes: `Graph -> Graph`, one a file, and `fuse: Graph -> Plan`."""

@@ -1,0 +1,157 @@
+"""Composite ops in terms of primitives that kernels know: the compiler's own spelling.
+
+Invariant: afterwards a reduction is a sum, product, maximum or minimum, accumulates in its own
+dtype, and its axes are one run of neighbours.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from tracejit.dtypes import accumulator, bool_, int64, uint8
+from tracejit.ir.graph import Graph
+from tracejit.ir.node import Node, full_like, topological
+from tracejit.ir.op import OPS
+from tracejit.ir.sizes import SymInt
+from tracejit.transforms.simplify import constant_value, is_one
+
+_SPLITTABLE = ("reduce_sum", "reduce_prod", "reduce_max", "reduce_min")
+_LAST_INT64 = 2**63 - 1
+
+
+def composite(node: Node) -> Node | None:
+    """An op that brings its own decomposition."""
+    if node.op.decompose is None:
+        return None
+    result: Node = node.op.decompose(*node.inputs, **node.params)
+    return result
+
+
+def drop_structure(node: Node) -> Node | None:
+    """Ops that concern gradients and names only: once gradients are taken they mean nothing."""
+    if node.op.name in ("detach", "alias"):
+        return node.inputs[0]
+    return node.inputs[1] if node.op.name == "with_value" else None
+
+
+def accumulate_wide(node: Node) -> Node | None:
+    """Halves are reduced in float32 (for extremes that changes nothing but the storage)."""
+    x = node.inputs[0] if node.inputs else None
+    if node.op.name not in _SPLITTABLE or x is None or accumulator(x.dtype) is x.dtype:
+        return None
+    wide = OPS["cast"](x, dtype=accumulator(x.dtype))
+    return OPS["cast"](node.op(wide, **node.params), dtype=x.dtype)
+
+
+def bool_as_byte(node: Node) -> Node | None:
+    """any and all are the maximum and minimum of bytes."""
+    names = {"reduce_any": "reduce_max", "reduce_all": "reduce_min",
+             "reduce_max": "reduce_max", "reduce_min": "reduce_min"}  # fmt: skip
+    if node.op.name not in names or node.inputs[0].dtype is not bool_:
+        return None
+    shape, axes = node.inputs[0].shape, node.params["axes"]
+    if any(type(shape[a]) is not SymInt and shape[a] == 0 for a in axes):
+        return full_like(node, names[node.op.name] == "reduce_min")
+    byte = OPS["cast"](node.inputs[0], dtype=uint8)
+    reduced = OPS[names[node.op.name]](byte, axes=axes)
+    return OPS["cast"](reduced, dtype=bool_)
+
+
+def arg_as_minimum(node: Node) -> Node | None:
+    """The index of an extreme is the smallest index of an element equal to it (or NaN)."""
+    if node.op.name not in ("argmax", "argmin"):
+        return None
+    x, axes = node.inputs[0], node.params["axes"]
+    if x.dtype is bool_:
+        x = OPS["cast"](x, dtype=uint8)
+    extreme = OPS["reduce_max" if node.op.name == "argmax" else "reduce_min"](x, axes=axes)
+    kept = tuple(1 if i in axes else n for i, n in enumerate(x.shape))
+    spread = OPS["broadcast_to"](OPS["reshape"](extreme, shape=kept), shape=x.shape)
+    hit = OPS["eq"](x, spread)
+    if x.dtype.kind == "f":
+        hit = OPS["bitwise_or"](hit, OPS["isnan"](x))
+    index = OPS["iota"](type=x.type.with_dtype(int64), axis=axes[0])
+    return OPS["reduce_min"](
+        OPS["where"](hit, index, full_like(index, _LAST_INT64)), axes=axes
+    )
+
+
+def split_axes(node: Node) -> Node | None:
+    """Axes that are no neighbours are reduced one run after the other, the last run first."""
+    if node.op.name not in _SPLITTABLE:
+        return None
+    axes = node.params["axes"]
+    first = len(axes) - 1
+    while first > 0 and axes[first - 1] == axes[first] - 1:
+        first -= 1
+    if first <= 0:
+        return None
+    inner = node.op(node.inputs[0], axes=axes[first:])
+    return node.op(inner, axes=axes[:first])
+
+
+def scatter_one_per_row(node: Node) -> Node | None:
+    """Adding one element per row to zeros is a comparison of positions (the gradient of nll)."""
+    if node.op.name != "scatter_add":
+        return None
+    x, index, source = node.inputs
+    axis = node.params["axis"]
+    zero = constant_value(x)
+    if zero is None or zero != 0 or not is_one(index.shape[axis]):
+        return None
+    if any(repr(a) != repr(b) for i, (a, b) in enumerate(zip(x.shape, index.shape)) if i != axis):
+        return None
+    place = OPS["iota"](type=index.type.with_shape(x.shape), axis=axis)
+    hit = OPS["eq"](place, OPS["broadcast_to"](index, shape=x.shape))
+    value = OPS["add"](x, OPS["broadcast_to"](source, shape=x.shape))
+    return OPS["where"](hit, value, x)
+
+
+RULES: tuple[Callable[[Node], Node | None], ...] = (
+    drop_structure,
+    composite,
+    accumulate_wide,
+    bool_as_byte,
+    arg_as_minimum,
+    split_axes,
+    scatter_one_per_row,
+)
+
+
+def _expand(node: Node, fired: Counter[str], done: dict[int, Node]) -> Node:
+    """The node in primitives; `done` maps finished nodes to their final form."""
+    for rule in RULES:
+        result = rule(node)
+        if result is None:
+            continue
+        fired[rule.__name__] += 1
+        for made in topological([result]):
+            if id(made) in done:
+                continue
+            if made.loc is None:
+                made.loc = node.loc
+            inputs = tuple(done[id(x)] for x in made.inputs)
+            same = all(a is b for a, b in zip(inputs, made.inputs, strict=True))
+            done[id(made)] = _expand(made if same else made.replace(inputs), fired, done)
+        return done[id(result)]
+    return node
+
+
+def run(graph: Graph) -> Graph:
+    """`graph` without composite ops."""
+    fired: Counter[str] = Counter()
+    done: dict[int, Node] = {id(n): n for n in graph.inputs}
+    keep: list[Any] = []  # ids stay unique while every node made here is alive
+    new: dict[int, Node] = {id(n): n for n in graph.inputs}
+    for node in graph.nodes():
+        inputs = tuple(new[id(x)] for x in node.inputs)
+        same = all(a is b for a, b in zip(inputs, node.inputs, strict=True))
+        rebuilt = node if same else node.replace(inputs)
+        result = _expand(rebuilt, fired, done)
+        keep.append((rebuilt, result))
+        new[id(node)] = done[id(result)] = done[id(rebuilt)] = result
+    names = f" ({', '.join(sorted(fired))})" if fired else ""
+    notes = f"{fired.total()} rewrites{names}"
+    return graph.with_results([new[id(n)] for n in graph.results], notes)

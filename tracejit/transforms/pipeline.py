@@ -1,0 +1,52 @@
+"""The passes in their order, with one place for verifying, timing and switching them off.
+
+Invariant: `PASSES` is the whole truth about what happens to a graph before it is fused.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from tracejit import config
+from tracejit.ir.graph import Graph
+from tracejit.ir.verify import verify
+from tracejit.transforms import cse, dce, decompose, simplify
+
+PASSES: tuple[tuple[str, Callable[[Graph], Graph]], ...] = (
+    ("decompose", decompose.run),
+    ("simplify", simplify.run),
+    ("cse", cse.run),
+    ("dce", dce.run),
+)
+
+
+def disabled_passes() -> frozenset[str]:
+    """Names of the passes that `config.disable_passes` switches off."""
+    return frozenset(n.strip() for n in config.disable_passes.split(",") if n.strip())
+
+
+def run(graph: Graph, stages: dict[str, Graph] | None = None) -> Graph:
+    """`graph` after every pass that is switched on; `stages` collects the graph after each.
+
+    `decompose` cannot be switched off: kernels know primitives only. Verifies the graph before
+    the first and after every pass when `config.check` is at least 1.
+    """
+    off = disabled_passes() - {"decompose"}
+    if config.check >= 1:
+        verify(graph)
+    if stages is not None:
+        stages["captured"] = graph
+    for name, function in PASSES:
+        if name in off:
+            continue
+        started = time.perf_counter()
+        result = function(graph)
+        elapsed = (time.perf_counter() - started) * 1e3
+        graph = replace(result, notes=f"after {name}: {result.notes}, {elapsed:.2f} ms")
+        if config.check >= 1:
+            verify(graph)
+        if stages is not None:
+            stages[name] = graph
+    return replace(graph, notes="")

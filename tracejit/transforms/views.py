@@ -1,0 +1,168 @@
+"""Movement ops as views: which axes go where (for fusion), and strides (for frames).
+
+Invariant: a chain of views is read from the stored value outwards, and nothing here copies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from tracejit.ir.node import Node
+from tracejit.ir.sizes import SymInt, size_key
+
+VIEW_OPS = frozenset({"transpose", "broadcast_to", "reshape", "slice", "flip", "windows"})
+AxisMap = tuple[int | None, ...]
+
+
+def is_one(size: Any) -> bool:
+    """Whether a size is the literal 1 (not merely 1 in this run)."""
+    return type(size) is not SymInt and size == 1
+
+
+def base_and_views(node: Node) -> tuple[Node, tuple[Node, ...]]:
+    """The value that a chain of views starts from, and the views in order of application."""
+    views: list[Node] = []
+    while node.op.name in VIEW_OPS:
+        views.append(node)
+        node = node.inputs[0]
+    return node, tuple(reversed(views))
+
+
+def axis_map(shape: Sequence[Any], views: Sequence[Node]) -> AxisMap | None:
+    """For each axis of the last view the source axis it walks along, None where it repeats.
+
+    Gives None as a whole if the chain does more than permute, repeat and regroup literal ones.
+    Literal axes of size 1 count as repeated.
+    """
+    current: list[int | None] = [None if is_one(n) else i for i, n in enumerate(shape)]
+    sizes: tuple[Any, ...] = tuple(shape)
+    for view in views:
+        name = view.op.name
+        if name == "transpose":
+            current = [current[p] for p in view.params["perm"]]
+        elif name == "broadcast_to":
+            current = [None] * (view.ndim - len(sizes)) + current
+        elif name == "reshape":
+            moved = _regroup(current, sizes, view.shape)
+            if moved is None:
+                return None
+            current = moved
+        elif [size_key(n) for n in sizes] != [size_key(n) for n in view.shape] or name == "flip":
+            return None
+        sizes = view.shape
+    return tuple(current)
+
+
+def _regroup(
+    current: list[int | None], before: Sequence[Any], after: Sequence[Any]
+) -> list[int | None] | None:
+    """Axis labels after a reshape that only adds or drops literal ones, else None."""
+    kept = [(size_key(n), a) for n, a in zip(before, current, strict=True) if not is_one(n)]
+    if [k for k, _ in kept] != [size_key(n) for n in after if not is_one(n)]:
+        return None
+    labels = iter([a for _, a in kept])
+    return [None if is_one(n) else next(labels) for n in after]
+
+
+def identity_map(shape: Sequence[Any]) -> AxisMap:
+    """The map of a chain that moves nothing."""
+    return tuple(None if is_one(n) else i for i, n in enumerate(shape))
+
+
+class Layout(NamedTuple):
+    """Where the elements of a view lie: element (i, j...) at offset + i*strides[0] + ..."""
+
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    offset: int = 0
+
+
+def contiguous_strides(shape: Sequence[int]) -> tuple[int, ...]:
+    """Row-major strides in elements. Axes of size 0 or 1 count as what they are."""
+    strides = [1] * len(shape)
+    for i in range(len(shape) - 2, -1, -1):
+        strides[i] = strides[i + 1] * max(shape[i + 1], 1)
+    return tuple(strides)
+
+
+def contiguous(shape: Sequence[int]) -> Layout:
+    """The layout of a row-major array."""
+    return Layout(tuple(shape), contiguous_strides(shape))
+
+
+def apply_view(layout: Layout, view: Node, size: Callable[[Any], int]) -> Layout | None:
+    """The layout after one movement op; None if a reshape would have to copy.
+
+    `size` turns a symbolic size into a number.
+    """
+    shape = tuple(map(size, view.shape))
+    strides, offset, params = list(layout.strides), layout.offset, view.params
+    name = view.op.name
+    if name == "transpose":
+        return Layout(shape, tuple(strides[p] for p in params["perm"]), offset)
+    if name == "broadcast_to":
+        extra = len(shape) - len(strides)
+        own = (0,) * extra + tuple(
+            0 if is_one(n) and not is_one(m) else s
+            for n, m, s in zip(view.inputs[0].shape, view.shape[extra:], strides, strict=True)
+        )
+        return Layout(shape, own, offset)
+    if name == "slice":
+        steps = [size(s) for s in params["steps"]]
+        starts = [size(s) for s in params["starts"]]
+        if 0 not in shape:
+            offset += sum(a * s for a, s in zip(starts, strides, strict=True))
+        return Layout(shape, tuple(a * s for a, s in zip(steps, strides, strict=True)), offset)
+    if name == "flip":
+        for axis in params["axes"]:
+            offset += max(shape[axis] - 1, 0) * strides[axis]
+            strides[axis] = -strides[axis]
+        return Layout(shape, tuple(strides), offset)
+    if name == "windows":
+        return _windows(layout, view, shape, size)
+    return reshape_layout(layout, shape)
+
+
+def _windows(
+    layout: Layout, view: Node, shape: tuple[int, ...], size: Callable[[Any], int]
+) -> Layout:
+    strides, extra = list(layout.strides), []
+    steps, dilations = view.params["steps"], view.params["dilations"]
+    for axis, step, dilation in zip(view.params["axes"], steps, dilations, strict=True):
+        extra.append(strides[axis] * size(dilation))
+        strides[axis] *= size(step)
+    return Layout(shape, (*strides, *extra), layout.offset)
+
+
+def reshape_layout(layout: Layout, shape: tuple[int, ...]) -> Layout | None:
+    """The layout under another shape of as many elements, or None if it takes a copy.
+
+    Runs of axes that lie evenly in memory are merged, then cut as the new shape asks.
+    """
+    if 0 in shape:
+        return Layout(shape, contiguous_strides(shape), layout.offset)
+    runs: list[list[int]] = []  # [elements, stride of the last axis]
+    for n, s in zip(layout.shape, layout.strides, strict=True):
+        if n == 1:
+            continue
+        if runs and runs[-1][1] == n * s:
+            runs[-1] = [runs[-1][0] * n, s]
+        else:
+            runs.append([n, s])
+    strides = [0] * len(shape)
+    at = len(runs) - 1
+    left, step = runs[at] if runs else (1, 1)
+    for axis in range(len(shape) - 1, -1, -1):
+        n = shape[axis]
+        if left == 1 and n != 1:
+            at -= 1
+            if at < 0:
+                return None
+            left, step = runs[at]
+        if left % n:
+            return None
+        strides[axis] = step
+        left //= n
+        step *= n
+    return Layout(shape, tuple(strides), layout.offset)
