@@ -57,8 +57,8 @@ CONTEXT_WORDS = 32
 
 SLIVER_BYTES = 24576  # of packed B: it stays in the first-level cache beside a stripe of A
 SLIVER_WORDS = SLIVER_BYTES // 8 + 64
-PANEL_ROWS = 128  # most rows of A that are packed
-PANEL_WORDS = 20480  # room for them in every block shape
+PANEL_BYTES = 163840  # of packed A: it stays in the second-level cache
+PANEL_WORDS = PANEL_BYTES // 8 + 64
 PACK_A_STEP, PACK_A_COLUMNS = (
     1024,
     64,
@@ -253,16 +253,22 @@ def builtin(d: int, a: int, b: int, c: int, m: int, n: int) -> int:
     if load(d, GEMM_TRANS_B):
         b_step = item
     beta = load(d, GEMM_BETA)
+    fitting = PANEL_BYTES // (width * most) * block
     packed = 0
-    if load(d, GEMM_TRANS_A) and a_step >= PACK_A_STEP and n >= PACK_A_COLUMNS and m <= PANEL_ROWS:
+    if load(d, GEMM_TRANS_A) and a_step >= PACK_A_STEP and n >= PACK_A_COLUMNS:
         packed = 1
     for done in range(0, load(d, GEMM_K), most):
         k = min(load(d, GEMM_K) - done, most)
         from_a = a + done * a_step
         from_b = b + done * b_step
         if packed:
-            _pack_rows(d, from_a, panel, k, m)
-            _columns(d, k, panel, item, width, width * k, 1, from_b, b_step, sliver, c, m, n, beta)
+            for row in range(0, m, fitting):
+                rows = min(m - row, fitting)
+                to_c = c + row * load(d, GEMM_C_ROW)
+                _pack_rows(d, from_a + row * a_row, panel, k, rows)
+                _columns(
+                    d, k, panel, item, width, width * k, 1, from_b, b_step, sliver, to_c, rows, n, beta
+                )
         else:
             _columns(
                 d, k, from_a, a_row, a_step, a_row * block, 0, from_b, b_step, sliver, c, m, n, beta
