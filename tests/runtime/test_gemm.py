@@ -283,7 +283,9 @@ def test_epilogues_run_once_on_every_finished_row(any_provider, shape, batch):
     a, b, bias = random((count, m, k)), random((count, k, n), seed=1), random(n, seed=2)
     plain = matmul(a, b)
     c, sums = np.empty((count, m, n), F4), np.zeros((count, m), F4)
-    offsets = [(i * m * k * 4, i * k * n * 4, i * m * n * 4) for i in range(batch)] if batch else None
+    offsets = (
+        [(i * m * k * 4, i * k * n * 4, i * m * n * 4) for i in range(batch)] if batch else None
+    )
     for source, other, units in ((RELU, bias, n), (ROW_SUM, sums, 1)):
         kernel, table = compile_kernel("epilogue", source), aligned_words(3)
         table[:] = address_of(c), address_of(other), n
@@ -301,7 +303,9 @@ def test_epilogues_run_once_on_every_finished_row(any_provider, shape, batch):
 
 
 def test_tiles_follow_from_the_shape():
-    for m, n, k in itertools.product((0, 1, 32, 100, 512, 5000), (0, 1, 10, 256, 3000), (0, 1, 64, 2048)):
+    for m, n, k in itertools.product(
+        (0, 1, 32, 100, 512, 5000), (0, 1, 10, 256, 3000), (0, 1, 64, 2048)
+    ):
         rows, columns = tile_shape(m, n, k)
         assert 1 <= rows <= max(m, 1) and 1 <= columns <= max(n, 1)
         if m * n * k > 1 << 24 and m > 64:
@@ -315,7 +319,9 @@ def openblas_threads():
 
 @pytest.mark.skipif(gemm_libraries.find("openblas", F4) is None, reason="no openblas")
 def test_openblas_gets_its_threads_back():
-    set_threads = ctypes.CFUNCTYPE(None, ctypes.c_int)(gemm_libraries.find("openblas", F4).set_threads)
+    set_threads = ctypes.CFUNCTYPE(None, ctypes.c_int)(
+        gemm_libraries.find("openblas", F4).set_threads
+    )
     before = openblas_threads()
     try:
         set_threads(2)
@@ -348,7 +354,9 @@ def test_micro_kernels_are_valid_ir_for_every_processor(monkeypatch, dtype, feat
     block = gemm_kernel.block(dtype)
     assert block.few * 2 <= block.rows and block.columns % block.lanes == 0
     module = parse(gemm_kernel.text(dtype))
-    assert {f.name for f in module.functions if not f.is_declaration} == set(gemm_kernel.names(dtype))
+    assert {f.name for f in module.functions if not f.is_declaration} == set(
+        gemm_kernel.names(dtype)
+    )
 
 
 @pytest.mark.parametrize("dtype", [F4, F8])

@@ -66,13 +66,18 @@ def float_bits(double: int) -> int:
     return ctypes.c_uint32.from_buffer_copy(ctypes.c_float(value.value)).value
 
 
+def bit_length(value: int) -> int:
+    """How many bits the non-negative `value` needs."""
+    return value.bit_length()
+
+
 def pause() -> None:
     """Tell the processor that this is a spin loop."""
 
 
 _OPERATIONS = {
     "load": 2, "store": 3, "load_byte": 1, "atomic_load": 2, "atomic_store": 3, "atomic_add": 3,
-    "atomic_swap": 3, "float_bits": 1, "pause": 0, "min": 2, "max": 2,
+    "atomic_swap": 3, "float_bits": 1, "bit_length": 1, "pause": 0, "min": 2, "max": 2,
 }  # fmt: skip
 _BINARY = {
     ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul", ast.FloorDiv: "sdiv", ast.Mod: "srem",
@@ -201,6 +206,7 @@ def translate(module: ModuleType) -> str:
 def _header(outside: dict[str, int]) -> str:
     declarations = [f"declare i64 @{name}({', '.join(['i64'] * n)})" for name, n in outside.items()]
     minmax = [f"declare i64 @llvm.s{op}.i64(i64, i64)" for op in ("min", "max")]
+    minmax.append("declare i64 @llvm.ctlz.i64(i64, i1)")
     hint = [f"declare void @{_PAUSE.replace('i32 1', 'i32')}"] if _PAUSE else []
     return "\n".join(declarations + minmax + hint)
 
@@ -514,6 +520,10 @@ class _Function:
         wide = self._emit(f"bitcast i64 {double} to double")
         bits = self._emit(f"bitcast float {self._emit(f'fptrunc double {wide} to float')} to i32")
         return self._emit(f"zext i32 {bits} to i64")
+
+    def _op_bit_length(self, value: str) -> str:
+        zeros = self._emit(f"call i64 @llvm.ctlz.i64(i64 {value}, i1 false)")
+        return self._emit(f"sub i64 64, {zeros}")
 
     def _op_min(self, left: str, right: str) -> str:
         return self._emit(f"call i64 @llvm.smin.i64(i64 {left}, i64 {right})")

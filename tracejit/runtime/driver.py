@@ -82,23 +82,30 @@ class Driver:
         self.addresses = self._object.addresses
         self.state = aligned_words(native.STATE_WORDS)
         _fill_state(self.state)
-        self._definitions: dict[str, _MethodDef] = {}  # read by every builtin made from them
+        self._definitions: dict[int, _MethodDef] = {}  # read by every builtin made from them
         self.launch: Callable[..., None] = self.builtin("launch_entry", "launch", self.state)
 
     def call(self, symbol: str, *arguments: int) -> int:
         """Call a native function of words (slow; for set-up only)."""
+        return self.call_at(self.addresses[symbol], *arguments)
+
+    def call_at(self, address: int, *arguments: int) -> int:
+        """As `call`, by address."""
         function = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * len(arguments))
-        result: int = function(self.addresses[symbol])(*arguments)
+        result: int = function(address)(*arguments)
         return result
 
     def builtin(self, symbol: str, name: str, this: Any) -> Callable[..., Any]:
         """A Python builtin around a native entry; `this` is the array that the entry gets as its self."""
-        if symbol not in self._definitions:
-            definition = _MethodDef(name.encode(), self.addresses[symbol], _METH_FASTCALL, None)
-            self._definitions[symbol] = definition
-        function: Callable[..., Any] = _new_builtin()(
-            ctypes.byref(self._definitions[symbol]), this, None
-        )
+        return self.builtin_at(self.addresses[symbol], name, this)
+
+    def builtin_at(self, address: int, name: str, this: Any) -> Callable[..., Any]:
+        """As `builtin`, by address."""
+        if address not in self._definitions:
+            definition = _MethodDef(name.encode(), address, _METH_FASTCALL, None)
+            self._definitions[address] = definition
+        definition = self._definitions[address]
+        function: Callable[..., Any] = _new_builtin()(ctypes.byref(definition), this, None)
         return function
 
 

@@ -177,7 +177,9 @@ class Executable:
     def _accept(self, arrays: Sequence[Any]) -> list[Any]:
         """Exact arrays and exact numbers; raises where a dtype or the count differs."""
         if len(arrays) != len(self._dtypes):
-            raise TypeError(f"{self.graph.name} takes {len(self._dtypes)} inputs, got {len(arrays)}")
+            raise TypeError(
+                f"{self.graph.name} takes {len(self._dtypes)} inputs, got {len(arrays)}"
+            )
         accepted = list(arrays)
         for i, dtype in self._scalars:
             number = accepted[i]
@@ -186,7 +188,10 @@ class Executable:
             accepted[i] = float(number) if dtype.kind == "f" else int(number)
         for i, (array, dtype) in enumerate(zip(accepted, self._dtypes, strict=True)):
             if type(array) is not np.ndarray:
-                if type(array) in (float, int) and self.graph.inputs[i].params.get("role") == "scalar":
+                if (
+                    type(array) in (float, int)
+                    and self.graph.inputs[i].params.get("role") == "scalar"
+                ):
                     continue
                 array = accepted[i] = np.asarray(array)
             if array.dtype != dtype:
@@ -215,5 +220,3 @@ def build(graph: Graph) -> Executable:
     Kernels are compiled when a layout first needs them, and never for a new size.
     """
     return Executable(graph)
-
-

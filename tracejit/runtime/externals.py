@@ -11,14 +11,21 @@ from tracejit.codegen.words import External
 
 _process = ctypes.CDLL(None)  # Python with the C library; both are loaded already
 
+PyLong_AsSsize_t = External(ctypes.pythonapi, "PyLong_AsSsize_t", 1)
+Py_DecRef = External(ctypes.pythonapi, "Py_DecRef", 1)
 Py_IncRef = External(ctypes.pythonapi, "Py_IncRef", 1)
+PyErr_Occurred = External(ctypes.pythonapi, "PyErr_Occurred", 0)
 PyErr_SetString = External(ctypes.pythonapi, "PyErr_SetString", 2)
 PyEval_RestoreThread = External(ctypes.pythonapi, "PyEval_RestoreThread", 1)
 PyEval_SaveThread = External(ctypes.pythonapi, "PyEval_SaveThread", 0)
 PyLong_AsUnsignedLongLongMask = External(ctypes.pythonapi, "PyLong_AsUnsignedLongLongMask", 1)
 PyLong_FromLongLong = External(ctypes.pythonapi, "PyLong_FromLongLong", 1)
 
+free = External(_process, "free", 1)
+madvise = External(_process, "madvise", 3)
+memcpy = External(_process, "memcpy", 3)
 memset = External(_process, "memset", 3)
+posix_memalign = External(_process, "posix_memalign", 3)
 pthread_cond_broadcast = External(_process, "pthread_cond_broadcast", 1)
 pthread_cond_init = External(_process, "pthread_cond_init", 2)
 pthread_cond_wait = External(_process, "pthread_cond_wait", 2)

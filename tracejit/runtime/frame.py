@@ -307,7 +307,9 @@ class _Builder:
         """Lifetimes in the order of execution, then addresses."""
         time = 0
         for item in self.items:
-            for operands in [x.operands for x in item] if isinstance(item, list) else [item.operands]:
+            for operands in (
+                [x.operands for x in item] if isinstance(item, list) else [item.operands]
+            ):
                 for operand in operands:
                     operand.buffer.touch(time)
                 time += 1
@@ -374,5 +376,3 @@ class _HostCall:
         for (node, _), target in zip(self.results, self.targets, strict=True):
             part = value[node.params["index"]] if node.op.name == "get" else value
             target(arguments)[...] = part
-
-

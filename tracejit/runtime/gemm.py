@@ -19,6 +19,7 @@ from tracejit import config
 from tracejit.codegen import gemm_kernel
 from tracejit.runtime import gemm_libraries, native
 from tracejit.runtime import native_gemm as layout
+from tracejit.runtime.buffers import empty_maker
 from tracejit.runtime.driver import LinkedObject, Words, aligned_words, link_ir, link_words
 from tracejit.runtime.gemm_libraries import Library
 from tracejit.runtime.program import Step, address_of
@@ -345,13 +346,13 @@ class _EagerProduct:
             words[layout.GEMM_OFFSETS] = address_of(self._places)
         self.words = tuple(words[layout.GEMM_LDA :])
         self.run = chosen.run
+        self.make = empty_maker(a.dtype)
 
     def __call__(self, a: Array, b: Array, out: Array | None) -> Array:
-        result = (
-            np.empty(self.shape, self.dtype)
-            if out is None
-            else _checked(out, self.shape, self.dtype)
-        )
+        if out is None:
+            result = self.make(self.shape)
+        else:
+            result = _checked(out, self.shape, self.dtype)
         if self.is_empty:
             return result
         if self.copy_a:

@@ -267,7 +267,20 @@ def builtin(d: int, a: int, b: int, c: int, m: int, n: int) -> int:
                 to_c = c + row * load(d, GEMM_C_ROW)
                 _pack_rows(d, from_a + row * a_row, panel, k, rows)
                 _columns(
-                    d, k, panel, item, width, width * k, 1, from_b, b_step, sliver, to_c, rows, n, beta
+                    d,
+                    k,
+                    panel,
+                    item,
+                    width,
+                    width * k,
+                    1,
+                    from_b,
+                    b_step,
+                    sliver,
+                    to_c,
+                    rows,
+                    n,
+                    beta,
                 )
         else:
             _columns(

@@ -86,9 +86,7 @@ def op_graph(
     operands: Sequence[Node] = inputs
     if op.kind == "elementwise":
         shape = np.broadcast_shapes(*(a.shape for a in arrays))
-        operands = [
-            x if x.shape == shape else OPS["broadcast_to"](x, shape=shape) for x in inputs
-        ]
+        operands = [x if x.shape == shape else OPS["broadcast_to"](x, shape=shape) for x in inputs]
     result = op(*operands, **params)
     outputs = (result,)
     if op.multiple:
