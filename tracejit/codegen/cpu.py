@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from tracejit.codegen.loops import LoopProgram, Store, Value
 from tracejit.codegen.scalars import cast_text, comment, literal, op_text
-from tracejit.dtypes import DType, float64, int64
+from tracejit.dtypes import DType, float16, float64, int64
 
 EXTRA_WORDS = 8  # constants of a shape, at most
 
@@ -217,7 +217,7 @@ class Emitter:
         key, offset = (self.names[id(a)] for a in value.args)
         name = value.node.op.name.removeprefix("random_")
         text = f"philox_{name}_{value.dtype.short}({key}, {offset} + {flat})"
-        return text
+        return f"round_f16({text})" if value.dtype is float16 else text
 
     def put_store(self, k: int, store: Store, index: str) -> None:
         dtype = storage(store.node.dtype)

@@ -326,4 +326,5 @@ def python_namespace() -> dict[str, Any]:
     return numba_namespace()
 
 
-from tracejit.codegen import lanes as _lanes  # noqa: E402, F401  (adds its names to NAMES)
+from tracejit.codegen import lanes as _lanes  # noqa: E402, F401  (add their names to NAMES)
+from tracejit.codegen import philox as _philox  # noqa: E402, F401

@@ -1,0 +1,100 @@
+"""Random numbers in the kernel language: Philox-4x32-10, one generator call per element.
+
+Source: Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3" (SC 2011).
+Invariant: bit for bit the words of `ops.philox`, the reference; element i of a stream depends on
+the key and on offset + i alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from tracejit.codegen.language import NAMES
+from tracejit.codegen.mathlib import cos, log
+from tracejit.codegen.mathlib.core import Scalar, convert, sqrt
+from tracejit.codegen.mathlib.define import Kinds, math_function
+
+_M0, _M1 = 0xD2511F53, 0xCD9E8D57
+_W0, _W1 = 0x9E3779B9, 0xBB67AE85
+_MASK = 0xFFFFFFFF
+_ROUNDS = 10
+
+
+def philox(key: Scalar, counter: Scalar) -> tuple[Scalar, Scalar, Scalar, Scalar]:
+    """Four 32-bit words (as u64) for a 64-bit counter under a 64-bit key."""
+    k, c = convert(key, "u64"), convert(counter, "u64")
+    c0, c1 = c & _MASK, c >> 32
+    c2 = c3 = c & 0
+    k0, k1 = k & _MASK, k >> 32
+    for _ in range(_ROUNDS):
+        p0, p1 = c0 * _M0, c2 * _M1
+        c0, c1, c2, c3 = (p1 >> 32) ^ c1 ^ k0, p1 & _MASK, (p0 >> 32) ^ c3 ^ k1, p0 & _MASK
+        k0, k1 = (k0 + _W0) & _MASK, (k1 + _W1) & _MASK
+    return c0, c1, c2, c3
+
+
+def _unit_f32(word: Scalar, bits: int) -> Scalar:
+    """The top `bits` bits of a word as a float32 in [0, 1)."""
+    return convert(convert(word >> (32 - bits), "i32"), "f32") * 2.0**-bits
+
+
+def _unit_f64(high: Scalar, low: Scalar) -> Scalar:
+    """53 bits of two words as a float64 in [0, 1)."""
+    return convert(convert(((high << 32) | low) >> 11, "i64"), "f64") * 2.0**-53
+
+
+def _uniform_f32(key: Scalar, counter: Scalar) -> Scalar:
+    return _unit_f32(philox(key, counter)[0], 24)
+
+
+def _uniform_f16(key: Scalar, counter: Scalar) -> Scalar:
+    return _unit_f32(philox(key, counter)[0], 11)
+
+
+def _uniform_f64(key: Scalar, counter: Scalar) -> Scalar:
+    words = philox(key, counter)
+    return _unit_f64(words[0], words[1])
+
+
+def _box_muller(u1: Scalar, u2: Scalar) -> Scalar:
+    """A normal number from u1, u2 in [0, 1)."""
+    radius = sqrt(log.body(1.0 - u1) * -2.0)  # type: ignore[attr-defined]
+    return radius * cos.body(u2 * (2.0 * math.pi))  # type: ignore[attr-defined]
+
+
+def _normal_f32(key: Scalar, counter: Scalar) -> Scalar:
+    words = philox(key, counter)
+    return _box_muller(_unit_f32(words[0], 24), _unit_f32(words[1], 24))
+
+
+def _normal_f64(key: Scalar, counter: Scalar) -> Scalar:
+    words = philox(key, counter)
+    return _box_muller(_unit_f64(words[0], words[1]), _unit_f64(words[2], words[3]))
+
+
+def _bits_i64(key: Scalar, counter: Scalar) -> Scalar:
+    words = philox(key, counter)
+    return convert(((words[0] << 32) | words[1]) >> 1, "i64")
+
+
+def _define(name: str, body: Callable[..., Any], result: str, doc: str) -> None:
+    def rule(kinds: Kinds) -> tuple[Kinds, str] | None:
+        return (("i64", "i64"), result) if len(kinds) == 2 else None
+
+    def function(key: Scalar, counter: Scalar) -> Scalar:
+        return body(key, counter)
+
+    function.__name__ = name
+    function.__doc__ = doc
+    NAMES[name] = math_function(rule)(function)
+
+
+for _dtype, _body in (("f32", _uniform_f32), ("f16", _uniform_f16), ("f64", _uniform_f64)):
+    _kind = "f64" if _dtype == "f64" else "f32"
+    _define(f"philox_uniform_{_dtype}", _body, _kind, f"Return a uniform {_dtype} in [0, 1).")
+for _dtype, _body in (("f32", _normal_f32), ("f16", _normal_f32), ("f64", _normal_f64)):
+    _kind = "f64" if _dtype == "f64" else "f32"
+    _define(f"philox_normal_{_dtype}", _body, _kind, f"Return a normal {_dtype}; halves unrounded.")
+_define("philox_bits_i64", _bits_i64, "i64", "Return 63 random bits as a non-negative i64.")
