@@ -19,6 +19,8 @@ from tracejit.ir.node import Node
 from tracejit.ir.plan import HostStep, KernelStep
 from tracejit.ir.sizes import SymInt, evaluate
 from tracejit.runtime.arena import Arena, Buffer
+from tracejit.runtime.gemm import matmul
+from tracejit.runtime.gemm_step import GemmLaunch, is_native, plan_gemm
 from tracejit.runtime.launch import Launch, Nest, Operand, plan_launches
 from tracejit.runtime.program import Patch, Program, Step
 from tracejit.transforms.views import (
@@ -85,9 +87,9 @@ class _Builder:
         self.symbols: dict[str, int] = {}
         self.places: dict[int, Operand] = {}
         self.copies: dict[tuple[int, ...], Operand] = {}
-        self.pending: list[Launch] = []
+        self.pending: list[Launch | GemmLaunch] = []
         self.all_launches: list[Launch] = []
-        self.items: list[list[Launch] | _HostCall] = []
+        self.items: list[list[Launch | GemmLaunch] | _HostCall] = []
         self.segments: list[Segment] = []
         self.output_specs: list[tuple[tuple[int, ...], np.dtype[Any]]] = []
         self.doubles: list[tuple[int, bool]] = []
@@ -244,7 +246,12 @@ class _Builder:
         return Operand(place.buffer, Layout(domain, strides), place.dtype)
 
     def host_step(self, step: HostStep) -> None:
-        """A library call: ends the native segment before it."""
+        """A product joins the native segment; any other library call ends it."""
+        if is_native(step.node):
+            product = plan_gemm(self, step.node)
+            if product is not None:
+                self.pending.append(product)
+            return
         arguments = [self.host_argument(x) for x in step.node.inputs]
         self.flush()
         results = [(n, self.new_value(n)) for n in step.stores]
@@ -317,17 +324,16 @@ class _Builder:
             self.places[id(condition)].buffer.touch(time + 1)
         self.arena.plan()
 
-    def segment(self, item: list[Launch] | _HostCall) -> Segment:
+    def segment(self, item: list[Launch | GemmLaunch] | _HostCall) -> Segment:
         """A native program, or a call of the host library."""
         if isinstance(item, _HostCall):
             item.prepare()
             return item
-        steps, patches, keep = [], [], [self.arena.memory]
+        steps: list[Step] = []
+        patches: list[Patch] = []
+        keep: list[Any] = [self.arena.memory]
         for launch in item:
-            table = launch.fill(patches)
-            address = int(table.ctypes.data)
-            steps.append(Step(launch.kernel.address, address, launch.units, launch.grain))
-            keep.extend((table, launch.kernel, *(o.buffer.array for o in launch.operands)))
+            steps.append(launch.step(patches, keep))
         count = len(self.graph.inputs) + len(self.output_specs)
         run = Program(steps, patches, count, keep).run
         return lambda arguments: _run_program(run, arguments)
@@ -369,8 +375,8 @@ class _HostCall:
 
     def __call__(self, arguments: tuple[Any, ...]) -> None:
         arrays = [get(arguments) for get in self.getters]
-        if self.node.op.name == "matmul" and arrays[0].dtype != np.float16:
-            np.matmul(*arrays, out=self.targets[0](arguments))
+        if self.node.op.name == "matmul":
+            matmul(*arrays, out=self.targets[0](arguments))
             return
         value = evaluate_node(self.node, arrays)
         for (node, _), target in zip(self.results, self.targets, strict=True):

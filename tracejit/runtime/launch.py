@@ -20,7 +20,7 @@ from tracejit.codegen.loops import LoopProgram
 from tracejit.dtypes import DType
 from tracejit.runtime.arena import Buffer
 from tracejit.runtime.driver import aligned_words
-from tracejit.runtime.program import Patch
+from tracejit.runtime.program import Patch, Step, address_of
 from tracejit.transforms.views import Layout
 
 if TYPE_CHECKING:
@@ -133,11 +133,17 @@ class Launch:
     grain: int
     program: LoopProgram
 
+    def step(self, patches: list[Patch], keep: list[Any]) -> Step:
+        """The step of the program; what a call must set is added to `patches`."""
+        table = self.fill(patches)
+        keep.extend((table, self.kernel, *(o.buffer.array for o in self.operands)))
+        return Step(self.kernel.address, address_of(table), self.units, self.grain)
+
     def fill(self, patches: list[Patch]) -> np.ndarray[Any, Any]:
         """The table; what a call must set is added to `patches`."""
         layout = table_layout(self.program, len(self.sizes))
         table = aligned_words(layout.length)
-        base = int(table.ctypes.data)
+        base = address_of(table)
         table[: len(self.sizes)] = self.sizes
         for k, strides in enumerate(self.strides):
             operand = self.operands[k]

@@ -1,0 +1,117 @@
+"""Matrix products as steps of a frame's program: layouts, batches, copies where the library needs.
+
+Invariant: a product gets the descriptor that eager `gemm.matmul` gives it, so the bits agree.
+"""
+
+from __future__ import annotations
+
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tracejit.ir.node import Node
+from tracejit.runtime import gemm
+from tracejit.runtime.launch import Operand
+from tracejit.runtime.program import Patch, Step
+from tracejit.transforms.views import Layout, base_and_views, contiguous, reshape_layout
+
+if TYPE_CHECKING:
+    from tracejit.runtime.frame import _Builder
+
+
+class GemmLaunch:
+    """One product. `operands` are A, B and C."""
+
+    def __init__(self, product: gemm.Product, operands: list[Operand]):
+        self.product = product
+        self.operands = operands
+
+    def step(self, patches: list[Patch], keep: list[Any]) -> Step:
+        """The step of the program; operands that come as arguments are added to `patches`."""
+        places = (self.product.a, self.product.b, self.product.c)
+        for place, operand in zip(places, self.operands, strict=True):
+            offset = operand.layout.offset * operand.dtype.itemsize
+            if operand.buffer.kind == "argument":
+                patches.append(Patch(place, operand.buffer.index, offset))
+            else:
+                self.product.table[(place - self.product.a) // 8 + self.first] = (
+                    operand.buffer.address + offset
+                )
+        keep.extend((self.product, *(o.buffer.array for o in self.operands)))
+        return self.product.step
+
+    @property
+    def first(self) -> int:
+        """The word of the table that holds the address of A."""
+        return int(gemm.layout.GEMM_A)
+
+
+def reading(layout: Layout) -> gemm.Layout | None:
+    """How the matrices of an operand lie, or None if they must be copied first."""
+    (m, n), (row, column) = layout.shape[-2:], layout.strides[-2:]
+    if (column == 1 or n <= 1) and (m <= 1 or row >= n):
+        return gemm.Layout(max(n, 1) if m <= 1 else row)
+    if (row == 1 or m <= 1) and (n <= 1 or column >= m):
+        return gemm.Layout(max(m, 1) if n <= 1 else column, True)
+    return None
+
+
+def is_native(node: Node) -> bool:
+    """Whether the product runs by address; the others go through `gemm.matmul`."""
+    return node.op.name == "matmul" and node.dtype.short in ("f32", "f64")
+
+
+def plan_gemm(builder: _Builder, node: Node) -> GemmLaunch | None:
+    """The launch of a product, None if it has no elements."""
+    a, b = (builder.operand(*base_and_views(x)) for x in node.inputs)
+    c = builder.new_value(node)
+    a, b, batch = _tall(a, b)
+    operands = []
+    layouts = []
+    for operand in (a, b):
+        found = reading(operand.layout)
+        if found is None:
+            operand = builder.copied(operand)
+            found = gemm.Layout(operand.layout.shape[-1])
+        operands.append(operand)
+        layouts.append(found)
+    a, b = operands
+    (m, k), n = a.layout.shape[-2:], b.layout.shape[-1]
+    if m * n * prod(batch) == 0:
+        return None
+    offsets = None
+    if batch:
+        size = node.dtype.itemsize
+        offsets = _offsets(batch, (a.layout, b.layout), m * n, size)
+    product = gemm.product(
+        node.dtype.numpy, (m, n, k), layouts[0], layouts[1], gemm.Layout(n), offsets=offsets
+    )
+    return GemmLaunch(product, [a, b, c])
+
+
+def _tall(a: Operand, b: Operand) -> tuple[Operand, Operand, tuple[int, ...]]:
+    """A batch that meets the same right matrix every time is one tall matrix."""
+    batch = a.layout.shape[:-2]
+    if not batch or any(b.layout.strides[:-2]) or a.layout != contiguous(a.layout.shape):
+        return a, b, batch
+    k = a.layout.shape[-1]
+    tall = reshape_layout(a.layout, (prod(a.layout.shape[:-1]), k))
+    if tall is None:
+        return a, b, batch
+    right = Layout(b.layout.shape[-2:], b.layout.strides[-2:], b.layout.offset)
+    return Operand(a.buffer, tall, a.dtype), Operand(b.buffer, right, b.dtype), ()
+
+
+def _offsets(
+    batch: tuple[int, ...], layouts: tuple[Layout, Layout], c_count: int, size: int
+) -> Any:
+    """For every matrix of the batch, the bytes from the operands' beginnings to its A, B and C."""
+    table = np.empty((prod(batch), 3), np.int64)
+    for column, layout in enumerate(layouts):
+        offsets = np.zeros((), np.int64)
+        for count, stride in zip(batch, layout.strides, strict=False):
+            offsets = np.add.outer(offsets, np.arange(count) * (stride * size))
+        table[:, column] = offsets.reshape(-1)
+    table[:, 2] = np.arange(len(table)) * (c_count * size)
+    return table
