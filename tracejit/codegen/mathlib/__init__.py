@@ -26,12 +26,22 @@ from tracejit.codegen.mathlib.bits import (
 )
 from tracejit.codegen.mathlib.exp_log import exp, exp2, expm1, log, log1p, log2, log10, sigmoid
 from tracejit.codegen.mathlib.hyperbolic import acosh, asinh, atanh, cosh, sinh, tanh
+from tracejit.codegen.mathlib.integer import (
+    floor_divide,
+    fmod,
+    gcd,
+    remainder,
+    shift_left,
+    shift_right,
+)
 from tracejit.codegen.mathlib.inverse_trig import acos, asin, atan, atan2
+from tracejit.codegen.mathlib.power import hypot, pow
 from tracejit.codegen.mathlib.special import erf
 from tracejit.codegen.mathlib.trig import cos, sin, tan
 
 __all__ = ["abs", "acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "ceil", "copysign",
-           "core", "cos", "cosh", "define", "erf", "exp", "exp2", "expm1", "floor", "fmax", "fmin",
-           "isfinite", "isinf", "isnan", "log", "log10", "log1p", "log2", "maximum", "minimum",
-           "round", "rsqrt", "sigmoid", "sign", "signbit", "sin", "sinh", "sqrt", "tan", "tanh",
-           "trunc"]
+           "core", "cos", "cosh", "define", "erf", "exp", "exp2", "expm1", "floor", "floor_divide",
+           "fmax", "fmin", "fmod", "gcd", "hypot", "isfinite", "isinf", "isnan", "log", "log10",
+           "log1p", "log2", "maximum", "minimum", "pow", "remainder", "round", "rsqrt",
+           "shift_left", "shift_right", "sigmoid", "sign", "signbit", "sin", "sinh", "sqrt", "tan",
+           "tanh", "trunc"]

@@ -319,3 +319,43 @@ def table_scope(module: ir.Module) -> Any:
 def through_f64(body: Callable[..., Scalar], *operands: Scalar) -> Scalar:
     """Compute an f32 function by a body in f64 and round its result to f32."""
     return convert(body(*(convert(x, "f64") for x in operands)), "f32")
+
+
+def integer_divide(x: Scalar, y: Scalar) -> tuple[Scalar, Scalar]:
+    """Return quotient and remainder truncated toward zero; y is not 0, x/y does not overflow."""
+    signed = kind_of(x)[0] == "i"
+    if isinstance(x, Value):
+        b = x.builder
+        quotient = (b.sdiv if signed else b.udiv)(x.ref, y.ref)
+        return Value(b, quotient, x.kind), x - Value(b, quotient, x.kind) * y
+    quotient = np.asarray(x // y)
+    rest = np.asarray(x - quotient * y)
+    up = (rest != 0) & ((rest < 0) != (x < 0)) if signed else np.zeros(rest.shape, bool)
+    quotient = (quotient + up.astype(quotient.dtype))[()]
+    return quotient, x - quotient * y
+
+
+def iterate(
+    goes_on: Callable[..., Scalar], step: Callable[..., tuple[Scalar, ...]], *state: Scalar
+) -> tuple[Scalar, ...]:
+    """Apply `step` to the state while `goes_on` holds; the one loop, and it does not vectorise."""
+    if not any(isinstance(v, Value) for v in state):
+        while np.any(active := goes_on(*state)):
+            state = tuple(select(active, n, s) for n, s in zip(step(*state), state))
+        return state
+    b = state[0].builder
+    before = b.block
+    test, body, after = (b.append_basic_block(f"iterate.{part}") for part in ("", "body", "end"))
+    b.branch(test)
+    b.position_at_end(test)
+    phis = [b.phi(v.ref.type) for v in state]
+    current = [Value(b, phi, v.kind) for phi, v in zip(phis, state)]
+    b.cbranch(goes_on(*current).ref, body, after)
+    b.position_at_end(body)
+    following = step(*current)
+    for phi, first, later in zip(phis, state, following):
+        phi.add_incoming(first.ref, before)
+        phi.add_incoming(later.ref, b.block)
+    b.branch(test)
+    b.position_at_end(after)
+    return tuple(current)

@@ -109,20 +109,26 @@ def exp2(x: Scalar) -> Scalar:
     return finish_exp(x, r, bits(shifted), "exp2")
 
 
-def scaled_expm1(x: Scalar, halvings: int) -> Scalar:
-    """Return (e**x - 1) * 2**-halvings for 1 or 2; a tiny x may lose its last bits."""
+def exp_parts(x: Scalar, halvings: int) -> tuple[Scalar, Scalar]:
+    """Return power and p, e**x * 2**-halvings = power * (1 + p), for 1 or 2 halvings."""
     kind = kind_of(x)
     low, high = (number(EXPM1_RANGE[kind][i], kind) for i in (0, halvings))
     _, r, n = reduce_exp(select(x < low, low, select(x > high, high, x)))
     p = fma(r * r, poly(r, *EXP[kind]), r)
-    power = unbits((n + (BIAS[kind] - halvings)) << MANTISSA[kind])
-    return fma(power, p, power - 0.5 ** halvings)
+    return unbits((n + (BIAS[kind] - halvings)) << MANTISSA[kind]), p
+
+
+def half_exp(x: Scalar) -> Scalar:
+    """Return e**x / 2 for x >= 0, finite wherever sinh and cosh are."""
+    power, p = exp_parts(x, 2)
+    return 2.0 * fma(power, p, power)
 
 
 @math_function()
 def expm1(x: Scalar) -> Scalar:
     """Return e**x - 1 without cancellation; -1 at -inf, -0.0 at -0.0."""
-    half = scaled_expm1(x, 1)  # not whole: 2**128 would not be finite
+    power, p = exp_parts(x, 1)  # half of the result: 2**128 would not be finite
+    half = fma(power, p, power - 0.5)
     return select(fabs(x) < 2.0 ** -60, x, half + half)
 
 

@@ -30,9 +30,9 @@ from tracejit.codegen.mathlib.exp_log import (
     NAN,
     divide_by_sum,
     expm1_pair,
+    half_exp,
     log_edges,
     log_sum,
-    scaled_expm1,
 )
 
 ONE: Pair = (1.0, 0.0)
@@ -62,7 +62,7 @@ def tanh(x: Scalar) -> Scalar:
 def sinh(x: Scalar) -> Scalar:
     """Return the hyperbolic sine."""
     a, square = fabs(x), x * x
-    half = 2.0 * scaled_expm1(a, 2) + 0.5  # e**a / 2, finite wherever sinh is
+    half = half_exp(a)
     inner = fma(a * square, poly(square, *SINH[kind_of(x)]), a)
     return copysign(select(a < 1.0, inner, half - 0.25 / half), x)
 
@@ -70,7 +70,7 @@ def sinh(x: Scalar) -> Scalar:
 @math_function()
 def cosh(x: Scalar) -> Scalar:
     """Return the hyperbolic cosine."""
-    half = 2.0 * scaled_expm1(fabs(x), 2) + 0.5
+    half = half_exp(fabs(x))
     return half + 0.25 / half
 
 
