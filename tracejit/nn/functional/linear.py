@@ -1,0 +1,75 @@
+"""Linear maps: `linear`, `bilinear`, and similarities of vectors.
+
+Invariant: the last dimension holds the features.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tracejit.eager.pointwise import where_of
+from tracejit.tensor import Tensor
+
+
+def linear(input: Any, weight: Any, bias: Any = None) -> Tensor:
+    """``input @ weight.T + bias``; input [..., in], weight [out, in] or [in], bias [out]."""
+    result = input.matmul(weight.t() if weight.ndim == 2 else weight)
+    return result if bias is None else result + bias  # type: ignore[no-any-return]
+
+
+def bilinear(input1: Any, input2: Any, weight: Any, bias: Any = None) -> Tensor:
+    """``x1 @ weight[k] @ x2 + bias[k]`` for each k; weight [out, in1, in2]."""
+    out, in1, in2 = weight.shape
+    if input1.shape[-1] != in1 or input2.shape[-1] != in2:
+        raise RuntimeError(f"bilinear: inputs with {input1.shape[-1]} and {input2.shape[-1]} "
+                           f"features for a weight of shape {list(weight.shape)}")  # fmt: skip
+    left = input1.matmul(weight.permute(1, 0, 2).reshape(in1, out * in2))
+    left = left.reshape(*input1.shape[:-1], out, in2)
+    result = (left * input2.unsqueeze(-2)).sum(-1)
+    return result if bias is None else result + bias  # type: ignore[no-any-return]
+
+
+def safe_norm(x: Any, p: float, dim: Any, keepdim: bool) -> Tensor:
+    """The p-norm, whose gradient at the zero vector is 0 rather than NaN."""
+    if p == 0 or p == 1 or p in (float("inf"), float("-inf")):
+        return x.norm(p, dim, keepdim)  # type: ignore[no-any-return]
+    powers = x.square() if p == 2 else x.abs().pow(p)
+    total = powers.sum(dim, keepdim)
+    zero = total == 0
+    inside = where_of(zero, 1.0, total, total.dtype)
+    root = inside.sqrt() if p == 2 else inside.pow(1.0 / p)  # type: ignore[attr-defined]
+    return where_of(zero, 0.0, root, total.dtype)
+
+
+def normalize(
+    input: Any, p: float = 2.0, dim: Any = 1, eps: float = 1e-12, out: Tensor | None = None
+) -> Tensor:
+    """``x / max(norm(x), eps)`` along `dim`."""
+    result: Tensor = input / safe_norm(input, p, dim, True).clamp(min=eps)  # type: ignore[attr-defined]
+    return result if out is None else out.copy_(result)  # type: ignore[no-any-return, attr-defined]
+
+
+def cosine_similarity(x1: Any, x2: Any, dim: int = 1, eps: float = 1e-8) -> Tensor:
+    """``x1 . x2 / (max(|x1|, eps) * max(|x2|, eps))`` along `dim`."""
+    a = x1 / safe_norm(x1, 2, dim, True).clamp(min=eps)  # type: ignore[attr-defined]
+    b = x2 / safe_norm(x2, 2, dim, True).clamp(min=eps)  # type: ignore[attr-defined]
+    return (a * b).sum(dim)  # type: ignore[no-any-return]
+
+
+def pairwise_distance(
+    x1: Any, x2: Any, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False
+) -> Tensor:
+    """The p-norm of ``x1 - x2 + eps`` over the last dimension."""
+    return safe_norm(x1 - x2 + eps, p, -1, keepdim)
+
+
+def pdist(input: Any, p: float = 2.0) -> Tensor:
+    """The p-norm distances of all pairs of rows i < j, in order."""
+    if input.ndim != 2:
+        raise RuntimeError(f"pdist: expects a matrix, got {input.ndim} dimensions")
+    rows = int(input.shape[0])
+    first = [i for i in range(rows) for _ in range(i + 1, rows)]
+    second = [j for i in range(rows) for j in range(i + 1, rows)]
+    if not first:
+        return input.new_zeros(0)  # type: ignore[no-any-return]
+    return safe_norm(input[first] - input[second], p, -1, False)

@@ -1,0 +1,45 @@
+"""Sliding windows of a tensor: the operand of convolutions and pools.
+
+Invariant: window axes are appended after the tensor's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from tracejit.eager.dispatch import apply, view
+from tracejit.ir.op import OPS
+from tracejit.tensor import Tensor
+
+
+def windows(
+    x: Tensor, axes: Sequence[int], sizes: Sequence[int], steps: Sequence[int],
+    dilations: Sequence[int],
+) -> Tensor:  # fmt: skip
+    """A view of all windows of `sizes` along `axes`, `steps` apart."""
+    params = {"axes": tuple(axes), "sizes": tuple(sizes), "steps": tuple(steps),
+              "dilations": tuple(dilations)}  # fmt: skip
+    return view(OPS["windows"], x, params)
+
+
+def windows_add(
+    parts: Tensor, shape: Sequence[Any], axes: Sequence[int], sizes: Sequence[int],
+    steps: Sequence[int], dilations: Sequence[int],
+) -> Tensor:  # fmt: skip
+    """A tensor of `shape` whose elements are the sums over the windows that hold them."""
+    params = {"shape": tuple(shape), "axes": tuple(axes), "sizes": tuple(sizes),
+              "steps": tuple(steps), "dilations": tuple(dilations)}  # fmt: skip
+    return apply(OPS["windows_add"], (parts,), params)  # type: ignore[no-any-return]
+
+
+def repeated(value: Any, count: int, name: str = "value") -> tuple[int, ...]:
+    """An int, or a sequence of one or `count` of them, as `count` ints."""
+    if isinstance(value, int):
+        return (value,) * count
+    items = tuple(int(v) for v in value)
+    if len(items) == 1:
+        return items * count
+    if len(items) != count:
+        raise RuntimeError(f"{name} must be one int or {count} of them, not {items}")
+    return items

@@ -1,0 +1,53 @@
+"""Calling a module that has hooks.
+
+Invariant: hooks run in the order they were registered (or prepended); without hooks none of this
+runs.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def call_with_hooks(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """``module.forward`` between its hooks."""
+    args, kwargs = _run_pre_hooks(module, args, kwargs)
+    done: set[int] = set()
+    try:
+        output = module.forward(*args, **kwargs)
+        for key, (hook, with_kwargs, _) in list(module._forward_hooks.items()):
+            done.add(key)
+            extra = (kwargs,) if with_kwargs else ()
+            result = hook(module, args, *extra, output)
+            if result is not None:
+                output = result
+        return output
+    except Exception:
+        _run_always_hooks(module, args, kwargs, done)
+        raise
+
+
+def _run_pre_hooks(
+    module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    for hook, with_kwargs in list(module._forward_pre_hooks.values()):
+        if with_kwargs:
+            result = hook(module, args, kwargs)
+            if result is not None:
+                if not isinstance(result, tuple) or len(result) != 2:
+                    raise RuntimeError("a forward pre-hook with kwargs must return None or "
+                                       f"(args, kwargs), not {result!r}")  # fmt: skip
+                args, kwargs = result
+        else:
+            result = hook(module, args)
+            if result is not None:
+                args = result if isinstance(result, tuple) else (result,)
+    return args, kwargs
+
+
+def _run_always_hooks(
+    module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], done: set[int]
+) -> None:
+    for key, (hook, with_kwargs, always) in list(module._forward_hooks.items()):
+        if always and key not in done:
+            hook(module, args, *((kwargs,) if with_kwargs else ()), None)

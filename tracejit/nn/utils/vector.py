@@ -1,0 +1,28 @@
+"""Parameters joined to one vector, and back.
+
+Invariant: order and shapes are those of the iterable of parameters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from tracejit.eager.shape import cat
+from tracejit.tensor import Tensor
+
+
+def parameters_to_vector(parameters: Iterable[Any]) -> Tensor:
+    """All parameters flattened and joined."""
+    return cat([p.reshape(-1) for p in parameters])
+
+
+def vector_to_parameters(vec: Any, parameters: Iterable[Any]) -> None:
+    """Overwrite the parameters' data with consecutive pieces of `vec`."""
+    if not isinstance(vec, Tensor):
+        raise TypeError(f"expected a Tensor, but got {type(vec).__name__}")
+    at = 0
+    for p in parameters:
+        count = p.numel()
+        p.data = vec[at : at + count].reshape(*p.shape).detach()
+        at += count
