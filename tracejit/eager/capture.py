@@ -6,48 +6,89 @@ writes through views; writes to tensors that existed before the capture are effe
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from tracejit import dtypes
+from tracejit.eager.scalars import SymFloat
 from tracejit.eager.tape import Leaf, autograd_node, replay_views, storage_of, type_of
+from tracejit.errors import Location, user_location
 from tracejit.ir.node import Node
 from tracejit.ir.op import OPS
+from tracejit.ir.sizes import SizeEnv, evaluate
+from tracejit.ir.types import TensorType
 
 if TYPE_CHECKING:
     from tracejit.tensor import Tensor
 
+_F64 = TensorType(dtypes.float64, ())
+_I64 = TensorType(dtypes.int64, ())
 
-class ScalarSource:
-    """A Python number read from ``container[key]`` that is an input of the trace."""
 
-    __slots__ = ("container", "key", "node", "value")
+class ScalarInput:
+    """A number that every call reads afresh: `read(sizes)` gives it, `node` stands for it."""
 
-    def __init__(self, container: Any, key: Any, node: Node, value: Any):
-        self.container = container
-        self.key = key
+    __slots__ = ("read", "node", "value", "label")
+
+    def __init__(self, read: Callable[[dict[str, int]], Any], node: Node, value: Any, label: str):
+        self.read = read
         self.node = node
         self.value = value
+        self.label = label
+
+
+class Branch:
+    """A value that left the trace for Python and steered it: `node` had `outcome`."""
+
+    __slots__ = ("node", "kind", "outcome", "location")
+
+    def __init__(self, node: Node, kind: str, outcome: Any, location: Location | None):
+        self.node = node
+        self.kind = kind
+        self.outcome = outcome
+        self.location = location
+
+
+class Draw:
+    """What a generator gave in the trace: `count` counters (perhaps symbolic)."""
+
+    __slots__ = ("generator", "count")
+
+    def __init__(self, generator: Any, count: Any):
+        self.generator = generator
+        self.count = count
 
 
 class Capture:
     """The nodes of one run of a function.
 
-    inputs   (tensor, node) for every tensor that was met but not made here.
-    writes   tensors that existed before and were written to, by id.
-    grads    tensors that existed before and whose ``.grad`` was assigned, by id.
-    checks   conditions that a replay must verify before effects take place.
-    unsound  (reason, location) if something happened that a replay could not repeat.
+    inputs    (tensor, node) for every tensor that was met but not made here.
+    writes    tensors that existed before and were written to, by id.
+    grads     tensors whose ``.grad`` was read or assigned, with the gradient they had before.
+    scalars   numbers that are inputs.
+    branches  values that steered the run, in order.
+    checks    conditions that a replay must verify before effects take place.
+    unsound   (reason, location) of what a replay could not repeat.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, symbolic: Callable[[Tensor], Any] | None = None, lift_items: Any = ()):
+        self.env = SizeEnv()
+        self.symbolic = symbolic
+        self.lift_items = lift_items
         self.inputs: list[tuple[Tensor, Node]] = []
         self.input_ids: dict[int, Node] = {}
         self.writes: dict[int, Tensor] = {}
-        self.grads: dict[int, Tensor] = {}
-        self.scalars: list[ScalarSource] = []
+        self.grads: dict[int, tuple[Tensor, Tensor | None]] = {}
+        self.scalars: list[ScalarInput] = []
+        self.branches: list[Branch] = []
         self.checks: list[tuple[Node, str]] = []
+        self.draws: list[Draw] = []
+        self.unsound: list[tuple[str, Location | None]] = []
         self.leaf_resets: list[Tensor] = []
-        self.unsound: list[tuple[str, Any]] = []
-        self.random_streams: list[Any] = []
+        self.shape_inputs: list[tuple[Tensor, tuple[Any, ...]]] = []
+        self.used_backward = False
+
+    # --- nodes ------------------------------------------------------------------------------
 
     def node_of(self, tensor: Tensor) -> Node:
         """The node of the tensor's present value; a tensor not met before becomes an input."""
@@ -58,10 +99,10 @@ class Capture:
             node = replay_views(tensor, self.node_of(tensor._base))
             self.set_node(tensor, node)
             return node
-        node = trace[1]
-        return node  # type: ignore[no-any-return]
+        return trace[1]  # type: ignore[no-any-return]
 
     def set_node(self, tensor: Tensor, node: Node) -> None:
+        """`node` stands for the tensor from here on."""
         version = 0 if tensor._base is None else storage_of(tensor).version
         tensor._trace = (self, node, version)
 
@@ -71,8 +112,14 @@ class Capture:
         return trace is not None and trace[0] is self and id(tensor) not in self.input_ids
 
     def add_input(self, tensor: Tensor) -> Node:
-        """The node of a tensor that existed before: its autograd node, or a fresh input."""
-        if tensor._requires_grad:
+        """The node of a tensor that existed before the capture."""
+        kind = self.symbolic(tensor) if self.symbolic is not None else None
+        if kind is not None:
+            node = OPS["input"](type=kind, name=f"x{len(self.inputs)}")
+            if tensor._requires_grad and tensor.is_leaf:
+                node.saved = Leaf(tensor)
+            self.shape_inputs.append((tensor, kind.shape))
+        elif tensor._requires_grad:
             node = autograd_node(tensor)
         else:
             node = OPS["input"](type=type_of(tensor), name=f"x{len(self.inputs)}")
@@ -80,9 +127,6 @@ class Capture:
         self.input_ids[id(tensor)] = node
         self.set_node(tensor, node)
         return node
-
-    def add_scalar(self, container: Any, key: Any, node: Node, value: Any) -> None:
-        self.scalars.append(ScalarSource(container, key, node, value))
 
     def write(self, tensor: Tensor, node: Node) -> None:
         """Note that a root tensor now has the value of `node`."""
@@ -100,16 +144,105 @@ class Capture:
         self.leaf_resets.append(tensor)
         self.write(tensor, leaf)
 
-    def assign_grad(self, tensor: Tensor) -> None:
-        """Note that ``tensor.grad`` was set or cleared."""
-        if not self.owns(tensor):
-            self.grads[id(tensor)] = tensor
-
-    def refuse(self, reason: str, location: Any) -> None:
-        """Something happened that a replay could not repeat."""
-        self.unsound.append((reason, location))
-
     def finish(self) -> None:
         """Leaves that got a new node in the capture are plain leaves again."""
         for tensor in self.leaf_resets:
             tensor._node = None
+
+    # --- gradients --------------------------------------------------------------------------
+
+    def touch_grad(self, tensor: Tensor) -> None:
+        """``tensor.grad`` is read or about to be assigned; a replay must find the same kind."""
+        if id(tensor) not in self.grads and not self.owns(tensor):
+            self.node_of(tensor)
+            self.grads[id(tensor)] = (tensor, tensor._grad)
+
+    # --- numbers ----------------------------------------------------------------------------
+
+    def add_scalar(self, read: Callable[[dict[str, int]], Any], value: Any, label: str) -> Node:
+        """A number that is an input of the trace."""
+        kind = _F64 if isinstance(value, float) else _I64
+        node = OPS["input"](type=kind, name=f"n{len(self.scalars)}", role="scalar")
+        self.scalars.append(ScalarInput(read, node, value, label))
+        return node
+
+    def lift_scalar(self, container: Any, key: Any, value: Any) -> SymFloat:
+        """A number read by library code from ``container[key]``: always an input."""
+        for scalar in self.scalars:
+            if scalar.label == f"{id(container)}[{key!r}]":
+                return SymFloat(self, scalar.node, scalar.value)
+        value = float(value)
+        node = self.add_scalar(
+            lambda sizes: float(container[key]), value, f"{id(container)}[{key!r}]"
+        )
+        return SymFloat(self, node, value)
+
+    def random_inputs(self, generator: Any, key: int, first: int, count: Any) -> tuple[Node, Node]:
+        """The key and first counter of a draw as inputs; the generator moves on at replay."""
+        before = [d.count for d in self.draws if d.generator is generator]
+        self.draws.append(Draw(generator, count))
+        key_node = self._generator_key(generator, key)
+        offset = self.add_scalar(
+            lambda sizes: generator.offset + sum(evaluate(n, sizes) for n in before),
+            first, "random offset",
+        )  # fmt: skip
+        return key_node, offset
+
+    def _generator_key(self, generator: Any, key: int) -> Node:
+        label = f"key of {id(generator)}"
+        for scalar in self.scalars:
+            if scalar.label == label:
+                return scalar.node
+        return self.add_scalar(lambda sizes: generator.key, key, label)
+
+    # --- values that leave for Python -------------------------------------------------------
+
+    def leave(self, tensor: Tensor, value: Any, kind: str) -> Any:
+        """A value goes to Python: a branch point, or (once it has varied) a traced number."""
+        location = user_location()
+        node = self.node_of(tensor)
+        site = None if location is None else (location.code, location.offset)
+        is_float = kind in ("item", "float") and tensor._array.dtype.kind == "f"
+        if is_float and site in self.lift_items:
+            scalar = OPS["reshape"](node, shape=()) if node.shape else node
+            if scalar.dtype is not dtypes.float64:
+                scalar = OPS["cast"](scalar, dtype=dtypes.float64)
+            return SymFloat(self, OPS["detach"](scalar), float(value))
+        self.branches.append(Branch(node, kind, value, location))
+        return value
+
+    def decide(self, node: Node, outcome: bool) -> bool:
+        """A comparison of a traced number steers Python."""
+        self.branches.append(Branch(node, "bool", outcome, user_location()))
+        return outcome
+
+    def pin(self, number: SymFloat) -> float:
+        """Python needs a traced number itself."""
+        self.branches.append(Branch(number.node, "item", number.hint, user_location()))
+        return number.hint
+
+    def leave_shape(self, source: Tensor, results: tuple[Tensor, ...], op: str) -> None:
+        """A result whose shape depends on data: its indices steer the trace."""
+        node = self.node_of(source)
+        outcome = tuple(r._array.tobytes() for r in results)
+        self.branches.append(Branch(node, op, outcome, user_location()))
+        for result in results:
+            values = tuple(result._array.tolist())
+            self.set_node(result, OPS["constant"](values=values, type=type_of(result)))
+
+    def leave_array(self, tensor: Tensor) -> None:
+        """`.numpy()` shares memory with the trace: what happens to it there is out of sight."""
+        self.refuse("tensor.numpy() inside a compiled function", user_location())
+
+    def foreign_array(self, tensor: Tensor) -> None:
+        """A tensor over a NumPy array that Python code holds."""
+        self.refuse("a NumPy array becomes a tensor inside a compiled function", user_location())
+
+    def foreign_data(self) -> None:
+        """``tensor([...])`` of a sequence that holds arrays, tensors or traced numbers."""
+        self.refuse("tensor() of arrays or tensors inside a compiled function", user_location())
+
+    def refuse(self, reason: str, location: Location | None) -> None:
+        """Something happened that a replay could not repeat."""
+        self.unsound.append((reason, location))
+

@@ -23,6 +23,9 @@ class _State(threading.local):
 
 state = _State()
 
+MODULE_VERSION = [0]
+"""Counts changes of modules and parameters (not of their contents), for the guards of traces."""
+
 
 class _GradMode:
     """A context manager and decorator that sets gradient recording."""

@@ -69,6 +69,11 @@ class Leaf(Saved):
 FREED = Saved(None, None)
 
 
+def root_of(tensor: Tensor) -> Tensor:
+    """The tensor whose memory this one views (itself if it is no view)."""
+    return tensor if tensor._base is None else tensor._base
+
+
 def type_of(tensor: Tensor) -> TensorType:
     """The concrete type of the tensor's data."""
     array = tensor._array
@@ -166,12 +171,12 @@ def save_for_backward(node: Node, operands: Sequence[Any], outputs: tuple[Tensor
     wanted, output = rule_needs(node, mask)
     for i in wanted:
         if hasattr(operands[i], "_array"):
-            _save(_own_node(operands[i], node.inputs[i]), operands[i])
+            save_value(_own_node(operands[i], node.inputs[i]), operands[i])
     if output:
         if isinstance(node.type, TupleType):
             node.saved = Saved(tuple(t._array for t in outputs), None)
         else:
-            _save(node, outputs[0])
+            save_value(node, outputs[0])
 
 
 def _own_node(tensor: Tensor, recorded: Node) -> Node:
@@ -182,7 +187,8 @@ def _own_node(tensor: Tensor, recorded: Node) -> Node:
     return recorded
 
 
-def _save(node: Node, tensor: Tensor) -> None:
+def save_value(node: Node, tensor: Tensor) -> None:
+    """Keep the tensor's array, with the version it has now, on its node."""
     held = node.saved
     if held is None or held is FREED:
         node.saved = Saved(tensor._array, storage_of(tensor))

@@ -1,0 +1,1 @@
+"""Compilation: capture by one real run, guards on what steered it, a tree of traces."""

@@ -1,0 +1,453 @@
+"""``compile``: a function that records itself once and then runs as fused kernels.
+
+A call tries the guards of each tree of traces; if one fits, its programs run. If none fits, or a
+branch goes a new way, the function runs eagerly under a capture and the tree grows. What cannot be
+captured runs eagerly, with one warning that names the line. Invariant: a call returns what eager
+would have returned, and effects take place once.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+import time
+import types
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from tracejit import config, dtypes
+from tracejit.eager.capture import Capture
+from tracejit.eager.modes import state
+from tracejit.errors import CaptureError, CheckFailed, CompileError, Location, TraceWarning
+from tracejit.ir.types import TensorType
+from tracejit.jit.differentiate import Differentiable
+from tracejit.jit.guards import MISS, build_guard
+from tracejit.jit.readset import ReadSet, Refusal
+from tracejit.jit.trace import Inputs, PathBuilder, differences, source_key
+from tracejit.jit.tree import Conflict, Leaf, Segment, Tree, outcome_key
+from tracejit.jit.watch import Watcher
+from tracejit.runtime.executable import build
+from tracejit.tensor import Tensor
+
+_MAX_FAILURES = 3
+"""Captures that may fail in a row before a function stays eager for good."""
+
+
+class Miss:
+    """Why no trace fitted a call, and what it cost: shown by ``explain()``."""
+
+    def __init__(self, reason: str, milliseconds: float):
+        self.reason = reason
+        self.milliseconds = milliseconds
+
+
+class TracedFunction:
+    """One signature (count of positional arguments, names of keywords) of a compiled function."""
+
+    def __init__(self, owner: CompiledFunction, count: int, keywords: tuple[str, ...]):
+        self.owner = owner
+        self.count = count
+        self.keywords = keywords
+        self.groups: list[Group] = []
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        code = getattr(self.owner.function, "__code__", None)
+        given = code.co_varnames[: code.co_argcount] if code is not None else ()
+        given = tuple(given[: self.count]) + tuple(
+            f"x{i}" for i in range(len(given[: self.count]), self.count)
+        )
+        return (*given, *self.keywords)
+
+
+class Group:
+    """A trace tree with its guard and inputs."""
+
+    def __init__(self, readset: ReadSet, modes: dict[str, Any]):
+        self.readset = readset
+        self.modes = modes
+        self.inputs = Inputs()
+        self.tree = Tree()
+        self.facts: dict[str, None] = {}
+        self.aliasing: list[tuple[str, Any]] = []
+        self.guard: Callable[..., Any] = lambda *args: MISS
+        self.hits = 0
+        self.symbols: dict[tuple[Any, int], str] = {}
+
+    def rebuild_guard(self) -> None:
+        """Write the guard function for the inputs and facts as they are now."""
+        self.guard, self.modules = build_guard(
+            self.readset, self.readset.entries, self.inputs.tensors, self.modes,
+            list(self.facts), self.aliasing,
+        )  # fmt: skip
+
+    def run(self, args: tuple[Any, ...], found: Any) -> Any:
+        """Run the programs along the path that the values take; MISS if it is a new one."""
+        tensors, sizes = found
+        values: dict[int, Any] = {
+            id(n): t._array for n, t in zip(self.inputs.nodes, tensors)
+        }  # fmt: skip
+        for read, node in self.inputs.scalars:
+            values[id(node)] = read(sizes)
+        segment = self.tree.root
+        while True:
+            outputs = self._run_segment(segment, values)
+            if segment.leaf is not None:
+                break
+            outcome = _leave(outputs[0], segment.kind)
+            following = segment.children.get(outcome_key(outcome))
+            if following is None:
+                return MISS
+            segment = following
+        segment.hits += 1
+        self.hits += 1
+        finish = segment.leaf.finish
+        return finish(args, tensors, sizes, outputs)
+
+    def _run_segment(self, segment: Segment, values: dict[int, Any]) -> list[Any]:
+        if segment.program is None:
+            assert segment.graph is not None
+            segment.program = build(segment.graph)
+        arrays = [values[id(key) if kind == "input" else key] for kind, key in segment.reads]
+        outputs = segment.program.run(arrays)
+        count = len(outputs) - len(segment.carries)
+        for key, array in zip(segment.carries, outputs[count:], strict=True):
+            values[key] = array
+        return outputs[:count]  # type: ignore[no-any-return]
+
+
+def _leave(array: Any, kind: str) -> Any:
+    if kind == "tolist":
+        return array.tolist()
+    if kind == "nonzero":
+        return tuple(w.astype("int64").tobytes() for w in array.nonzero())
+    value = array.item()
+    return {"bool": bool, "int": int, "float": float}.get(kind, lambda v: v)(value)
+
+
+def _modes() -> dict[str, Any]:
+    return {"grad": state.grad, "default_dtype": dtypes.get_default_dtype(),
+            "default_cell": dtypes._default}  # fmt: skip
+
+
+class CompiledFunction:
+    """What `compile` returns: call it as the function; ask it what happened.
+
+    ``fn.explain()`` tells what was fused and why it re-traced, ``fn.ir(stage)`` gives the IR as
+    text, ``fn.kernels`` the kernels, ``fn.reset()`` forgets all traces.
+    """
+
+    def __init__(self, function: Callable[..., Any], options: dict[str, Any]):
+        if isinstance(function, types.FunctionType):
+            functools.update_wrapper(self, function)
+        else:
+            self.__name__ = self.__qualname__ = getattr(
+                function, "__qualname__", type(function).__name__
+            )
+        self.function = function
+        self.__wrapped__ = function
+        self.options = options
+        self._lock = threading.RLock()
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all traces and programs."""
+        with self._lock:
+            self.signatures: dict[Any, TracedFunction] = {}
+            self.misses: list[Miss] = []
+            self.failures = 0
+            self.eager_reason: str | None = None
+            self.extra_codes: dict[Any, Any] = {}
+            self.varying: dict[Any, set[int]] = {}  # input key -> dimensions seen to vary
+            self.lift_items: set[Any] = set()
+            self.last_shapes: dict[Any, tuple[int, ...]] = {}
+            self.captures = 0
+
+    def __getattr__(self, name: str) -> Any:
+        """A compiled Module offers what the Module offers (parameters, train, state_dict...)."""
+        if name in ("function", "__wrapped__") or not hasattr(self.__dict__.get("function"), "_modules"):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return getattr(self.function, name)
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        if instance is None:
+            return self
+        return functools.partial(self, instance)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        signature = self.signatures.get((len(args), *kwargs))
+        if signature is not None:
+            flat = args if not kwargs else (*args, *kwargs.values())
+            for group in signature.groups:
+                found = group.guard(*flat)
+                if found is not MISS:
+                    return self._replay(group, flat, found, args, kwargs)
+        return self._miss(args, kwargs)
+
+    def _replay(
+        self, group: Group, flat: tuple[Any, ...], found: Any, args: Any, kwargs: Any
+    ) -> Any:
+        try:
+            result = group.run(flat, found)
+        except CheckFailed:
+            return self.function(*args, **kwargs)  # eager raises the error at the user's line
+        except CompileError as error:
+            self._give_up(f"code generation failed: {error}", None, final=True)
+            return self.function(*args, **kwargs)
+        if result is MISS:
+            return self._miss(args, kwargs, group)
+        return result
+
+    # --- misses -----------------------------------------------------------------------------
+
+    def _miss(self, args: Any, kwargs: Any, group: Group | None = None) -> Any:
+        if config.disable or state.capture is not None or self.eager_reason is not None:
+            return self.function(*args, **kwargs)
+        with self._lock:
+            return self._capture(args, kwargs, group)
+
+    def _capture(self, args: Any, kwargs: Any, group: Group | None) -> Any:
+        started = time.perf_counter()
+        flat = (*args, *kwargs.values())
+        try:
+            readset = ReadSet(self.function, flat, self.extra_codes.items())
+        except Refusal as refusal:
+            self._give_up(str(refusal), None, final=True)
+            return self.function(*args, **kwargs)
+        self._note_shapes(readset)
+        capture = Capture(self._symbolic_for(readset, group), self.lift_items)
+        modes = _modes()
+        state.capture = capture
+        try:
+            with Watcher() as watcher:
+                value = self.function(*args, **kwargs)
+        finally:
+            state.capture = None
+            capture.finish()
+        self.captures += 1
+        try:
+            self._grow(capture, readset, watcher, value, args, kwargs, group, modes)
+        except Refusal as refusal:
+            self._give_up(str(refusal), None)
+        except CompileError as error:
+            self._give_up(f"code generation failed: {error}", None, final=True)
+        reason = "new branch" if group is not None else "new trace"
+        self.misses.append(Miss(reason, (time.perf_counter() - started) * 1e3))
+        return self._strip(value)
+
+    def _strip(self, value: Any) -> Any:
+        """Traced numbers in the captured run's own result become plain ones."""
+        from tracejit.eager.scalars import SymFloat
+        from tracejit.ir.sizes import SymInt
+        from tracejit.jit.structure import Structure
+
+        structure = Structure(value, lambda v: False)
+        if structure.problem is not None or not any(
+            type(v) in (SymFloat, SymInt) for v in structure.leaves
+        ):
+            return value
+        return structure.build(
+            [v.hint if type(v) in (SymFloat, SymInt) else v for v in structure.leaves]
+        )
+
+    def _grow(
+        self, capture: Capture, readset: ReadSet, watcher: Watcher, value: Any, args: Any,
+        kwargs: Any, group: Group | None, modes: dict[str, Any],
+    ) -> None:  # fmt: skip
+        """Add what was captured to the tree, if a replay could repeat it."""
+        self._check_watched(capture, readset, watcher)
+        changed = self._python_effects(capture, readset)
+        key = (len(args), *kwargs)
+        signature = self.signatures.get(key)
+        if signature is None:
+            signature = TracedFunction(self, len(args), tuple(kwargs))
+        fresh = group is None
+        if group is None:
+            group = Group(readset, modes)
+        _drop_lifted(readset, capture)
+        builder = PathBuilder(capture, readset, group.inputs, group.tree.nodes, signature.names)
+        branches, leaf = builder.build(value)
+        for entry, now in changed:
+            builder.assign(entry.source, now)
+        leaf.outputs = tuple(builder.outputs)
+        self._differentiate(capture, group, builder, leaf, value)
+        self._aliasing(capture, group)
+        for fact in capture.env.guards():
+            group.facts[fact] = None
+        if not fresh:
+            group.readset.entries.extend(
+                e for e in readset.entries if e.source.step == "type"
+                and e.source.parent is not None and e.source.parent.key == "_grad"
+            )  # fmt: skip
+        try:
+            group.tree.insert(branches, leaf)
+        except Conflict as conflict:
+            raise Refusal(f"the same state led to different ways at {conflict}") from None
+        if _count_outcomes(group.tree.root) > config.max_branches:
+            self._give_up("a branch took too many different values", _place(branches), final=True)
+            return
+        group.rebuild_guard()
+        self._build_programs(group.tree.root)
+        self.failures = 0
+        if fresh:
+            signature.groups.insert(0, group)
+            del signature.groups[config.max_traces :]
+            self.signatures[key] = signature
+
+    def _build_programs(self, segment: Segment) -> None:
+        if segment.program is None and segment.graph is not None:
+            segment.program = build(segment.graph)
+        for child in segment.children.values():
+            self._build_programs(child)
+
+    def _check_watched(self, capture: Capture, readset: ReadSet, watcher: Watcher) -> None:
+        unforeseen = {c: g for c, g in watcher.codes.items() if c not in readset.codes}
+        if unforeseen:
+            self.extra_codes.update(unforeseen)
+            names = ", ".join(sorted({f"{c.co_name} of {c.co_filename}" for c in unforeseen}))
+            raise Refusal(f"code ran that could not be foreseen ({names})")
+        for what, location in watcher.impure:
+            self._give_up(f"calls {what}, whose result a replay could not repeat", location,
+                          final=True)  # fmt: skip
+            raise Refusal("")
+        for reason, location in capture.unsound:
+            self._give_up(reason, location, final=True)
+            raise Refusal("")
+
+    def _python_effects(self, capture: Capture, readset: ReadSet) -> list[Any]:
+        """Tensors and numbers that the function stored where others see them."""
+        found = []
+        for entry, now in differences(readset):
+            stores_tensor = entry.kind in ("tensor", "module tensor") and isinstance(now, Tensor)
+            if entry.kind in ("length", "keys", "is", "equal", "array") or not stores_tensor:
+                raise Refusal(f"changes {entry.source.describe()}, which a replay could not repeat")
+            if not entry.source.is_assignable() and entry.source.step != "cell":
+                raise Refusal(f"assigns to {entry.source.describe()}")
+            found.append((entry, now))
+        return found
+
+    def _differentiate(
+        self, capture: Capture, group: Group, builder: PathBuilder, leaf: Leaf, value: Any
+    ) -> None:
+        """Outputs that require grad: the path gets a backward graph."""
+        finish = leaf.finish
+        tracked = [r.index for r in finish.results if r.kind == "output" and r.requires_grad]
+        if not tracked:
+            return
+        wrt = [i for i, t in enumerate(group.inputs.tensors) if t.requires_grad]
+        nodes = [*group.inputs.nodes, *(n for _, n in group.inputs.scalars)]
+        backward = Differentiable(nodes, wrt, leaf.outputs, tracked, finish.written)
+        if any(i in backward.mutated for i in backward.read_inputs):
+            raise Refusal("changes in place a tensor whose old value its gradient needs")
+        leaf.outputs = (*leaf.outputs, *backward.saved)
+        finish.backward = backward
+
+    def _aliasing(self, capture: Capture, group: Group) -> None:
+        """If memory is written, inputs that were distinct must be distinct again."""
+        for tensor in capture.writes.values():
+            if tensor._requires_grad and state.grad and not tensor.is_leaf:
+                raise Refusal("changes in place a tensor with a gradient history from outside")
+
+    # --- shapes -----------------------------------------------------------------------------
+
+    def _note_shapes(self, readset: ReadSet) -> None:
+        """Dimensions of tensors that differ from those of an earlier capture become symbols."""
+        for entry in readset.entries:
+            if entry.kind != "tensor":
+                continue
+            key, shape = source_key(entry.source), entry.value._array.shape
+            before = self.last_shapes.get(key)
+            if before is not None and len(before) == len(shape):
+                varying = {i for i, (a, b) in enumerate(zip(before, shape)) if a != b}
+                if varying:
+                    self.varying.setdefault(key, set()).update(varying)
+            self.last_shapes[key] = shape
+
+    def _symbolic_for(self, readset: ReadSet, group: Group | None) -> Any:
+        if not self.varying:
+            return None
+        env_symbols: dict[tuple[Any, int], Any] = {}
+        holder: list[Capture] = []
+
+        def symbolic(tensor: Tensor) -> TensorType | None:
+            source = readset.seen.get(id(tensor))
+            if source is None:
+                return None
+            key = source_key(source)
+            axes = self.varying.get(key)
+            if not axes or (tensor._requires_grad and not tensor.is_leaf):
+                return None
+            capture = state.capture
+            shape = tuple(
+                env_symbols.setdefault((key, i), capture.env.symbol(n)) if i in axes else n
+                for i, n in enumerate(tensor._array.shape)
+            )
+            return TensorType(tensor.dtype, shape, tensor._device)
+
+        del holder
+        return symbolic
+
+    # --- falling back -----------------------------------------------------------------------
+
+    def _give_up(self, reason: str, location: Location | None, final: bool = False) -> None:
+        """Note a failed capture; after several (or a final one) stay eager, and say so once."""
+        if not reason:
+            return
+        self.failures += 1
+        place = f" at {location.full()}" if location is not None else ""
+        if self.options.get("fullgraph"):
+            raise CaptureError(f"{self.__qualname__} cannot be compiled: {reason}{place}")
+        self.misses.append(Miss(reason + place, 0.0))
+        if not final and self.failures < _MAX_FAILURES:
+            return
+        self.eager_reason = reason + place
+        warnings.warn(
+            f"tracejit: {self.__qualname__} runs eagerly: {reason}{place}", TraceWarning,
+            stacklevel=5,
+        )  # fmt: skip
+
+
+def _drop_lifted(readset: ReadSet, capture: Capture) -> None:
+    """Numbers that are inputs of the trace need no guard."""
+    lifted = {s.label for s in capture.scalars}
+    if not lifted:
+        return
+    kept = []
+    for entry in readset.entries:
+        source = entry.source
+        if entry.kind == "equal" and source.step == "item" and source.parent is not None:
+            holder = source.parent.read(readset.args)
+            if f"{id(holder)}[{source.key!r}]" in lifted:
+                continue
+        kept.append(entry)
+    readset.entries = kept
+
+
+def _count_outcomes(segment: Segment) -> int:
+    """The largest number of outcomes that any branch point of the tree has shown."""
+    most = len(segment.children)
+    for child in segment.children.values():
+        most = max(most, _count_outcomes(child))
+    return most
+
+
+def _place(branches: Sequence[Any]) -> Location | None:
+    return branches[-1][1].location if branches else None
+
+
+def compile(function: Any = None, **options: Any) -> Any:
+    """Compile a function, method or Module: ``@compile`` or ``compile(model)``.
+
+    fullgraph  raise CaptureError instead of running eagerly where a capture is not sound.
+    Other options of ``torch.compile`` (mode, dynamic, backend) are accepted and not needed.
+
+    Example: ``f = compile(lambda x: (x * 2).tanh()); f(tensor([1.0]))``.
+    """
+    if function is None:
+        return lambda target: compile(target, **options)
+    if isinstance(function, CompiledFunction):
+        return function
+    if isinstance(function, (staticmethod, classmethod)):
+        return type(function)(compile(function.__func__, **options))
+    return CompiledFunction(function, options)

@@ -1,0 +1,253 @@
+"""Guards as generated Python: one straight-line function per tree, that tells whether it applies.
+
+The function takes the call's arguments and gives ``(tensors, sizes)`` of the tree's inputs, or
+MISS. Invariant: user strings never reach the source; they go through a table of constants.
+"""
+
+from __future__ import annotations
+
+import linecache
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from tracejit.dtypes import DType
+from tracejit.eager.modes import MODULE_VERSION, state
+from tracejit.ir.sizes import SymInt
+from tracejit.ir.types import TensorType
+from tracejit.jit.readset import Entry, ReadSet, Source
+from tracejit.tensor import Tensor
+
+MISS: Any = type("Miss", (), {"__repr__": lambda self: "MISS"})()
+_count = [0]
+
+
+def same(a: Any, b: Any) -> bool:
+    """Equal for a guard: same type and value; NaN equals NaN, -0.0 differs from 0.0."""
+    if type(a) is not type(b):
+        return False
+    if type(a) is float:
+        return (a == b and math.copysign(1, a) == math.copysign(1, b)) or (a != a and b != b)
+    if isinstance(a, (list, tuple)) and type(a) in (list, tuple):
+        return len(a) == len(b) and all(map(same, a, b))
+    if isinstance(a, np.generic):
+        return bool(a.tobytes() == b.tobytes())
+    return bool(a == b)
+
+
+class TensorInput:
+    """A tensor that every call reads from `source`, and the type it must have."""
+
+    __slots__ = ("source", "type", "requires_grad", "is_module", "tensor_class", "chain")
+
+    def __init__(self, source: Source, kind: TensorType, tensor: Tensor, is_module: bool):
+        self.source = source
+        self.type = kind
+        self.requires_grad = tensor._requires_grad
+        self.is_module = is_module
+        self.tensor_class = type(tensor)
+        self.chain: Any = None
+
+
+class ModuleGuard:
+    """The structure of modules, compared only when some module changed since the last call."""
+
+    def __init__(self, modules: Sequence[Any], tensors: Sequence[TensorInput]):
+        self.modules = [(m, _module_snapshot(m)) for m in modules]
+        self.inputs = list(tensors)
+        self.version = MODULE_VERSION[0]
+        self.tensors = tuple(t.source.read(()) for t in tensors)
+
+    def verify(self) -> bool:
+        """Whether all modules are as they were; then their tensors are read again."""
+        version = MODULE_VERSION[0]
+        for module, snapshot in self.modules:
+            if not _same_snapshot(_module_snapshot(module), snapshot):
+                return False
+        try:
+            tensors = tuple(t.source.read(()) for t in self.inputs)
+        except (KeyError, AttributeError):
+            return False
+        for tensor, wanted in zip(tensors, self.inputs, strict=True):
+            if type(tensor) is not wanted.tensor_class or not fits(tensor, wanted):
+                return False
+        self.tensors = tensors
+        self.version = version
+        return True
+
+
+def _module_snapshot(module: Any) -> dict[str, Any]:
+    snapshot: dict[str, Any] = {"": type(module)}
+    for name, value in module.__dict__.items():
+        if name in ("_parameters", "_buffers"):
+            snapshot[name] = tuple((k, v is None) for k, v in value.items())
+        elif name == "_modules" or (name.startswith("_") and name.endswith("hooks")):
+            snapshot[name] = tuple((k, id(v)) for k, v in value.items())
+        elif isinstance(value, (int, float, str, bytes, bool, complex, type(None), tuple)):
+            snapshot[name] = value
+        else:
+            snapshot[name] = id(value)
+    return snapshot
+
+
+def _same_snapshot(a: dict[str, Any], b: dict[str, Any]) -> bool:
+    return a.keys() == b.keys() and all(v is b[k] or same(v, b[k]) for k, v in a.items())
+
+
+def fits(tensor: Tensor, wanted: TensorInput) -> bool:
+    """Whether a tensor has the dtype, (concrete) shape and requires_grad that a trace expects."""
+    kind = wanted.type
+    shape = tensor._array.shape
+    return (
+        tensor._array.dtype == kind.dtype.numpy
+        and len(shape) == len(kind.shape)
+        and all(type(w) is SymInt or n == w for n, w in zip(shape, kind.shape, strict=True))
+        and tensor._requires_grad == wanted.requires_grad
+        and tensor._device == kind.device
+    )
+
+
+class GuardWriter:
+    """Writes the source of one guard function."""
+
+    def __init__(self, argument_count: int):
+        self.lines: list[str] = []
+        self.table: dict[str, Any] = {"MISS": MISS, "same": same, "state": state,
+                                      "VERSION": MODULE_VERSION, "Tensor": Tensor}  # fmt: skip
+        self.names: dict[int, str] = {}
+        self.count = argument_count
+        self.symbols: dict[str, None] = {}
+
+    def constant(self, value: Any) -> str:
+        """The name of a constant in the function's globals."""
+        name = self.names.get(id(value))
+        if name is None:
+            name = self.names[id(value)] = f"K{len(self.names)}"
+            self.table[name] = value
+        return name
+
+    def require(self, condition: str, comment: str = "") -> None:
+        """A line that misses unless `condition` holds."""
+        note = f"  # {comment}" if comment else ""
+        self.lines.append(f"        if not ({condition}): return MISS{note}")
+
+    def entry(self, entry: Entry) -> None:
+        """The check of one entry of the read set."""
+        expression = entry.source.expression(self.constant)
+        value = self.constant(entry.value) if not isinstance(entry.value, (int, bool)) else (
+            repr(entry.value) if type(entry.value) in (int, bool) else self.constant(entry.value)
+        )  # fmt: skip
+        if entry.kind == "is":
+            self.require(f"{expression} is {self.constant(entry.value)}")
+        elif entry.kind == "equal":
+            held = self.constant(entry.value)
+            self.require(f"(v := {expression}) is {held} or same(v, {held})")
+        elif entry.kind == "length":
+            self.require(f"len({expression}) == {value}")
+        elif entry.kind == "keys":
+            self.require(f"tuple({expression}) == {value}")
+        elif entry.kind == "array":
+            self.require(
+                f"((v := {expression}).dtype, v.shape, v.tobytes()) == {self.constant(entry.value)}"
+            )
+        elif entry.kind == "tensor":
+            self.require(f"type({expression}) is {self.constant(type(entry.value))}")
+
+    def tensor(self, name: str, wanted: TensorInput) -> None:
+        """Reads a tensor and checks its type; symbols are bound or compared."""
+        kind = wanted.type
+        expression = wanted.source.expression(self.constant)
+        self.lines.append(f"        {name} = {expression}")
+        self.require(f"type({name}) is {self.constant(wanted.tensor_class)}")
+        self.lines.append(f"        d = {name}._array")
+        self.require(f"d.dtype is {self.dtype(kind.dtype)}")
+        self._shape(kind.shape)
+        grad = f"{name}._requires_grad"
+        self.require(grad if wanted.requires_grad else f"not {grad}")
+        if kind.device.type != "cpu":
+            self.require(f"{name}._device == {self.constant(kind.device)}")
+        if wanted.chain is not None:
+            self.require(f"{name}._view == {self.constant(wanted.chain)}")
+
+    def dtype(self, dtype: DType) -> str:
+        return self.constant(dtype.numpy)
+
+    def _shape(self, shape: tuple[Any, ...]) -> None:
+        if not any(type(n) is SymInt for n in shape):
+            self.require(f"d.shape == {tuple(shape)!r}")
+            return
+        self.require(f"d.ndim == {len(shape)}")
+        for i, size in enumerate(shape):
+            if type(size) is not SymInt:
+                self.require(f"d.shape[{i}] == {size}")
+            elif repr(size) in self.symbols:
+                self.require(f"d.shape[{i}] == {size!r}")
+            else:
+                self.symbols[repr(size)] = None
+                self.lines.append(f"        {size!r} = d.shape[{i}]")
+
+    def build(self, result: str) -> Callable[..., Any]:
+        """The function; its source is kept in linecache for tracebacks."""
+        arguments = ", ".join(f"a{i}" for i in range(self.count))
+        source = "\n".join([
+            f"def guard({arguments}):",
+            "    try:",
+            *self.lines,
+            "    except (KeyError, IndexError, AttributeError, TypeError, ValueError):",
+            "        return MISS",
+            f"    return {result}",
+        ])  # fmt: skip
+        _count[0] += 1
+        filename = f"<tracejit guard {_count[0]}>"
+        linecache.cache[filename] = (len(source), None, source.splitlines(True), filename)
+        namespace = dict(self.table)
+        exec(compile(source, filename, "exec"), namespace)  # noqa: S102  (our own source)
+        guard = namespace["guard"]
+        guard.source = source
+        return guard  # type: ignore[no-any-return]
+
+
+def build_guard(
+    readset: ReadSet,
+    entries: Sequence[Entry],
+    inputs: Sequence[TensorInput],
+    modes: dict[str, Any],
+    facts: Sequence[str],
+    aliasing: Sequence[tuple[str, Any]] = (),
+) -> tuple[Callable[..., Any], ModuleGuard | None]:
+    """The guard function of a tree and, if modules take part, their slow check."""
+    writer = GuardWriter(len(readset.args))
+    writer.require("state.capture is None")
+    writer.require(f"state.grad is {modes['grad']!r}")
+    default = writer.constant(modes["default_dtype"])
+    writer.table["DEFAULT"] = modes["default_cell"]
+    writer.require(f"DEFAULT[0] is {default}")
+    modules = ModuleGuard(readset.modules, [t for t in inputs if t.is_module])
+    if readset.modules:
+        held = writer.constant(modules)
+        writer.require(f"VERSION[0] == {held}.version or {held}.verify()")
+    names, position = [], 0
+    used = {id(t.source) for t in inputs}
+    for i, wanted in enumerate(inputs):
+        if wanted.is_module:
+            names.append(f"p[{position}]")
+            position += 1
+        else:
+            names.append(f"t{i}")
+            writer.tensor(f"t{i}", wanted)
+    for entry in entries:
+        if entry.kind != "module tensor" and not (entry.kind == "tensor" and id(entry.source) in used):
+            writer.entry(entry)
+    for condition, value in aliasing:
+        writer.table.update(value)
+        writer.require(condition)
+    for fact in facts:
+        writer.require(fact)
+    if position:
+        writer.lines.append(f"        p = {writer.constant(modules)}.tensors")
+    tensors = "".join(f"{n}, " for n in names)
+    sizes = "".join(f"{s!r}: {s}, " for s in writer.symbols)
+    guard = writer.build(f"(({tensors}), {{{sizes}}})")
+    return guard, modules if readset.modules else None

@@ -1,0 +1,91 @@
+"""What a compiled call does after its program has run: results, effects, gradients, counters.
+
+Invariant: a replay leaves behind exactly what the captured run left behind: the same aliasing
+between results and inputs, the same `.grad`s, versions and generator offsets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from tracejit.eager.capture import Draw
+from tracejit.eager.dispatch import view
+from tracejit.eager.tape import storage_of
+from tracejit.ir.sizes import evaluate
+from tracejit.tensor import Tensor, new_tensor
+
+
+class Result:
+    """How to make one tensor (or number) of the results.
+
+    kind 'output' (the program's output `index`), 'input' (the input tensor itself),
+    'view' (`chain` replayed on result or input `index` of `base_kind`), 'number' (output as float).
+    """
+
+    __slots__ = ("kind", "index", "chain", "base", "requires_grad", "convert")
+
+    def __init__(
+        self, kind: str, index: int, chain: Any = (), base: Result | None = None,
+        requires_grad: bool = False, convert: Any = None,
+    ):  # fmt: skip
+        self.kind = kind
+        self.index = index
+        self.chain = chain
+        self.base = base
+        self.requires_grad = requires_grad
+        self.convert = convert
+
+    def make(self, tensors: Sequence[Tensor], outputs: Sequence[Any], made: dict[int, Any]) -> Any:
+        """The value, given input tensors and program outputs; `made` keeps each output single."""
+        if self.kind == "input":
+            return tensors[self.index]
+        if self.kind == "number":
+            return self.convert(outputs[self.index].item())
+        found = made.get(id(self))
+        if found is not None:
+            return found
+        if self.kind == "output":
+            result = new_tensor(outputs[self.index])
+        else:
+            assert self.base is not None
+            result = self.base.make(tensors, outputs, made)
+            for op, params in self.chain:
+                result = view(op, result, params)
+        made[id(self)] = result
+        return result
+
+
+class Finish:
+    """Everything that follows the program of one path."""
+
+    def __init__(self) -> None:
+        self.results: list[Result] = []
+        self.build: Any = None
+        self.written: list[int] = []  # input positions whose memory was written
+        self.grads: list[tuple[int, Result | None]] = []  # (input position, new .grad)
+        self.assigns: list[tuple[Any, Result]] = []  # (source, value) attributes and items
+        self.draws: list[Draw] = []
+        self.backward: Any = None  # jit.differentiate.Differentiable, or None
+        self.output_count = 0
+
+    def __call__(
+        self, args: tuple[Any, ...], tensors: Sequence[Tensor], sizes: dict[str, int],
+        outputs: Sequence[Any],
+    ) -> Any:  # fmt: skip
+        made: dict[int, Any] = {}
+        for draw in self.draws:
+            draw.generator.take(evaluate(draw.count, sizes))
+        for position in self.written:
+            storage = storage_of(tensors[position])
+            storage.version += 1
+        leaves = [r.make(tensors, outputs, made) for r in self.results]
+        for position, result in self.grads:
+            tensors[position]._grad = None if result is None else result.make(
+                tensors, outputs, made
+            )  # fmt: skip
+        for source, result in self.assigns:
+            source.write(args, result.make(tensors, outputs, made))
+        if self.backward is not None:
+            self.backward.attach(tensors, outputs, leaves, self.results)
+        return self.build(leaves)

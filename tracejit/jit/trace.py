@@ -1,0 +1,280 @@
+"""From a finished capture to a path of the tree: inputs found, results described, effects named.
+
+Invariant: every tensor the capture met has a source from which a replay reads it afresh; what has
+none, or what a replay could not do again, is refused with a reason and a line.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tracejit.eager.capture import Branch, Capture
+from tracejit.eager.scalars import SymFloat
+from tracejit.eager.tape import root_of
+from tracejit.ir.node import Node, topological
+from tracejit.ir.op import OPS
+from tracejit.ir.sizes import SymInt, hints_of
+from tracejit.jit.guards import TensorInput, same
+from tracejit.jit.readset import Entry, ReadSet, Refusal, Source
+from tracejit.jit.replay import Finish, Result
+from tracejit.jit.structure import Structure
+from tracejit.jit.tree import Leaf
+from tracejit.tensor import Tensor
+
+
+class Inputs:
+    """The tree's inputs: tensors and numbers, each with its canonical node."""
+
+    def __init__(self) -> None:
+        self.tensors: list[TensorInput] = []
+        self.nodes: list[Node] = []
+        self.positions: dict[Any, int] = {}  # source key -> position
+        self.scalars: list[tuple[Any, Node]] = []  # (read, node)
+        self.scalar_keys: dict[str, int] = {}
+
+
+def source_key(source: Source) -> Any:
+    """A hashable identity of a path."""
+    steps: list[Any] = []
+    here: Source | None = source
+    while here is not None:
+        key = here.key if here.parent is not None or here.step == "arg" else id(here.key)
+        if here.parent is not None and not isinstance(key, (str, int, type(None))):
+            key = id(key)
+        steps.append((here.step, key))
+        here = here.parent
+    return tuple(steps)
+
+
+def source_name(source: Source, names: tuple[str, ...]) -> str:
+    """A name for IR text, from the path: ``x``, ``self.fc.weight``, ``lr``."""
+    parts: list[str] = []
+    here: Source | None = source
+    while here is not None:
+        if here.parent is None:
+            parts.append(names[here.key] if here.step == "arg" else "")
+        elif here.step in ("item", "attr", "slot", "cell") and here.key not in (
+            "_parameters", "_buffers", "_modules", "__closure__"
+        ):  # fmt: skip
+            parts.append(str(here.key) if isinstance(here.key, (str, int)) else "state")
+        here = here.parent
+    text = ".".join(p for p in reversed(parts) if p)
+    clean = "".join(c if c.isalnum() or c in "._" else "_" for c in text).strip(".")
+    return clean if clean and not clean[0].isdigit() else f"x{clean}"
+
+
+class PathBuilder:
+    """Turns one capture into a path (branches, leaf) over the canonical nodes of a tree."""
+
+    def __init__(
+        self, capture: Capture, readset: ReadSet, inputs: Inputs, nodes: Any,
+        names: tuple[str, ...],
+    ):  # fmt: skip
+        self.capture = capture
+        self.readset = readset
+        self.inputs = inputs
+        self.nodes = nodes
+        self.names = names
+        self.known: dict[int, Node] = {}
+        self.finish = Finish()
+        self.outputs: list[Node] = []
+        self.by_tensor: dict[int, Result] = {}
+
+    def build(self, value: Any) -> tuple[list[tuple[Node, Branch]], Leaf]:
+        """The path; raises Refusal."""
+        capture = self.capture
+        for tensor, node in capture.inputs:
+            self._tensor_input(tensor, node)
+        for scalar in capture.scalars:
+            self._scalar_input(scalar)
+        structure = Structure(value, lambda v: id(v) in self.readset.seen)
+        if structure.problem is not None:
+            raise Refusal(structure.problem)
+        self.finish.results = [self._result(v) for v in structure.leaves]
+        self.finish.build = structure.build
+        self.finish.draws = list(capture.draws)
+        self._gradients()
+        effects = [self._effect(t) for t in capture.writes.values()]
+        checks = [(self._node(n), message) for n, message in capture.checks]
+        branches = [(self._node(b.node), b) for b in capture.branches]
+        self.finish.output_count = len(self.outputs)
+        return branches, Leaf(self.outputs, effects, checks, self.finish)
+
+    # --- inputs -----------------------------------------------------------------------------
+
+    def _source_of(self, tensor: Tensor) -> Source | None:
+        source = self.readset.seen.get(id(tensor))
+        if source is not None:
+            return source
+        for owner, _ in self.capture.inputs:
+            if owner._grad is tensor or self._initial_grad(owner) is tensor:
+                above = self.readset.seen.get(id(owner))
+                return None if above is None else above.then("attr", "_grad")
+            if owner._base is tensor:
+                above = self.readset.seen.get(id(owner))
+                return None if above is None else above.then("attr", "_base")
+        return None
+
+    def _initial_grad(self, owner: Tensor) -> Tensor | None:
+        held = self.capture.grads.get(id(owner))
+        return None if held is None else held[1]
+
+    def _tensor_input(self, tensor: Tensor, node: Node) -> None:
+        source = self._source_of(tensor)
+        if source is None:
+            raise Refusal(
+                f"reads a tensor ({node.type}) that cannot be traced back to an argument, global, "
+                "closure variable or attribute"
+            )
+        key = source_key(source)
+        position = self.inputs.positions.get(key)
+        if position is None:
+            is_module = source.parent is not None and source.parent.key in (
+                "_parameters", "_buffers")  # fmt: skip
+            position = self.inputs.positions[key] = len(self.inputs.tensors)
+            name = source_name(source, self.names)
+            role = "param" if tensor._is_parameter else None
+            canonical = self.nodes.input(key, node.type, name, role)
+            wanted = TensorInput(source, node.type, tensor, is_module)
+            if tensor._base is not None and id(root_of(tensor)) in self.capture.writes:
+                wanted.chain = tensor._view
+            self.inputs.tensors.append(wanted)
+            self.inputs.nodes.append(canonical)
+        self.known[id(node)] = self.inputs.nodes[position]
+
+    def _scalar_input(self, scalar: Any) -> None:
+        number = len(self.inputs.scalars)
+        label = f"{scalar.label}#{sum(s.label == scalar.label for s in self.capture.scalars[: number])}"
+        position = self.inputs.scalar_keys.get(label)
+        if position is None or scalar.label == "random offset":
+            count = len([k for k in self.inputs.scalar_keys if k.startswith(scalar.label)])
+            label = f"{scalar.label}#{count}"
+            position = self.inputs.scalar_keys[label] = number
+            canonical = self.nodes.input(label, scalar.node.type, f"n{number}", "scalar")
+            self.inputs.scalars.append((scalar.read, canonical))
+        self.known[id(scalar.node)] = self.inputs.scalars[position][1]
+
+    # --- values -----------------------------------------------------------------------------
+
+    def _node(self, node: Node) -> Node:
+        for below in topological([node]):
+            if below.op.name == "input" and id(below) not in self.known:
+                self._stray_input(below)
+        return self.nodes.add([node], self.known)[0]  # type: ignore[no-any-return]
+
+    def _stray_input(self, node: Node) -> None:
+        raise Refusal(f"uses a value ({node.type}) made outside the function in a way that "
+                      "cannot be traced")  # fmt: skip
+
+    def _output(self, node: Node) -> int:
+        canonical = self._node(node)
+        for i, held in enumerate(self.outputs):
+            if held is canonical:
+                return i
+        self.outputs.append(canonical)
+        return len(self.outputs) - 1
+
+    def _result(self, value: Any) -> Result:
+        if type(value) is SymInt:
+            node = OPS["size"](value=value)
+            return Result("number", self._output(node), convert=int)
+        if type(value) is SymFloat:
+            return Result("number", self._output(value.node), convert=float)
+        found = self.by_tensor.get(id(value))
+        if found is None:
+            found = self.by_tensor[id(value)] = self._tensor_result(value)
+        return found
+
+    def _tensor_result(self, tensor: Tensor) -> Result:
+        capture = self.capture
+        if id(tensor) in capture.input_ids:
+            return Result("input", self._position(tensor))
+        if not capture.owns(tensor):
+            source = self._source_of(tensor)
+            if source is None:
+                raise Refusal("returns a tensor that it did not make and that cannot be traced back")
+            capture.node_of(tensor)
+            self._tensor_input(tensor, capture.input_ids[id(tensor)])
+            return Result("input", self._position(tensor))
+        base = tensor._base
+        if base is not None and self._is_visible(base):
+            chain = [(op, _plain(params)) for op, params in tensor._view]
+            return Result("view", -1, chain, self._result(base), tensor._requires_grad)
+        index = len(self.outputs)
+        self.outputs.append(self._node(capture.node_of(tensor)))
+        return Result("output", index, requires_grad=tensor._requires_grad)
+
+    def _is_visible(self, base: Tensor) -> bool:
+        """Whether somebody else can see the memory of `base` after the call."""
+        if id(base) in self.capture.input_ids or id(base) in self.by_tensor:
+            return True
+        return not self.capture.owns(base)
+
+    def _position(self, tensor: Tensor) -> int:
+        source = self._source_of(tensor)
+        assert source is not None
+        return self.inputs.positions[source_key(source)]
+
+    # --- effects ----------------------------------------------------------------------------
+
+    def _effect(self, tensor: Tensor) -> tuple[Node, Node]:
+        position = self._position(tensor)
+        self.finish.written.append(position)
+        node = self._node(self.capture.node_of(tensor))
+        return self.inputs.nodes[position], node
+
+    def _gradients(self) -> None:
+        for tensor, before in self.capture.grads.values():
+            now = tensor._grad
+            source = self._source_of(tensor)
+            if source is None:
+                raise Refusal("sets the .grad of a tensor that cannot be traced back")
+            present = before is not None
+            self.readset.entries.append(
+                Entry(source.then("attr", "_grad").then("type"), "is", type(before))
+            )
+            if now is before:
+                if present and id(before) not in self.capture.input_ids:
+                    pass  # read for its presence only
+                continue
+            result = None if now is None else self._result(now)
+            self.finish.grads.append((self._position(tensor), result))
+
+    def assign(self, source: Source, value: Any) -> None:
+        """A new tensor (or number) that the function stored in an attribute or item."""
+        self.finish.assigns.append((source, self._result(value)))
+
+
+def _plain(params: dict[str, Any]) -> dict[str, Any]:
+    """View parameters for a replay; symbolic ones cannot be replayed by value."""
+    for value in params.values():
+        if isinstance(value, tuple) and any(type(v) is SymInt for v in value):
+            return {k: hints_of(v) if isinstance(v, tuple) else v for k, v in params.items()}
+    return params
+
+
+def differences(readset: ReadSet) -> list[tuple[Entry, Any]]:
+    """Entries whose value is no longer what it was, with the value now (or None if gone)."""
+    changed = []
+    for entry in readset.entries:
+        try:
+            now = entry.source.read(readset.args)
+        except (KeyError, IndexError, AttributeError, TypeError, ValueError):
+            changed.append((entry, None))
+            continue
+        if not entry_holds(entry, now):
+            changed.append((entry, now))
+    return changed
+
+
+def entry_holds(entry: Entry, now: Any) -> bool:
+    """Whether the value of an entry is still what it was."""
+    if entry.kind in ("is", "tensor", "module tensor"):
+        return now is entry.value
+    if entry.kind == "equal":
+        return now is entry.value or same(now, entry.value)
+    if entry.kind == "length":
+        return bool(len(now) == entry.value)
+    if entry.kind == "keys":
+        return tuple(now) == entry.value
+    return (now.dtype, now.shape, now.tobytes()) == entry.value

@@ -1,0 +1,232 @@
+"""The trace tree: traces of one function under one set of guards, joined where they agree.
+
+A tree node is a segment that ends in a value that steered Python (a branch point) or in the
+results (a leaf). Segments are compiled programs; what a later segment needs of an earlier one is
+carried. Invariant: nodes of different captures that mean the same are one node (`Interner`), so
+that a common prefix is computed once, and effects take place in leaves only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from tracejit.eager.capture import Branch
+from tracejit.ir.graph import Graph
+from tracejit.ir.node import Node, topological
+from tracejit.ir.op import OPS
+from tracejit.ir.text import print_value
+from tracejit.ir.types import TensorType
+
+
+class Interner:
+    """One node per meaning."""
+
+    def __init__(self) -> None:
+        self.by_key: dict[Any, Node] = {}
+
+    def input(self, key: Any, kind: TensorType, name: str, role: str | None) -> Node:
+        """The canonical input of a source; its name is made unique."""
+        found = self.by_key.get(("input", key))
+        if found is None:
+            taken = {n.params["name"] for k, n in self.by_key.items() if k[0] == "input"}
+            unique, count = name, 1
+            while unique in taken:
+                unique, count = f"{name}_{count}", count + 1
+            params: dict[str, Any] = {"name": unique}
+            if role is not None:
+                params["role"] = role
+            found = OPS["input"](type=kind, **params)
+            self.by_key["input", key] = found
+        return found
+
+    def add(self, roots: Sequence[Node], known: dict[int, Node]) -> list[Node]:
+        """Canonical nodes of `roots`; `known` maps ids of boundary nodes to canonical ones."""
+        done = dict(known)
+        pending = [r for r in roots]
+        for node in _below(pending, done):
+            inputs = tuple(done[id(x)] for x in node.inputs)
+            done[id(node)] = self._canonical(node, inputs)
+        return [done[id(r)] for r in roots]
+
+    def _canonical(self, node: Node, inputs: tuple[Node, ...]) -> Node:
+        params = tuple(sorted((k, print_value(v)) for k, v in node.params.items()))
+        key = (node.op.name, params, tuple(map(id, inputs)))
+        found = self.by_key.get(key)
+        if found is None:
+            found = self.by_key[key] = Node(node.op, inputs, node.params, node.type, node.loc)
+        return found
+
+
+def _below(roots: Sequence[Node], known: dict[int, Node]) -> list[Node]:
+    """Nodes reachable from `roots` without passing a known one, each after its inputs."""
+    order: list[Node] = []
+    seen = set(known)
+    stack: list[tuple[Node, bool]] = [(r, False) for r in reversed(roots)]
+    while stack:
+        node, expanded = stack.pop()
+        if expanded:
+            order.append(node)
+            continue
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        stack.append((node, True))
+        stack.extend((x, False) for x in reversed(node.inputs))
+    return order
+
+
+class Leaf:
+    """The end of a path: what the results are and what must happen (see `replay`)."""
+
+    def __init__(
+        self,
+        outputs: Sequence[Node],
+        effects: Sequence[tuple[Node, Node]],
+        checks: Sequence[tuple[Node, str]],
+        finish: Any,
+    ):
+        self.outputs = tuple(outputs)
+        self.effects = tuple(effects)
+        self.checks = tuple(checks)
+        self.finish = finish
+
+    @property
+    def targets(self) -> list[Node]:
+        return [*self.outputs, *(v for _, v in self.effects), *(c for c, _ in self.checks)]
+
+
+class Segment:
+    """A tree node: computes `condition` and goes on by its value, or ends in `leaf`."""
+
+    def __init__(self) -> None:
+        self.condition: Node | None = None
+        self.kind = ""
+        self.location: Any = None
+        self.children: dict[Any, Segment] = {}
+        self.leaf: Leaf | None = None
+        self.hits = 0
+        self.graph: Graph | None = None
+        self.program: Any = None
+        self.reads: list[Any] = []  # input positions and carried keys, in program order
+        self.carries: list[int] = []  # ids of canonical nodes this segment hands on
+
+    @property
+    def targets(self) -> list[Node]:
+        if self.leaf is not None:
+            return self.leaf.targets
+        return [] if self.condition is None else [self.condition]
+
+
+class Conflict(Exception):
+    """Two runs with equal guards and outcomes took different ways: a guard is missing."""
+
+
+class Tree:
+    """All paths seen under one set of guards."""
+
+    def __init__(self) -> None:
+        self.root = Segment()
+        self.nodes = Interner()
+        self.leaves = 0
+
+    def insert(self, branches: Sequence[tuple[Node, Branch]], leaf: Leaf) -> None:
+        """Add a path; segments are rebuilt at next use."""
+        segment = self.root
+        for condition, branch in branches:
+            if segment.leaf is not None:
+                raise Conflict(str(branch.location))
+            if segment.condition is None:
+                segment.condition, segment.kind = condition, branch.kind
+                segment.location = branch.location
+            elif segment.condition is not condition or segment.kind != branch.kind:
+                raise Conflict(str(branch.location))
+            key = outcome_key(branch.outcome)
+            segment = segment.children.setdefault(key, Segment())
+        if segment.condition is not None:
+            raise Conflict("a path ends where another goes on")
+        segment.leaf = leaf
+        self.leaves += 1
+        self._plan(self.root, set())
+
+    # --- what each segment computes ------------------------------------------------------------
+
+    def _plan(self, segment: Segment, available: set[int]) -> None:
+        """Split the computation over segments: each computes what its target still lacks."""
+        own = [n for n in topological(segment.targets)
+               if n.op.name != "input" and id(n) not in available]  # fmt: skip
+        computed = {id(n) for n in own}
+        below = available | computed
+        for child in segment.children.values():
+            self._plan(child, below)
+        wanted = self._wanted_below(segment, below)
+        segment.carries = [id(n) for n in own if id(n) in wanted]
+        carried = [n for n in own if id(n) in wanted]
+        segment.graph = self._segment_graph(segment, available, carried)
+        segment.program = None
+
+    def _wanted_below(self, segment: Segment, available: set[int]) -> set[int]:
+        wanted: set[int] = set()
+        stack = list(segment.children.values())
+        while stack:
+            child = stack.pop()
+            for node in _until(child.targets, available):
+                wanted.add(id(node))
+            stack.extend(child.children.values())
+        return wanted
+
+    def _segment_graph(
+        self, segment: Segment, available: set[int], carried: list[Node]
+    ) -> Graph:
+        """The graph of one segment over graph inputs and carried values."""
+        replaced: dict[int, Node] = {}
+        inputs: list[Node] = []
+        reads: list[Any] = []
+        for node in _until([*segment.targets, *carried], available, with_inputs=True):
+            if node.op.name == "input":
+                inputs.append(node)
+                reads.append(("input", node))
+                replaced[id(node)] = node
+            else:
+                fresh = OPS["input"](type=node.type, name=f"carried{len(reads)}")
+                inputs.append(fresh)
+                reads.append(("carried", id(node)))
+                replaced[id(node)] = fresh
+        leaf = segment.leaf
+        for target, _ in leaf.effects if leaf is not None else ():
+            if id(target) not in replaced:
+                replaced[id(target)] = target
+                inputs.append(target)
+                reads.append(("input", target))
+        segment.reads = reads
+        results = Interner().add([*segment.targets, *carried], replaced)
+        if leaf is None:
+            return Graph("segment", tuple(inputs), tuple(results))
+        n, m = len(leaf.outputs), len(leaf.outputs) + len(leaf.effects)
+        effects = tuple((t, v) for (t, _), v in zip(leaf.effects, results[n:m], strict=True))
+        checks = tuple((v, c[1]) for c, v in zip(leaf.checks, results[m:], strict=True))
+        return Graph("segment", tuple(inputs), tuple(results[:n]), effects, checks)
+
+
+def _until(roots: Sequence[Node], stop: set[int], with_inputs: bool = False) -> list[Node]:
+    """The nodes of `stop` (and inputs, if asked) that the roots reach first."""
+    found: list[Node] = []
+    seen: set[int] = set()
+    stack = list(reversed(roots))
+    while stack:
+        node = stack.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        if id(node) in stop or (with_inputs and node.op.name == "input"):
+            found.append(node)
+            continue
+        stack.extend(reversed(node.inputs))
+    return found
+
+
+def outcome_key(outcome: Any) -> Any:
+    """A hashable key that tells outcomes apart as Python would (1, 1.0, True; nan; -0.0)."""
+    if isinstance(outcome, list):
+        return tuple(map(outcome_key, outcome))
+    return (type(outcome).__name__, repr(outcome))
