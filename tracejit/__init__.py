@@ -8,6 +8,7 @@ from __future__ import annotations
 from math import e, inf, nan, pi
 
 from builtins import bool as _bool
+from importlib import import_module as _import_module
 
 from tracejit import autograd, config, random
 from tracejit import ops as _ops
@@ -40,6 +41,8 @@ from tracejit.dtypes import int32 as int
 from tracejit.eager import indexing as _indexing
 from tracejit.eager import linalg as _linalg
 from tracejit.eager import methods as _methods
+from tracejit.eager import rounding as _rounding
+from tracejit.eager import selection as _selection
 from tracejit.eager import reduce as _reduce
 from tracejit.eager.methods import from_dlpack
 from tracejit.eager.modes import (
@@ -60,6 +63,37 @@ strided = "strided"
 contiguous_format = "contiguous_format"
 preserve_format = "preserve_format"
 globals().update(_FUNCTIONS)
+
+_LAZY = {  # name -> (module, attribute or None): loaded at first use, to keep the import short
+    "nn": ("tracejit.nn", None),
+    "optim": ("tracejit.optim", None),
+    "utils": ("tracejit.utils", None),
+    "func": ("tracejit.func", None),
+    "linalg": ("tracejit.linalg", None),
+    "special": ("tracejit.special", None),
+    "testing": ("tracejit.testing", None),
+    "cuda": ("tracejit.cuda", None),
+    "compile": ("tracejit.jit.compile", "compile"),
+    "save": ("tracejit.serialization", "save"),
+    "load": ("tracejit.serialization", "load"),
+    "compare": ("tracejit.inspect", "compare"),
+    "record": ("tracejit.inspect", "record"),
+    "history": ("tracejit.inspect", "history"),
+    "set_num_threads": ("tracejit.runtime.threads", "set_num_threads"),
+    "get_num_threads": ("tracejit.runtime.threads", "get_num_threads"),
+}
+
+
+def __getattr__(name: str) -> object:
+    try:
+        module, attribute = _LAZY[name]
+    except KeyError:
+        raise AttributeError(f"module 'tracejit' has no attribute {name!r}") from None
+    value: object = _import_module(module)
+    if attribute is not None:
+        value = getattr(value, attribute)
+    globals()[name] = value
+    return value
 
 
 def is_tensor(value: object) -> _bool:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
-VERSION: list[int] = [0]
+from tracejit.eager.modes import MODULE_VERSION
+
+VERSION = MODULE_VERSION
 """How often any module changed: attributes, registrations, train/eval."""
 
 
