@@ -23,6 +23,7 @@ import torch
 from torch.testing._internal.common_methods_invocations import op_db
 
 import tracejit
+import tracejit.eager.execute
 import tracejit.linalg
 import tracejit.special
 
@@ -457,10 +458,13 @@ def main() -> None:
     parser.add_argument("-x", action="store_true", help="-k means the exact name")
     parser.add_argument("-v", action="store_true", help="print every failure")
     parser.add_argument("--samples", type=int, default=16, help="samples of one op and dtype")
+    parser.add_argument("--numpy", action="store_true", help="NumPy instead of compiled kernels")
     parser.add_argument("--no-nn", action="store_true", help="leave nn.functional out")
     parser.add_argument("--kinds", default=",".join(KINDS))
     options = parser.parse_args()
     options.kinds = options.kinds.split(",")
+    if options.numpy:
+        tracejit.eager.execute.run_op = on_numpy
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     signal.signal(signal.SIGALRM, _timed_out)
@@ -478,6 +482,13 @@ def main() -> None:
         run_op(info, report, options)
     report.table()
     print(f"{time.time() - started:.0f} s", file=sys.stderr)
+
+
+def on_numpy(op: Any, arrays: Any, params: Any, *rest: Any) -> Any:
+    """The reference meaning of an op in the place of its kernel (to tell the two apart)."""
+    with np.errstate(all="ignore"):
+        result = op.numpy(*arrays, **params)
+    return tuple(map(np.asarray, result)) if isinstance(result, tuple) else np.asarray(result)
 
 
 def _timed_out(signum: int, frame: Any) -> None:

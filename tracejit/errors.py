@@ -64,7 +64,7 @@ def user_frame() -> FrameType | None:
         internal = _is_internal.get(filename)
         if internal is None:
             internal = _is_internal[filename] = (
-                os.path.abspath(filename).startswith(_PACKAGE) or filename.startswith("<frozen")
+                os.path.abspath(filename).startswith(_PACKAGE) or filename.startswith(("<frozen", "<tracejit"))
             )
         if not internal:
             return frame
@@ -118,6 +118,10 @@ class ShapeError(RuntimeError, ValueError):
 
 class DTypeError(RuntimeError, TypeError):
     """Dtypes that do not fit. A RuntimeError as in PyTorch, and a TypeError as in NumPy."""
+
+
+class DivisionError(RuntimeError, ZeroDivisionError):
+    """An integer divided by zero. A RuntimeError as in PyTorch, a ZeroDivisionError as in Python."""
 
 
 class TraceWarning(UserWarning):

@@ -6,7 +6,7 @@ Methods with torch's names are attached by `eager.register` from the functions t
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -58,6 +58,18 @@ class Tensor:
     _retain: bool = False
     _device: Device = CPU
     _is_parameter: bool = False
+
+    if TYPE_CHECKING:  # the methods and operators that the eager modules attach
+
+        def __getattr__(self, name: str) -> Any: ...
+
+        shape: Size
+        grad: Tensor | None
+        requires_grad: bool
+        __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __getitem__ = __pow__ = Any
+        __truediv__ = __rtruediv__ = __mod__ = __rpow__ = __floordiv__ = __matmul__ = Any
+        __and__ = __or__ = __xor__ = __lshift__ = __rshift__ = __invert__ = __neg__ = Any
+        __lt__ = __le__ = __gt__ = __ge__ = __iter__ = __len__ = __setitem__ = __abs__ = Any
 
     __array_priority__ = 1000
     __hash__ = object.__hash__

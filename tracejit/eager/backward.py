@@ -209,7 +209,8 @@ def run_backward(
 def _save_for_second_order(gradients: Sequence[Node], evaluate: Evaluator) -> None:
     """The gradient graph joins the tape: keep the values a second backward may read."""
     for node in topological(gradients):
-        if node.saved is None and node.inputs and id(node) in evaluate.values:
+        held = node.inputs or node.op.name == "input"
+        if node.saved is None and held and id(node) in evaluate.values:
             value = evaluate.values[id(node)]
             if not isinstance(node.type, TupleType):
                 node.saved = Saved(value, None)
@@ -256,7 +257,7 @@ def backward(
 def accumulate_grad(tensor: Tensor, g: Tensor, create_graph: bool) -> None:
     """``tensor.grad += g``; the first time, ``tensor.grad = g``."""
     if state.capture is not None:
-        state.capture.assign_grad(tensor)
+        state.capture.touch_grad(tensor)
     held = tensor._grad
     if held is None:
         if not create_graph and (g._array.base is not None or not g._array.flags.writeable):

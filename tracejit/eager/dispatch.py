@@ -55,7 +55,11 @@ def fail(op: Op, operands: Sequence[Any], error: Exception) -> Exception:
 
 
 def common_dtype(operands: Sequence[Any]) -> DType:
-    """The dtype to which pointwise operands promote."""
+    """The dtype to which pointwise operands promote; TypeError for what is no operand."""
+    for x in operands:
+        if not isinstance(x, Tensor) and not is_scalar(x):
+            raise TypeError(at_user_line(
+                f"expected a tensor or a number, got {type(x).__name__}"))  # fmt: skip
     return dtypes.result_type(
         (x.dtype, 2 if x._array.ndim else 1)
         if isinstance(x, Tensor)
@@ -73,17 +77,16 @@ def to_array(operand: Any, dtype: DType) -> np.ndarray:
 
 
 def scalar_array(value: Any, dtype: DType) -> np.ndarray:
-    """A 0-d array of a Python number; raises for an integer that does not fit."""
+    """A 0-d array of a Python number; an integer that does not fit wraps, as in torch."""
     try:
         with np.errstate(over="ignore"):
             return np.array(value, dtype.numpy)
     except OverflowError:
         if dtype.kind == "f":
             return np.array(float(value), dtype.numpy)
-        wrapped = int(value) & ((1 << (8 * dtype.itemsize)) - 1)
-        raise DTypeError(
-            at_user_line(f"value {value} does not fit dtype {dtype.name} (it would be {wrapped})")
-        ) from None
+        if not -(1 << 63) <= value < 1 << 63:
+            raise DTypeError(at_user_line(f"value {value} does not fit int64")) from None
+        return np.array(value, np.int64).astype(dtype.numpy)
 
 
 def pointwise(
@@ -175,11 +178,14 @@ def broadcast_symbolic(shapes: Sequence[tuple[Any, ...]]) -> tuple[Any, ...]:
     out: list[Any] = [1] * rank
     for shape in shapes:
         for i, size in enumerate(shape, rank - len(shape)):
-            if out[i] is size or size == 1:
+            if out[i] is size:
                 continue
-            if out[i] == 1:
+            if type(out[i]) is int and out[i] == 1:  # no question asked of a symbolic size
                 out[i] = size
-            elif out[i] != size:
+            elif not (type(size) is int and size == 1) and out[i] != size and size != 1:
+                if out[i] == 1:
+                    out[i] = size
+                    continue
                 raise ShapeError(f"shapes {[list(s) for s in shapes]} do not broadcast together")
     return tuple(out)
 

@@ -13,7 +13,7 @@ import numpy as np
 from tracejit import dtypes
 from tracejit.eager.modes import state
 from tracejit.eager.tape import bump_version, node_of, replay_views, storage_of, type_of
-from tracejit.errors import DTypeError, ShapeError, at_user_line
+from tracejit.errors import DTypeError, ShapeError, at_user_line, user_location
 from tracejit.ir.node import Node
 from tracejit.ir.op import OPS
 from tracejit.tensor import Tensor
@@ -45,6 +45,41 @@ def write_into(target: Tensor, value: Tensor, name: str) -> Tensor:
         raise DTypeError(at_user_line(
             f"{name}: result type {kind.name} can't be cast to {target.dtype.name}"))  # fmt: skip
     return store(target, value)
+
+
+def deliver(result: Any, out: Any) -> Any:
+    """`result` (a tensor or several) written into `out`, which takes its shape; returns `out`."""
+    if out is None:
+        return result
+    if isinstance(out, (tuple, list)):
+        if not isinstance(result, (tuple, list)) or len(result) != len(out):
+            raise TypeError(at_user_line("out=: as many tensors as there are results are needed"))
+        items = [deliver(r, o) for r, o in zip(result, out, strict=True)]
+        return type(result)(*items) if hasattr(result, "_fields") else tuple(items)
+    if not isinstance(result, Tensor) or not isinstance(out, Tensor):
+        raise TypeError(at_user_line(f"out= must be a tensor, not {type(out).__name__}"))
+    if state.grad and (result._requires_grad or out._requires_grad):
+        raise RuntimeError(at_user_line(
+            "out= does not support automatic differentiation, but an argument requires grad"
+        ))  # fmt: skip
+    if out._array.shape != result._array.shape:
+        resize(out, result._array.shape)
+    return write_into(out, result, "out=")
+
+
+def resize(target: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Give a tensor another shape; elements keep their place in memory order, new ones are 0."""
+    if target._requires_grad:
+        raise RuntimeError(at_user_line("a tensor that requires grad cannot be resized"))
+    if state.capture is not None:
+        state.capture.refuse("a tensor was resized", user_location())
+    old = target._array.reshape(-1)
+    data = np.zeros(shape, old.dtype)
+    count = min(old.size, data.size)
+    data.reshape(-1)[:count] = old[:count]
+    bump_version(target)
+    target._array, target._base, target._view, target._storage = data, None, (), None
+    return target
 
 
 def store(target: Tensor, value: Tensor) -> Tensor:

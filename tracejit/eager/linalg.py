@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from tracejit.eager.dispatch import apply, broadcast_symbolic, common_dtype
-from tracejit.eager.pointwise import deliver
+from tracejit.eager.inplace import deliver
 from tracejit.eager.register import FUNCTIONS, public
 from tracejit.eager.shape import sizes_of
 from tracejit.eager.tape import type_of

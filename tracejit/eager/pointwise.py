@@ -1,6 +1,6 @@
-"""Pointwise functions with torch's names, and the operators of Tensor.
+"""Pointwise functions with torch's names: one op each, and the operators of Tensor.
 
-Each is one op applied by `dispatch.pointwise`; promotion and broadcasting happen there.
+Promotion and broadcasting happen in `dispatch.pointwise`; `fast` takes the common case.
 """
 
 from __future__ import annotations
@@ -10,37 +10,47 @@ from typing import Any
 
 import numpy as np
 
-from tracejit import dtypes
-from tracejit.dtypes import DType
+from tracejit.dtypes import DType, bool_
+from tracejit.eager import fast
 from tracejit.eager.checks import require
 from tracejit.eager.dispatch import common_dtype, is_scalar, pointwise, select_where
-from tracejit.eager.inplace import write_into
+from tracejit.eager.inplace import deliver
 from tracejit.eager.register import FUNCTIONS, public
-from tracejit.errors import DTypeError, at_user_line
-from tracejit.ir.op import OPS
+from tracejit.errors import DivisionError, DTypeError, at_user_line
+from tracejit.ir.op import OPS, Op
 from tracejit.tensor import Tensor, new_tensor
 
 
-def _publish(target: Callable[..., Any], name: str, doc: str, **how: Any) -> None:
+def check_tensors(name: str, *operands: Any) -> None:
+    """Raise TypeError unless every operand is a tensor."""
+    for x in operands:
+        if not isinstance(x, Tensor):
+            raise TypeError(at_user_line(f"{name}: expected a Tensor, got {type(x).__name__}"))
+
+
+def publish_named(target: Callable[..., Any], name: str, doc: str, **how: Any) -> None:
+    """Publish a function made by a loop under its own name."""
     target.__name__ = target.__qualname__ = name
     target.__doc__ = doc
     public(**how)(target)
 
 
-def _define_unary(name: str, op_name: str, to_float: bool, aliases: tuple[str, ...] = ()) -> None:
+# --- one operand -----------------------------------------------------------------------------
+
+
+def _define_unary(name: str, op_name: str, to_float: bool, refuses: str = "", **how: Any) -> None:
     op = OPS[op_name]
 
-    def function(input: Tensor, *, out: Tensor | None = None) -> Tensor:
-        return deliver(pointwise(op, (input,), to_float=to_float), out)
+    def function(input: Tensor) -> Tensor:
+        result = fast.unary(op, input)
+        if result is not None:
+            return result
+        check_tensors(name, input)
+        if input.dtype.kind in refuses:
+            raise DTypeError(at_user_line(f"{name}: not defined for dtype {input.dtype.name}"))
+        return pointwise(op, (input,), to_float=to_float)
 
-    _publish(function, name, op.doc, inplace=True, aliases=aliases)
-
-
-def deliver(result: Tensor, out: Tensor | None) -> Tensor:
-    """`result`, written into `out` if that is given."""
-    if out is None:
-        return result
-    return write_into(out, result, "out=")
+    publish_named(function, name, op.doc, inplace=True, out=True, **how)
 
 
 for _name in (
@@ -51,159 +61,200 @@ for _name in (
     _define_unary(_name, _name, to_float=True)
 for _alias, _name in (
     ("arcsin", "asin"), ("arccos", "acos"), ("arctan", "atan"), ("arcsinh", "asinh"),
-    ("arccosh", "acosh"), ("arctanh", "atanh"), ("special_erf", "erf"), ("expit", "sigmoid"),
+    ("arccosh", "acosh"), ("arctanh", "atanh"),
 ):  # fmt: skip
     _define_unary(_alias, _name, to_float=True)
-for _name in ("neg", "abs", "square", "relu"):
-    _define_unary(_name, _name, to_float=False)
-_define_unary("negative", "neg", to_float=False)
-_define_unary("absolute", "abs", to_float=False)
-_define_unary("sign", "sign", to_float=False)
+_define_unary("neg", "neg", to_float=False, refuses="b", aliases=("negative",))
+_define_unary("abs", "abs", to_float=False, refuses="b", aliases=("absolute",))
+_define_unary("relu", "relu", to_float=False, refuses="b")
+_define_unary("bitwise_not", "bitwise_not", to_float=False, refuses="f")
 
 
-def _define_rounding(name: str) -> None:
-    op = OPS[name]
-
-    def function(input: Tensor, *, out: Tensor | None = None) -> Tensor:
-        if input.dtype.kind != "f":
-            return deliver(input.clone(), out)
-        return deliver(pointwise(op, (input,)), out)
-
-    _publish(function, name, op.doc, inplace=True, aliases=("fix",) if name == "trunc" else ())
+@public(inplace=True, out=True)
+def square(input: Tensor) -> Tensor:
+    """``x * x``; bools count as integers."""
+    result = fast.unary(OPS["square"], input)
+    if result is not None:
+        return result
+    return input * input if input.dtype.kind != "b" else pow(input, 2)
 
 
-for _name in ("floor", "ceil", "trunc"):
-    _define_rounding(_name)
+@public(inplace=True, out=True, aliases=("sgn",))
+def sign(input: Tensor) -> Tensor:
+    """-1, 0 or 1; a bool is its own sign."""
+    return input.clone() if input.dtype.kind == "b" else pointwise(OPS["sign"], (input,))
 
 
-@public(inplace=True)
-def round(input: Tensor, *, decimals: int = 0) -> Tensor:
-    """Rounded to the nearest whole number (or to `decimals` digits), halves to even."""
-    if input.dtype.kind != "f":
-        return input.clone()
-    if decimals == 0:
-        return pointwise(OPS["round"], (input,))
-    scale = 10.0 ** abs(decimals)
-    if decimals > 0:
-        return pointwise(OPS["round"], (input * scale,)) / scale
-    return pointwise(OPS["round"], (input / scale,)) * scale
-
-
-@public(inplace=True)
+@public(inplace=True, out=True)
 def logical_not(input: Tensor) -> Tensor:
     """Whether each element is zero."""
     return pointwise(OPS["eq"], (input, 0)) if input.dtype.kind != "b" else ~input
 
 
-def _define_predicate(name: str, whole: bool) -> None:
+def _define_predicate(name: str) -> None:
     op = OPS[name]
 
     def function(input: Tensor) -> Tensor:
+        check_tensors(name, input)
         if input.dtype.kind == "f":
             return pointwise(op, (input,))
-        return new_tensor(np.full(input._array.shape, whole))
+        return pointwise(OPS["ne"], (input, input))
 
-    _publish(function, name, op.doc)
+    publish_named(function, name, op.doc)
 
 
-_define_predicate("isnan", False)
-_define_predicate("isinf", False)
+_define_predicate("isnan")
+_define_predicate("isinf")
 
 
 @public()
 def isfinite(input: Tensor) -> Tensor:
     """Whether each element is neither infinite nor NaN."""
+    check_tensors("isfinite", input)
     return ~(isnan(input) | isinf(input))
 
 
+@public(out=True)
+def isposinf(input: Tensor) -> Tensor:
+    """Whether each element is plus infinity."""
+    return isinf(input) & (input > 0)
+
+
+@public(out=True)
+def isneginf(input: Tensor) -> Tensor:
+    """Whether each element is minus infinity."""
+    return isinf(input) & (input < 0)
+
+
 @public()
+def isreal(input: Tensor) -> Tensor:
+    """True everywhere: there are no complex tensors."""
+    return input.new_ones(input.shape, dtype=bool)
+
+
+@public(out=True)
 def signbit(input: Tensor) -> Tensor:
     """Whether each element's sign bit is set."""
-    return pointwise(OPS["signbit"], (input,))
+    x = input if input.dtype.kind != "b" else input.byte()
+    return pointwise(OPS["signbit"], (x,))
 
 
 isnan, isinf = FUNCTIONS["isnan"], FUNCTIONS["isinf"]
-
 
 # --- two operands ----------------------------------------------------------------------------
 
 
 def _define_binary(
-    name: str, op_name: str, to_float: bool = False, aliases: tuple[str, ...] = ()
-) -> None:
+    name: str, op_name: str, *, to_float: bool = False, numbers: str = "xy", refuses: str = "",
+    aliases: tuple[str, ...] = (), inplace: bool = True,
+) -> None:  # fmt: skip
+    """`numbers` says which operands may be Python numbers."""
     op = OPS[op_name]
 
-    def function(input: Any, other: Any, *, out: Tensor | None = None) -> Tensor:
-        return deliver(pointwise(op, (input, other), to_float=to_float), out)
+    def function(input: Any, other: Any) -> Tensor:
+        result = fast.binary(op, input, other)
+        if result is not None and (numbers or type(other) is Tensor):
+            return result
+        if "x" not in numbers:
+            check_tensors(name, input)
+        if "y" not in numbers:
+            check_tensors(name, other)
+        if refuses and common_dtype((input, other)).kind in refuses:
+            raise DTypeError(at_user_line(
+                f"{name}: not defined for dtype {common_dtype((input, other)).name}"))  # fmt: skip
+        return pointwise(op, (input, other), to_float=to_float)
 
-    _publish(function, name, op.doc, inplace=True, aliases=aliases)
+    publish_named(function, name, op.doc, inplace=inplace, out=True, aliases=aliases)
 
 
 _define_binary("mul", "mul", aliases=("multiply",))
-_define_binary("pow_tensor", "pow")
-_define_binary("maximum", "maximum")
-_define_binary("minimum", "minimum")
-_define_binary("fmax", "fmax", to_float=True)
-_define_binary("fmin", "fmin", to_float=True)
-_define_binary("atan2", "atan2", to_float=True, aliases=("arctan2",))
-_define_binary("hypot", "hypot", to_float=True)
-_define_binary("copysign", "copysign", to_float=True)
+_define_binary("maximum", "maximum", numbers="", inplace=False)
+_define_binary("minimum", "minimum", numbers="", inplace=False)
+_define_binary("atan2", "atan2", to_float=True, numbers="", aliases=("arctan2",))
+_define_binary("hypot", "hypot", numbers="", refuses="iub")
+_define_binary("copysign", "copysign", to_float=True, numbers="y")
 for _name, _aliases in (
     ("eq", ()), ("ne", ("not_equal",)), ("lt", ("less",)), ("le", ("less_equal",)),
     ("gt", ("greater",)), ("ge", ("greater_equal",)),
 ):  # fmt: skip
-    _define_binary(_name, _name, aliases=_aliases)
+    _define_binary(_name, _name, numbers="y", aliases=_aliases)
 for _name in ("bitwise_and", "bitwise_or", "bitwise_xor"):
-    _define_binary(_name, _name)
-_define_binary("bitwise_left_shift", "shift_left")
-_define_binary("bitwise_right_shift", "shift_right")
-_define_unary("bitwise_not", "bitwise_not", to_float=False)
+    _define_binary(_name, _name, refuses="f")
+_define_binary("bitwise_left_shift", "shift_left", refuses="fb")
+_define_binary("bitwise_right_shift", "shift_right", refuses="fb")
 
 
-def _scaled(other: Any, alpha: Any) -> Any:
-    return other if alpha == 1 else other * alpha
+def _define_fextreme(name: str, whole: str) -> None:
+    op = OPS[name]
+
+    def function(input: Tensor, other: Tensor) -> Tensor:
+        check_tensors(name, input, other)
+        chosen = op if common_dtype((input, other)).kind == "f" else OPS[whole]
+        return pointwise(chosen, (input, other))
+
+    publish_named(function, name, op.doc, out=True)
 
 
-@public(inplace=True)
-def add(input: Any, other: Any, *, alpha: Any = 1, out: Tensor | None = None) -> Tensor:
+_define_fextreme("fmax", "maximum")
+_define_fextreme("fmin", "minimum")
+
+
+def scaled(other: Any, alpha: Any) -> Any:
+    """``other * alpha``, without work for 1; a fraction does not scale integers."""
+    if type(alpha) is int and alpha == 1:
+        return other
+    if isinstance(alpha, float) and isinstance(other, Tensor) and other.dtype.kind != "f":
+        raise RuntimeError(at_user_line("for integral tensors, alpha must not be a float"))
+    return other * alpha
+
+
+@public(inplace=True, out=True)
+def add(input: Any, other: Any, *, alpha: Any = 1) -> Tensor:
     """``input + alpha * other``."""
-    return deliver(pointwise(OPS["add"], (input, _scaled(other, alpha))), out)
+    other = scaled(other, alpha)
+    result = fast.binary(_ADD, input, other)
+    return pointwise(_ADD, (input, other)) if result is None else result
 
 
-@public(inplace=True, aliases=("subtract",))
-def sub(input: Any, other: Any, *, alpha: Any = 1, out: Tensor | None = None) -> Tensor:
+@public(inplace=True, out=True, aliases=("subtract",))
+def sub(input: Any, other: Any, *, alpha: Any = 1) -> Tensor:
     """``input - alpha * other``."""
-    operands = (input, _scaled(other, alpha))
-    if common_dtype(operands).kind == "b":
+    other = scaled(other, alpha)
+    result = fast.binary(_SUB, input, other)
+    if result is not None:
+        return result
+    if any(isinstance(x, bool) or getattr(x, "dtype", None) is bool_ for x in (input, other)):
         raise DTypeError(at_user_line("sub: bool tensors cannot be subtracted; use ^ or ~"))
-    return deliver(pointwise(OPS["sub"], operands), out)
+    return pointwise(_SUB, (input, other))
+
+
+_ADD, _SUB, _DIV, _MUL = OPS["add"], OPS["sub"], OPS["div"], OPS["mul"]
 
 
 @public()
 def rsub(input: Any, other: Any, *, alpha: Any = 1) -> Tensor:
     """``other - alpha * input``."""
-    return sub(other, _scaled(input, alpha))
+    check_tensors("rsub", input)
+    return sub(other, scaled(input, alpha))
 
 
-@public(inplace=True, aliases=("divide",))
-def div(
-    input: Any, other: Any, *, rounding_mode: str | None = None, out: Tensor | None = None
-) -> Tensor:
+@public(inplace=True, out=True, aliases=("divide",))
+def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Tensor:
     """``input / other``; `rounding_mode` 'trunc' or 'floor' keeps integers integer."""
     if rounding_mode is None:
-        return deliver(pointwise(OPS["div"], (input, other), to_float=True), out)
+        result = fast.binary(_DIV, input, other)
+        return pointwise(_DIV, (input, other), to_float=True) if result is None else result
     if rounding_mode == "floor":
-        return deliver(floor_divide(input, other), out)
+        return floor_divide(input, other)
     if rounding_mode != "trunc":
         raise RuntimeError(at_user_line(f"div: unknown rounding_mode {rounding_mode!r}"))
-    dtype = common_dtype((input, other))
-    if dtype.kind == "f":
-        return deliver(pointwise(OPS["trunc"], (pointwise(OPS["div"], (input, other)),)), out)
+    if common_dtype((input, other)).kind == "f":
+        return pointwise(OPS["trunc"], (pointwise(_DIV, (input, other)),))
     rest = fmod(input, other)
-    return deliver(floor_divide(pointwise(OPS["sub"], (input, rest)), other), out)
+    return floor_divide(pointwise(_SUB, (input, rest)), other)
 
 
-@public(inplace=True)
+@public(inplace=True, out=True)
 def true_divide(input: Any, other: Any) -> Tensor:
     """``input / other`` in floating point."""
     return div(input, other)
@@ -215,34 +266,33 @@ def check_divisor(name: str, operands: tuple[Any, Any]) -> None:
         divisor = operands[1]
         array = divisor._array if isinstance(divisor, Tensor) else np.asarray(divisor)
         if not array.all():
-            raise ZeroDivisionError(at_user_line(f"{name}: integer division by zero"))
-        require_nonzero(divisor, name)
+            raise DivisionError(at_user_line(f"{name}: integer division by zero"))
+        if isinstance(divisor, Tensor):
+            require(lambda: divisor.ne(0).all(), f"{name}: integer division by zero")
 
 
-def require_nonzero(divisor: Any, name: str) -> None:
-    """In a capture: a check that the divisor holds no zero at replay either."""
-    if isinstance(divisor, Tensor):
-        require(lambda: divisor.ne(0).all(), f"{name}: integer division by zero")
-
-
-def _define_division(name: str, op_name: str) -> None:
+def _define_division(name: str, op_name: str, numbers: str) -> None:
     op = OPS[op_name]
 
-    def function(input: Any, other: Any, *, out: Tensor | None = None) -> Tensor:
+    def function(input: Any, other: Any) -> Tensor:
+        if "x" not in numbers:
+            check_tensors(name, input)
         check_divisor(name, (input, other))
-        return deliver(pointwise(op, (input, other)), out)
+        if common_dtype((input, other)).kind == "b":
+            raise DTypeError(at_user_line(f"{name}: not defined for bool"))
+        return pointwise(op, (input, other))
 
-    _publish(function, name, op.doc, inplace=True)
+    publish_named(function, name, op.doc, inplace=True, out=True)
 
 
-_define_division("floor_divide", "floor_divide")
-_define_division("remainder", "remainder")
-_define_division("fmod", "fmod")
+_define_division("floor_divide", "floor_divide", "xy")
+_define_division("remainder", "remainder", "xy")
+_define_division("fmod", "fmod", "y")
 floor_divide, fmod, remainder = (FUNCTIONS[n] for n in ("floor_divide", "fmod", "remainder"))
 
 
-@public(inplace=True)
-def pow(input: Any, exponent: Any, *, out: Tensor | None = None) -> Tensor:
+@public(inplace=True, out=True)
+def pow(input: Any, exponent: Any) -> Tensor:
     """``input ** exponent``; small constant exponents become products and roots."""
     if isinstance(input, Tensor) and is_scalar(exponent) and not hasattr(exponent, "scalar_node"):
         if input.dtype.kind != "f" and isinstance(exponent, int) and exponent < 0:
@@ -250,8 +300,10 @@ def pow(input: Any, exponent: Any, *, out: Tensor | None = None) -> Tensor:
                 "pow: integers to negative integer powers are not allowed"))  # fmt: skip
         special = _special_power(input, exponent)
         if special is not None:
-            return deliver(special, out)
-    return deliver(pointwise(OPS["pow"], (input, exponent)), out)
+            return special
+    if common_dtype((input, exponent)).kind == "b":
+        raise DTypeError(at_user_line("pow: not defined for bool"))
+    return pointwise(OPS["pow"], (input, exponent))
 
 
 def _special_power(x: Tensor, exponent: Any) -> Tensor | None:
@@ -267,30 +319,13 @@ def _special_power(x: Tensor, exponent: Any) -> Tensor | None:
     if exponent == 0.5:
         return pointwise(OPS["sqrt"], (x,))
     if exponent == 3:
-        return pointwise(OPS["mul"], (pointwise(OPS["square"], (x,)), x))
+        return pointwise(_MUL, (pointwise(OPS["square"], (x,)), x))
     if exponent == -1:
         return pointwise(OPS["reciprocal"], (x,))
     return None
 
 
-@public(function=False)
-def __rpow__(self: Tensor, other: Any) -> Tensor:
-    return pow(other, self)
-
-
-@public(inplace=True)
-def float_power(input: Any, exponent: Any) -> Tensor:
-    """``input ** exponent`` in float64."""
-    return pointwise(OPS["pow"], (input, exponent), dtype=dtypes.float64)
-
-
-def _define_logical(name: str, op_name: str) -> None:
-    op = OPS[op_name]
-
-    def function(input: Tensor, other: Tensor) -> Tensor:
-        return pointwise(op, (as_bool(input), as_bool(other)))
-
-    _publish(function, name, f"`{op_name}` of the elements' truth.", inplace=True)
+# --- logic and selection ----------------------------------------------------------------------
 
 
 def as_bool(value: Any) -> Any:
@@ -300,53 +335,19 @@ def as_bool(value: Any) -> Any:
     return bool(value)
 
 
+def _define_logical(name: str, op_name: str) -> None:
+    op = OPS[op_name]
+
+    def function(input: Tensor, other: Tensor) -> Tensor:
+        check_tensors(name, input, other)
+        return pointwise(op, (as_bool(input), as_bool(other)))
+
+    publish_named(function, name, f"`{op_name}` of the elements' truth.", inplace=True, out=True)
+
+
 _define_logical("logical_and", "bitwise_and")
 _define_logical("logical_or", "bitwise_or")
 _define_logical("logical_xor", "bitwise_xor")
-
-
-# --- selection -------------------------------------------------------------------------------
-
-
-@public(inplace=True)
-def clamp(input: Tensor, min: Any = None, max: Any = None, *, out: Tensor | None = None) -> Tensor:
-    """Each element brought into ``[min, max]``; NaN stays. Gradient 1 inside and on the bounds."""
-    if min is None and max is None:
-        raise RuntimeError(at_user_line("clamp: at least one of min and max must be given"))
-    operands = tuple(x for x in (input, min, max) if x is not None)
-    dtype = common_dtype(operands)
-    result = input
-    if min is not None:
-        result = pointwise(OPS["clamp_min"], (result, min), dtype=dtype)
-    if max is not None:
-        result = pointwise(OPS["clamp_max"], (result, max), dtype=dtype)
-    return deliver(result, out)
-
-
-@public(inplace=True)
-def clamp_min(input: Tensor, min: Any) -> Tensor:
-    """Elements below `min` become `min`."""
-    return clamp(input, min=min)
-
-
-@public(inplace=True)
-def clamp_max(input: Tensor, max: Any) -> Tensor:
-    """Elements above `max` become `max`."""
-    return clamp(input, max=max)
-
-
-@public(inplace=True)
-def clip(input: Tensor, min: Any = None, max: Any = None) -> Tensor:
-    """`clamp`."""
-    return clamp(input, min, max)
-
-
-def where(condition: Tensor, input: Any = None, other: Any = None) -> Any:
-    """`input` where the condition holds, else `other`; one argument: indices of the true ones."""
-    if input is None and other is None:
-        return condition.nonzero(as_tuple=True)
-    dtype = common_dtype((input, other))
-    return where_of(condition, input, other, dtype)
 
 
 def where_of(condition: Tensor, x: Any, y: Any, dtype: DType) -> Tensor:
@@ -354,134 +355,27 @@ def where_of(condition: Tensor, x: Any, y: Any, dtype: DType) -> Tensor:
     return select_where(as_bool(condition), x, y, dtype)
 
 
-FUNCTIONS["where"] = where
-
-
-@public(function=False, method=True)
-def masked_fill(self: Tensor, mask: Tensor, value: Any) -> Tensor:
-    """The elements where `mask` is true replaced by `value`."""
-    return where_of(mask, value, self, self.dtype)
-
-
-FUNCTIONS["masked_fill"] = masked_fill
-
-
-@public(inplace=True)
-def nan_to_num(
-    input: Tensor, nan: float = 0.0, posinf: float | None = None, neginf: float | None = None
-) -> Tensor:
-    """NaN and the infinities replaced (by default: 0 and the dtype's limits)."""
-    if input.dtype.kind != "f":
-        return input.clone()
-    info = dtypes.finfo(input.dtype)
-    high = info.max if posinf is None else posinf
-    low = info.min if neginf is None else neginf
-    result = where_of(isnan(input), nan, input, input.dtype)
-    result = where_of(pointwise(OPS["eq"], (input, float("inf"))), high, result, input.dtype)
-    return where_of(pointwise(OPS["eq"], (input, float("-inf"))), low, result, input.dtype)
-
-
-@public(inplace=True)
-def lerp(input: Tensor, end: Any, weight: Any) -> Tensor:
-    """``input + weight * (end - input)``."""
-    return input + weight * (end - input)
-
-
-@public(inplace=True)
-def addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Any = 1) -> Tensor:
-    """``input + value * tensor1 * tensor2``."""
-    return input + _scaled(tensor1, value) * tensor2
-
-
-@public(inplace=True)
-def addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Any = 1) -> Tensor:
-    """``input + value * tensor1 / tensor2``."""
-    return input + _scaled(tensor1, value) / tensor2
-
-
-@public(inplace=True)
-def logit(input: Tensor, eps: float | None = None) -> Tensor:
-    """``log(x / (1 - x))``, with x first brought into ``[eps, 1 - eps]`` if `eps` is given."""
-    x = input if eps is None else clamp(input, eps, 1 - eps)
-    return (x / (1 - x)).log()
-
-
-@public()
-def logaddexp(input: Tensor, other: Tensor) -> Tensor:
-    """``log(exp(input) + exp(other))`` without overflow."""
-    top = FUNCTIONS["maximum"](input, other)
-    total = (-(input - other).abs()).exp().log1p() + top
-    return where_of(isinf(top), top, total, total.dtype)
-
-
-@public(inplace=True)
-def heaviside(input: Tensor, values: Tensor) -> Tensor:
-    """0 below zero, 1 above, `values` at zero."""
-    step = (input > 0).to(input.dtype)
-    return where_of(input == 0, values, step, input.dtype)
-
-
-@public(inplace=True)
-def frac(input: Tensor) -> Tensor:
-    """``x - trunc(x)``."""
-    return input - input.trunc()
-
-
-@public(inplace=True)
-def sgn(input: Tensor) -> Tensor:
-    """`sign`."""
-    return input.sign()
-
-
-@public(inplace=True)
-def deg2rad(input: Tensor) -> Tensor:
-    """Degrees to radians."""
-    return input * 0.017453292519943295
-
-
-@public(inplace=True)
-def rad2deg(input: Tensor) -> Tensor:
-    """Radians to degrees."""
-    return input * 57.29577951308232
-
-
-@public()
-def isclose(
-    input: Tensor, other: Tensor, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
-) -> Tensor:
-    """``|input - other| <= atol + rtol * |other|`` element by element."""
-    close = (input == other) | (
-        isfinite(other) & ((input - other).abs() <= atol + rtol * other.abs())
-    )
-    return close | (isnan(input) & isnan(other)) if equal_nan else close
-
-
-@public()
-def allclose(
-    input: Tensor, other: Tensor, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
-) -> bool:
-    """Whether all elements are close."""
-    return bool(isclose(input, other, rtol, atol, equal_nan).all())
-
-
-@public()
-def equal(input: Tensor, other: Tensor) -> bool:
-    """Whether shapes and all elements are equal."""
-    if input.shape != other.shape:
-        return False
-    return bool((input == other).all())
-
-
 # --- operators -------------------------------------------------------------------------------
 
 
-def _operator(function: Callable[..., Any], swap: bool = False) -> Callable[..., Any]:
+def _foreign(other: Any) -> Any:
+    """An operand of an operator: arrays become tensors; NotImplemented for what is no number."""
+    if isinstance(other, Tensor) or is_scalar(other):
+        return other
+    return new_tensor(other) if isinstance(other, np.ndarray) else NotImplemented
+
+
+def _operator(
+    function: Callable[..., Any], op: Op | None, swap: bool = False
+) -> Callable[..., Any]:
     def operator(self: Tensor, other: Any) -> Any:
-        if not isinstance(other, Tensor) and not is_scalar(other):
-            if isinstance(other, np.ndarray):
-                other = new_tensor(other)
-            else:
-                return NotImplemented
+        if op is not None:
+            result = fast.binary(op, self, other)
+            if result is not None:
+                return result
+        other = _foreign(other)
+        if other is NotImplemented:
+            return other
         return function(other, self) if swap else function(self, other)
 
     return operator
@@ -497,30 +391,22 @@ def _install_operators() -> None:
     inplace = {"truediv": "div_", "mod": "remainder_", "floordiv": "floor_divide_",
                "and": "bitwise_and_", "or": "bitwise_or_", "xor": "bitwise_xor_",
                "lshift": "bitwise_left_shift_", "rshift": "bitwise_right_shift_"}  # fmt: skip
+    direct = {"add": _ADD, "sub": _SUB, "mul": _MUL, "truediv": _DIV}
     for name, function in binary.items():
-        setattr(Tensor, f"__{name}__", _operator(function))
-        setattr(Tensor, f"__r{name}__", _operator(function, swap=True))
+        op = direct.get(name)
+        swapped = op if name in ("add", "mul") else None
+        setattr(Tensor, f"__{name}__", _operator(function, op))
+        setattr(Tensor, f"__r{name}__", _operator(function, swapped, swap=True))
         setattr(Tensor, f"__i{name}__", getattr(Tensor, inplace.get(name, f"{name}_")))
     for name in ("eq", "ne", "lt", "le", "gt", "ge"):
-        setattr(Tensor, f"__{name}__", _comparison(FUNCTIONS[name], name))
+        setattr(Tensor, f"__{name}__", _operator(FUNCTIONS[name], OPS[name]))
     for operator, name in (("neg", "neg"), ("abs", "abs"), ("invert", "bitwise_not")):
-        function = FUNCTIONS[name]
-        setattr(Tensor, f"__{operator}__", lambda self, function=function: function(self))
-    Tensor.__pos__ = lambda self: self  # type: ignore[attr-defined]
-
-
-def _comparison(function: Callable[..., Any], name: str) -> Callable[..., Any]:
-    def compare(self: Tensor, other: Any) -> Any:
-        if isinstance(other, Tensor) or is_scalar(other):
-            return function(self, other)
-        if isinstance(other, np.ndarray):
-            return function(self, new_tensor(other))
-        return NotImplemented
-
-    compare.__name__ = f"__{name}__"
-    return compare
+        setattr(Tensor, f"__{operator}__", getattr(Tensor, name))
+    Tensor.__pos__ = lambda self: self
+    Tensor.__rdiv__ = Tensor.__rtruediv__
 
 
 _install_operators()
-Tensor.__hash__ = object.__hash__  # type: ignore[method-assign]
-del FUNCTIONS["pow_tensor"], Tensor.pow_tensor, Tensor.pow_tensor_  # type: ignore[attr-defined]
+Tensor.__hash__ = object.__hash__
+
+__all__ = ["as_bool", "check_tensors", "deliver", "publish_named", "scaled", "where_of"]

@@ -12,7 +12,8 @@ from typing import Any
 from tracejit import dtypes
 from tracejit.dtypes import DType
 from tracejit.eager.dispatch import apply, pointwise
-from tracejit.eager.pointwise import as_bool, deliver
+from tracejit.eager.inplace import deliver
+from tracejit.eager.pointwise import as_bool
 from tracejit.eager.register import FUNCTIONS, public
 from tracejit.eager.shape import axes_of, axis_of, flatten, sizes_of, unsqueeze
 from tracejit.errors import DTypeError, at_user_line

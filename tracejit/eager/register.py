@@ -1,6 +1,6 @@
 """How a function becomes public: ``tracejit.name``, ``Tensor.name`` and ``Tensor.name_``.
 
-Invariant: the three are one function; the in-place form writes the result of the plain one.
+Invariant: the three are one function; the in-place form and ``out=`` write the plain one's result.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import functools
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from tracejit.eager.inplace import write_into
+from tracejit.eager.inplace import deliver, write_into
 from tracejit.tensor import Tensor
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -23,21 +23,42 @@ def public(
     function: bool = True,
     method: bool = True,
     inplace: bool = False,
+    out: bool = False,
     aliases: tuple[str, ...] = (),
+    into: dict[str, Callable[..., Any]] = FUNCTIONS,
 ) -> Callable[[F], F]:
-    """Publish a function whose first argument is a tensor. `inplace` adds the method ``name_``."""
+    """Publish a function whose first argument is a tensor.
+
+    inplace  adds the method ``name_``, which writes the result into the tensor.
+    out      adds the argument ``out=`` to the function (not to the method).
+    into     the module namespace that takes the function.
+    """
 
     def publish(target: F) -> F:
         for name in (target.__name__, *aliases):
             if function:
-                FUNCTIONS[name] = target
+                into[name] = with_out(target) if out else target
             if method:
                 setattr(Tensor, name, target)
             if inplace:
-                setattr(Tensor, f"{name}_", _inplace_form(target, name))
+                form = _inplace_form(target, name)
+                setattr(Tensor, f"{name}_", form)
+                if function:
+                    into[f"{name}_"] = form
         return target
 
     return publish
+
+
+def with_out(target: Callable[..., Any]) -> Callable[..., Any]:
+    """`target` with a keyword ``out``: a tensor (or a tuple of them) that takes the result."""
+
+    @functools.wraps(target)
+    def function(*args: Any, out: Any = None, **kwargs: Any) -> Any:
+        result = target(*args, **kwargs)
+        return result if out is None else deliver(result, out)
+
+    return function
 
 
 def _inplace_form(target: Callable[..., Any], name: str) -> Callable[..., Any]:

@@ -22,6 +22,7 @@ KINDS = (
     "random",
     "source",
     "structure",
+    "library",
     "composite",
 )
 

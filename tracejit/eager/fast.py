@@ -1,0 +1,164 @@
+"""The short way of a pointwise op: operands of one dtype, nothing to promote, NumPy does the work.
+
+Invariant: gives what `dispatch.pointwise` would give, or None where the short way does not apply;
+it never raises and never runs while a capture does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from tracejit import config
+from tracejit.eager.dispatch import NO_PARAMS, record_pointwise
+from tracejit.eager.execute import THREADED_SIZE
+from tracejit.eager.modes import state
+from tracejit.eager.tape import autograd_node, rule_needs, save_value, type_of
+from tracejit.errors import user_location
+from tracejit.ir.node import Node
+from tracejit.ir.op import OPS, Op
+from tracejit.tensor import Tensor, new_tensor
+
+_INPUT, _FULL = OPS["input"], OPS["full"]
+_ndarray = np.ndarray
+_WHOLE = frozenset({
+    "add", "sub", "mul", "eq", "ne", "lt", "le", "gt", "ge", "bitwise_and", "bitwise_or",
+    "bitwise_xor",
+})  # fmt: skip
+"""Ops that the short way takes for integers and bools too."""
+
+try:  # what np.errstate sets, without the cost of making one for every op
+    from numpy._core.umath import _extobj_contextvar, _make_extobj
+
+    _QUIET = _make_extobj(all="ignore")
+
+    def quiet(function: Callable[..., Any], *arrays: Any) -> Any:
+        """``function(*arrays)`` without NumPy's floating-point warnings."""
+        token = _extobj_contextvar.set(_QUIET)
+        try:
+            return function(*arrays)
+        finally:
+            _extobj_contextvar.reset(token)
+
+except ImportError:
+
+    def quiet(function: Callable[..., Any], *arrays: Any) -> Any:
+        """``function(*arrays)`` without NumPy's floating-point warnings."""
+        with np.errstate(all="ignore"):
+            return function(*arrays)
+
+
+def binary(op: Op, x: Any, y: Any) -> Tensor | None:
+    """`op` of a tensor and a tensor of the same dtype, or a number that keeps the dtype."""
+    if state.capture is not None or not op.exact:
+        return None
+    try:
+        a = x._array
+    except AttributeError:
+        return None
+    given = type(y)
+    kind = a.dtype.kind
+    if given is float:
+        if kind != "f":
+            return None
+        b = y
+    elif given is int:
+        if kind != "f" and (kind != "i" or op.name not in _WHOLE):
+            return None
+        b = y
+    else:
+        try:
+            b = y._array
+        except AttributeError:
+            return None
+        if kind != "f" and op.name not in _WHOLE:
+            return None
+        if b.dtype is not a.dtype or type(b) is not _ndarray or b.size >= THREADED_SIZE:
+            return None
+    if type(a) is not _ndarray or (a.size >= THREADED_SIZE and config.threads > 1):
+        return None
+    try:
+        data = quiet(op.numpy, a, b)
+    except (ValueError, TypeError, OverflowError):
+        return None  # the long way says what is wrong
+    result = new_tensor(data if type(data) is _ndarray else np.asarray(data))
+    if state.grad and (x._requires_grad or (b is not y and y._requires_grad)):
+        _record_binary(op, x, y, b is y, result)
+    return result
+
+
+def _record_binary(op: Op, x: Tensor, y: Any, is_number: bool, result: Tensor) -> None:
+    data = result._array
+    if op.vjp is None or data.dtype.kind != "f" or x._array.shape != data.shape:
+        return _record_slowly(op, (x, y), result)
+    first = autograd_node(x) if x._requires_grad else _input_node(x)
+    if is_number:
+        second = Node(_FULL, (), {"value": float(y), "type": first.type}, first.type)
+        mask = (x._requires_grad, False)
+    elif y._array.shape == data.shape:
+        second = autograd_node(y) if y._requires_grad else _input_node(y)
+        mask = (x._requires_grad, y._requires_grad)
+    else:
+        return _record_slowly(op, (x, y), result)
+    node = Node(op, (first, second), NO_PARAMS, first.type, user_location())
+    inputs, output = _needs(op, mask, node)
+    for i in inputs:
+        if i == 0:
+            save_value(first, x)
+        elif not is_number:
+            save_value(second, y)
+    if output:
+        save_value(node, result)
+    result._requires_grad = True
+    result._node = node
+
+
+def _input_node(tensor: Tensor) -> Node:
+    kind = type_of(tensor)
+    return Node(_INPUT, (), {"type": kind, "name": "x"}, kind)
+
+
+def _record_slowly(op: Op, operands: tuple[Any, ...], result: Tensor) -> None:
+    dtype = operands[0].dtype
+    record_pointwise(op, operands, result, NO_PARAMS, dtype)
+
+
+_known_needs: dict[Any, tuple[tuple[int, ...], bool]] = {}
+
+
+def _needs(op: Op, mask: tuple[bool, ...], node: Node) -> tuple[tuple[int, ...], bool]:
+    key = (op, mask)
+    found = _known_needs.get(key)
+    if found is None:
+        found = _known_needs[key] = rule_needs(node, mask)
+    return found
+
+
+def unary(op: Op, x: Any) -> Tensor | None:
+    """`op` of one tensor, where NumPy's result is ours."""
+    if state.capture is not None or not op.exact:
+        return None
+    try:
+        a = x._array
+    except AttributeError:
+        return None
+    if a.dtype.kind != "f" or type(a) is not _ndarray or a.size >= THREADED_SIZE:
+        return None
+    data = quiet(op.numpy, a)
+    result = new_tensor(data if type(data) is _ndarray else np.asarray(data))
+    if state.grad and x._requires_grad:
+        if op.vjp is None or result._array.dtype.kind != "f":
+            _record_slowly(op, (x,), result)
+            return result
+        first = autograd_node(x)
+        node = Node(op, (first,), NO_PARAMS, first.type, user_location())
+        inputs, output = _needs(op, (True,), node)
+        if inputs:
+            save_value(first, x)
+        if output:
+            save_value(node, result)
+        result._requires_grad = True
+        result._node = node
+    return result
