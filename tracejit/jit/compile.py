@@ -337,9 +337,8 @@ class CompiledFunction:
             return
         wrt = [i for i, t in enumerate(group.inputs.tensors) if t.requires_grad]
         nodes = [*group.inputs.nodes, *(n for _, n in group.inputs.scalars)]
-        backward = Differentiable(nodes, wrt, leaf.outputs, tracked, finish.written)
-        if any(i in backward.mutated for i in backward.read_inputs):
-            raise Refusal("changes in place a tensor whose old value its gradient needs")
+        spent = [builder.is_spent(v) for v in builder.tracked_values()]
+        backward = Differentiable(nodes, wrt, leaf.outputs, tracked, finish.written, all(spent))
         leaf.outputs = (*leaf.outputs, *backward.saved)
         finish.backward = backward
 

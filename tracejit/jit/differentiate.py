@@ -28,8 +28,9 @@ class Differentiable:
 
     def __init__(
         self, inputs: Sequence[Node], wrt: Sequence[int], outputs: Sequence[Node],
-        tracked: Sequence[int], written: Sequence[int],
+        tracked: Sequence[int], written: Sequence[int], spent: bool,
     ):  # fmt: skip
+        self.spent = spent  # backward has run inside the call: what it saved is freed
         self.wrt = list(wrt)  # positions among the path's inputs
         self.tracked = list(tracked)  # positions among the path's outputs
         self.inputs = list(inputs)
@@ -38,7 +39,7 @@ class Differentiable:
             OPS["input"](type=n.type, name=f"g{i}") for i, n in enumerate(self.outputs)
         ]
         targets = [inputs[i] for i in wrt]
-        found = backpropagate(self.outputs, self.seeds, targets)
+        found = [None] * len(targets) if spent else backpropagate(self.outputs, self.seeds, targets)
         self.live = [i for i, g in zip(wrt, found, strict=True) if g is not None]
         self.gradients = [g for g in found if g is not None]
         self.saved = residuals(self.gradients, self.inputs, self.outputs, self.seeds)
@@ -73,20 +74,28 @@ class Differentiable:
         results: Sequence[Result],
     ) -> None:  # fmt: skip
         """Put the call on the tape: its tracked results get the node's projections."""
-        if not self.live:
+        live = self.wrt if self.spent else self.live
+        if not live:
             return
-        parents = tuple(_tape_node(tensors[i]) for i in self.live)
+        parents = tuple(_tape_node(tensors[i]) for i in live)
         kinds = TupleType(tuple(_concrete(o.type, outputs[i]) for o, i in
                                 zip(self.outputs, self.tracked, strict=True)))  # fmt: skip
         call = OPS["call"](*parents, rule=self, result=kinds)
         first = len(outputs) - len(self.saved)
-        call.saved = Saved(
-            (list(tensors), [storage_of(t).version if isinstance(t, Tensor) else 0
-                             for t in tensors], list(outputs[first:])), None)  # fmt: skip
+        versions = [self._version(i, t) for i, t in enumerate(tensors)]
+        call.saved = FREED if self.spent else Saved(
+            (list(tensors), versions, list(outputs[first:])), None
+        )  # fmt: skip
         for leaf, result in zip(leaves, results, strict=True):
             if result.kind == "output" and result.index in self.tracked:
                 leaf._requires_grad = True
                 leaf._node = call[self.tracked.index(result.index)]
+
+    def _version(self, position: int, tensor: Any) -> int:
+        """The version of an input when its value was read: before this call wrote to it."""
+        if not isinstance(tensor, Tensor):
+            return 0
+        return storage_of(tensor).version - (position in self.mutated)  # type: ignore[no-any-return]
 
     def backward(self, walk: Any, node: Node, g: tuple[Node, ...]) -> list[Node | None]:
         """The rule: runs the backward program on what the call saved."""

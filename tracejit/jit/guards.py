@@ -83,7 +83,7 @@ def _module_snapshot(module: Any) -> dict[str, Any]:
     for name, value in module.__dict__.items():
         if name in ("_parameters", "_buffers"):
             snapshot[name] = tuple((k, v is None) for k, v in value.items())
-        elif name == "_modules" or (name.startswith("_") and name.endswith("hooks")):
+        elif isinstance(value, dict) and (name == "_modules" or name.endswith("hooks")):
             snapshot[name] = tuple((k, id(v)) for k, v in value.items())
         elif isinstance(value, (int, float, str, bytes, bool, complex, type(None), tuple)):
             snapshot[name] = value
@@ -199,14 +199,31 @@ class GuardWriter:
             "        return MISS",
             f"    return {result}",
         ])  # fmt: skip
-        _count[0] += 1
-        filename = f"<tracejit guard {_count[0]}>"
-        linecache.cache[filename] = (len(source), None, source.splitlines(True), filename)
-        namespace = dict(self.table)
-        exec(compile(source, filename, "exec"), namespace)  # noqa: S102  (our own source)
-        guard = namespace["guard"]
+        guard = _compile_guard(source, self.table)
         guard.source = source
+        guard.table = self.table
         return guard  # type: ignore[no-any-return]
+
+
+def _compile_guard(source: str, table: dict[str, Any]) -> Any:
+    _count[0] += 1
+    filename = f"<tracejit guard {_count[0]}>"
+    linecache.cache[filename] = (len(source), None, source.splitlines(True), filename)
+    namespace = dict(table)
+    exec(compile(source, filename, "exec"), namespace)  # our own source, no user strings in it
+    return namespace["guard"]
+
+
+def failing_line(guard: Any, args: tuple[Any, ...]) -> str | None:
+    """The condition of a guard that a call does not meet, as source; None if all hold."""
+    lines = guard.source.splitlines()
+    numbered = "\n".join(
+        line.replace("return MISS", f"return {i}") for i, line in enumerate(lines)
+    )
+    outcome = _compile_guard(numbered, guard.table)(*args)
+    if type(outcome) is not int:
+        return None
+    return str(lines[outcome].strip())
 
 
 def build_guard(

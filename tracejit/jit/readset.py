@@ -48,7 +48,7 @@ def is_user_file(filename: str) -> bool:
         if path.startswith(_SITE):
             library = path[len(_SITE) :].split(os.sep)[0] in KNOWN_LIBRARIES
         else:
-            library = path.startswith(_LIBRARIES) or filename.startswith("<frozen")
+            library = path.startswith(_LIBRARIES) or filename.startswith(("<frozen", "<tracejit"))
         found = _user_code[filename] = not library and not path.startswith(_PACKAGE)
     return found
 
@@ -414,7 +414,7 @@ class ReadSet:
         for name, item in list(held.items()):
             if name in ("_parameters", "_buffers", "_modules"):
                 continue
-            if name.startswith("_") and name.endswith("hooks"):
+            if isinstance(item, dict) and name.endswith("hooks"):
                 if item:
                     self.value(inner.then("item", name), item)
             elif not isinstance(item, _PLAIN) and (name in self.names or not name.startswith("_")):

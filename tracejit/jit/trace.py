@@ -10,7 +10,7 @@ from typing import Any
 
 from tracejit.eager.capture import Branch, Capture
 from tracejit.eager.scalars import SymFloat
-from tracejit.eager.tape import root_of
+from tracejit.eager.tape import FREED, root_of
 from tracejit.ir.node import Node, topological
 from tracejit.ir.op import OPS
 from tracejit.ir.sizes import SymInt, hints_of
@@ -79,6 +79,7 @@ class PathBuilder:
         self.finish = Finish()
         self.outputs: list[Node] = []
         self.by_tensor: dict[int, Result] = {}
+        self.made: list[Tensor] = []  # tensors that are outputs of the program
 
     def build(self, value: Any) -> tuple[list[tuple[Node, Branch]], Leaf]:
         """The path; raises Refusal."""
@@ -201,8 +202,17 @@ class PathBuilder:
             chain = [(op, _plain(params)) for op, params in tensor._view]
             return Result("view", -1, chain, self._result(base), tensor._requires_grad)
         index = len(self.outputs)
+        self.made.append(tensor)
         self.outputs.append(self._node(capture.node_of(tensor)))
         return Result("output", index, requires_grad=tensor._requires_grad)
+
+    def tracked_values(self) -> list[Tensor]:
+        """The results that require grad."""
+        return [t for t in self.made if t._requires_grad]
+
+    def is_spent(self, tensor: Tensor) -> bool:
+        """Whether backward has been run on the tensor's graph, which freed what it saved."""
+        return any(n.saved is FREED for n in topological([self.capture.node_of(tensor)]))
 
     def _is_visible(self, base: Tensor) -> bool:
         """Whether somebody else can see the memory of `base` after the call."""
