@@ -28,6 +28,8 @@ from tracejit.ir.types import TensorType
 from tracejit.runtime.frame import Frame
 from tracejit.transforms import fuse, pipeline
 
+Array = np.ndarray[Any, Any]
+
 MAX_FRAMES = 256  # shapes kept; beyond that the oldest goes
 
 
@@ -122,10 +124,9 @@ class Executable:
         self._kernels: dict[tuple[int, Variant], Kernel] = {}
         self._frames: dict[Any, list[Frame]] = {}
         self._lock = threading.RLock()
-        self._dtypes = [n.dtype.numpy for n in self.graph.inputs]
-        self._scalars = [
-            (i, n.dtype) for i, n in enumerate(self.graph.inputs) if is_scalar_input(n)
-        ]
+        inputs = list(enumerate(self.graph.inputs))
+        self._arrays = [(i, n.dtype.numpy) for i, n in inputs if not is_scalar_input(n)]
+        self._scalars = [(i, n.dtype) for i, n in inputs if is_scalar_input(n)]
 
     # what frames ask for ---------------------------------------------------------------------
 
@@ -157,50 +158,48 @@ class Executable:
         """The kernels compiled so far, in the order in which they were needed."""
         return list(self._kernels.values())
 
-    def run(self, arrays: Sequence[Any]) -> list[np.ndarray[Any, Any]]:
+    def run(self, arrays: Sequence[Any]) -> list[Array]:
         """The graph's outputs for these inputs; effects are written into the inputs.
 
         Outputs are fresh arrays. Scalar inputs are Python numbers. Raises CheckFailed if a check
         of the graph does not hold, before anything is written.
         """
-        arrays = self._accept(arrays)
-        key = self._key(arrays)
+        arguments, key = self._accept(arrays)
         pool = self._frames.get(key)
-        frame = pool.pop() if pool else self._new_frame(key, arrays)
+        frame = pool.pop() if pool else self._new_frame(key, arguments)
         try:
-            return frame.call(arrays)
+            return frame.call(arguments)
         finally:
             held = self._frames.get(key)
             if held is not None:
                 held.append(frame)
 
-    def _accept(self, arrays: Sequence[Any]) -> list[Any]:
-        """Exact arrays and exact numbers; raises where a dtype or the count differs."""
-        if len(arrays) != len(self._dtypes):
-            raise TypeError(
-                f"{self.graph.name} takes {len(self._dtypes)} inputs, got {len(arrays)}"
-            )
-        accepted = list(arrays)
+    def _accept(self, arrays: Sequence[Any]) -> tuple[list[Any], tuple[Any, ...]]:
+        """Exact arrays and exact numbers, and the key of their shapes and strides."""
+        arguments = list(arrays)
+        if len(arguments) != len(self.graph.inputs):
+            count = len(self.graph.inputs)
+            raise TypeError(f"{self.graph.name} takes {count} inputs, got {len(arguments)}")
         for i, dtype in self._scalars:
-            number = accepted[i]
+            number = arguments[i]
             if dtype is float16:
                 number = np.float16(number)
-            accepted[i] = float(number) if dtype.kind == "f" else int(number)
-        for i, (array, dtype) in enumerate(zip(accepted, self._dtypes, strict=True)):
-            if type(array) is not np.ndarray:
-                if (
-                    type(array) in (float, int)
-                    and self.graph.inputs[i].params.get("role") == "scalar"
-                ):
-                    continue
-                array = accepted[i] = np.asarray(array)
-            if array.dtype != dtype:
-                node = self.graph.inputs[i]
-                raise DTypeError(f"{node.params['name']}: expected {node.type}, got {array.dtype}")
-        return accepted
+            arguments[i] = float(number) if dtype.kind == "f" else int(number)
+        key: list[Any] = []
+        for i, expected in self._arrays:
+            array = arguments[i]
+            if type(array) is not np.ndarray or array.dtype is not expected:
+                array = arguments[i] = self._convert(i, array, expected)
+            key += (array.shape, array.strides)
+        return arguments, tuple(key)
 
-    def _key(self, arrays: Sequence[Any]) -> tuple[Any, ...]:
-        return tuple([(a.shape, a.strides) if type(a) is np.ndarray else None for a in arrays])
+    def _convert(self, index: int, value: Any, expected: np.dtype[Any]) -> Array:
+        """An argument that is no plain array as one; raises DTypeError where dtypes differ."""
+        array = np.asarray(value)
+        if array.dtype != expected:
+            node = self.graph.inputs[index]
+            raise DTypeError(f"{node.params['name']}: expected {node.type}, got {array.dtype}")
+        return array
 
     def _new_frame(self, key: tuple[Any, ...], arrays: Sequence[Any]) -> Frame:
         """Build a frame; compiling and planning are one thread's work at a time."""

@@ -19,6 +19,7 @@ from tracejit.ir.node import Node
 from tracejit.ir.plan import HostStep, KernelStep
 from tracejit.ir.sizes import SymInt, evaluate
 from tracejit.runtime.arena import Arena, Buffer
+from tracejit.runtime.buffers import empty_maker
 from tracejit.runtime.gemm import matmul
 from tracejit.runtime.gemm_step import GemmLaunch, is_native, plan_gemm
 from tracejit.runtime.launch import Launch, Nest, Operand, plan_launches
@@ -54,6 +55,7 @@ class Frame:
         builder.build()
         self.segments: list[Segment] = builder.segments
         self.outputs = builder.output_specs
+        self.makers = [(empty_maker(dtype), shape) for shape, dtype in self.outputs]
         self.doubles = builder.doubles
         self.commit: Segment | None = builder.commit
         self.checks = builder.checks
@@ -62,7 +64,7 @@ class Frame:
 
     def call(self, arrays: Sequence[Any]) -> list[np.ndarray[Any, Any]]:
         """Run on arrays of the shapes and strides that the frame was built for."""
-        results = [np.empty(shape, dtype) for shape, dtype in self.outputs]
+        results = [make(shape) for make, shape in self.makers]
         arguments = (*arrays, *results)
         for segment in self.segments:
             segment(arguments)

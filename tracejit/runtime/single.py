@@ -16,6 +16,7 @@ from tracejit.ir.graph import Graph
 from tracejit.ir.node import Node
 from tracejit.ir.op import OPS, Op
 from tracejit.ir.types import TensorType
+from tracejit.runtime.buffers import empty_maker
 from tracejit.runtime.driver import Driver
 from tracejit.runtime.executable import Executable, build
 from tracejit.runtime.frame import Frame
@@ -100,11 +101,11 @@ def op_graph(
 def _direct_call(frame: Frame, count: int) -> Call | None:
     """One launch without temporaries needs no frame: its table is passed word by word."""
     shape, dtype = frame.outputs[0]
-    empty = np.empty
+    make = empty_maker(dtype)
     if frame.segments and not frame.launches:
         return None
     if not frame.launches:
-        return lambda arrays: empty(shape, dtype)
+        return lambda arrays: make(shape)
     if len(frame.launches) != 1 or len(frame.segments) != 1:
         return None
     found = _words(frame.launches[0], count)
@@ -116,7 +117,7 @@ def _direct_call(frame: Frame, count: int) -> Call | None:
     head = (kernel.address, frame.launches[0].units, frame.launches[0].grain)
 
     def call(arrays: Sequence[Any]) -> Array:
-        out = empty(shape, dtype)
+        out = make(shape)
         words = template.copy()
         for place, index in places:
             words[place] = arrays[index]

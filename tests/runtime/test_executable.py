@@ -1,0 +1,263 @@
+"""`build`: values against the interpreter, kernel counts, effects, checks, threads, shapes."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+from random_graphs import assert_equal, input_node, random_graph
+
+from tracejit import config, dtypes
+from tracejit.codegen.compiler import kernel_history
+from tracejit.errors import CheckFailed, DTypeError
+from tracejit.ir.graph import Graph
+from tracejit.ir.interpret import interpret
+from tracejit.ir.node import Node
+from tracejit.ir.op import OPS
+from tracejit.ir.sizes import SizeEnv
+from tracejit.ops.reduction import expand_reduced
+from tracejit.runtime.executable import build
+from tracejit.runtime.threads import set_num_threads
+
+F32 = dtypes.float32
+
+
+@pytest.fixture(autouse=True)
+def _checked() -> Any:
+    with config.override(check=1):
+        yield
+
+
+def rand(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(shape).astype("f4")
+
+
+def same_as_interpreter(graph: Graph, arrays: list[Any]) -> Any:
+    with np.errstate(all="ignore"):
+        wanted = interpret(graph, arrays)
+    executable = build(graph)
+    assert_equal(wanted[: len(graph.outputs)], executable.run(arrays))
+    return executable
+
+
+def gelu(x: Node) -> Node:
+    inner = (x + x * x * x * 0.044715) * 0.7978845608
+    return x * 0.5 * (OPS["tanh"](inner) + 1.0)
+
+
+def layer_norm(x: Node, eps: float = 1e-5) -> Node:
+    axes, n = (x.ndim - 1,), float(x.shape[-1])
+    centred = x - expand_reduced(OPS["reduce_sum"](x, axes=axes) / n, x, axes)
+    variance = OPS["reduce_sum"](OPS["square"](centred), axes=axes) / n
+    return centred * expand_reduced(OPS["rsqrt"](variance + eps), x, axes)
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_random_graphs(seed: int) -> None:
+    graph, arrays = random_graph(seed)
+    same_as_interpreter(graph, arrays)
+
+
+def test_gelu_is_one_map_kernel() -> None:
+    x, w = input_node("x", (40, 9)), input_node("w", (40, 9))
+    done = same_as_interpreter(Graph("g", (x, w), (gelu(x) * w,)), [rand(40, 9), rand(40, 9)])
+    assert [k.shape for k in done.kernels] == ["map"]
+
+
+@pytest.mark.parametrize("rows, n", [(5, 7), (3, 64), (2, 130), (1, 1)])
+def test_softmax_and_its_gradient_are_one_row_kernel_each(rows: int, n: int) -> None:
+    x, g = input_node("x", (rows, n)), input_node("g", (rows, n))
+    forward = Graph("f", (x,), (OPS["softmax"](x, axis=1),))
+    assert [k.shape for k in same_as_interpreter(forward, [rand(rows, n)]).kernels] == ["row"]
+    (backward,) = OPS["softmax"].vjp(g, x, x, axis=1)
+    done = same_as_interpreter(Graph("b", (x, g), (backward,)), [rand(rows, n), rand(rows, n)])
+    assert [k.shape for k in done.kernels] == ["row"]
+
+
+def test_layer_norm_is_one_row_kernel() -> None:
+    x, w, b = input_node("x", (6, 33)), input_node("w", (33,)), input_node("b", (33,))
+    y = layer_norm(gelu(x) + x)
+    y = y * OPS["broadcast_to"](w, shape=(6, 33)) + OPS["broadcast_to"](b, shape=(6, 33))
+    done = same_as_interpreter(Graph("ln", (x, w, b), (y,)), [rand(6, 33), rand(33), rand(33)])
+    assert [k.shape for k in done.kernels] == ["row"]
+
+
+@pytest.mark.parametrize("op", ["reduce_sum", "reduce_prod", "reduce_max", "reduce_min"])
+@pytest.mark.parametrize("shape, axes", [
+    ((300, 5), (0,)), ((3, 300, 4), (1,)), ((5000,), (0,)), ((70, 90), (0, 1)), ((4, 3, 5), (0, 2)),
+    ((0, 3), (0,)), ((3, 0), (1,)), ((20000, 1), (0,)),
+])  # fmt: skip
+def test_reductions(op: str, shape: tuple[int, ...], axes: tuple[int, ...]) -> None:
+    if 0 in shape and op in ("reduce_max", "reduce_min"):
+        pytest.skip("refused by the type rule")
+    x = input_node("x", shape, dtypes.float64)
+    array = np.random.default_rng(1).uniform(0.99, 1.01, shape)
+    same_as_interpreter(Graph("r", (x,), (OPS[op](x * x, axes=axes),)), [array])
+
+
+def test_a_full_reduction_adds_in_the_same_order_however_its_operand_lies() -> None:
+    x, w = input_node("x", (130, 77)), input_node("w", (77,))
+    product = x * OPS["broadcast_to"](w, shape=(130, 77))
+    fused = build(Graph("f", (x, w), (OPS["reduce_sum"](product, axes=(0, 1)),)))
+    plain = build(Graph("p", (x,), (OPS["reduce_sum"](x, axes=(0, 1)),)))
+    a, b = rand(130, 77), rand(77, seed=1)
+    assert fused.run([a, b])[0] == plain.run([a * b])[0]
+    assert fused.run([np.asfortranarray(a), b])[0] == plain.run([a * b])[0]
+
+
+@pytest.mark.parametrize("axes", [(0,), (1,), (0, 1)])
+def test_bits_do_not_depend_on_the_number_of_threads(axes: tuple[int, ...]) -> None:
+    x = input_node("x", (700, 300))
+    graph = Graph("t", (x,), (gelu(x), OPS["reduce_sum"](OPS["exp"](x), axes=axes)))
+    array = rand(700, 300)
+    before = config.threads
+    try:
+        with config.override(parallel_grain=1000):
+            set_num_threads(1)
+            alone = build(graph).run([array])
+            set_num_threads(4)
+            shared = build(graph).run([array])
+    finally:
+        set_num_threads(before)
+    for a, b in zip(alone, shared, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_batch_sizes_share_kernels() -> None:
+    env = SizeEnv()
+    n = env.symbol(64)
+    x, w = input_node("x", (n, 10)), input_node("w", (10,))
+    y = OPS["softmax"](gelu(x) * OPS["broadcast_to"](w, shape=(n, 10)), axis=1)
+    graph = Graph("s", (x, w), (y, OPS["reduce_sum"](y, axes=(0,)), OPS["matmul"](
+        x, OPS["reshape"](w, shape=(10, 1)))))  # fmt: skip
+    done = build(graph)
+    facts = len(env.facts)
+    for rows in (64, 0, 1, 2, 7, 64, 3):
+        arrays = [rand(rows, 10), rand(10)]
+        y0 = done.run(arrays)
+        assert y0[0].shape == (rows, 10)
+        assert y0[1].shape == (10,)
+        np.testing.assert_allclose(y0[2], arrays[0] @ arrays[1].reshape(10, 1), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(y0[0].sum(1), np.ones(rows), rtol=1e-5)
+    assert len(done.kernels) == 2
+    assert len(env.facts) == facts
+
+
+def test_scalars_never_recompile() -> None:
+    x, lr = input_node("x", (8,)), input_node("lr", (), role="scalar")
+    k = input_node("k", (), dtypes.int64, role="scalar")
+    spread = OPS["broadcast_to"](lr, shape=(8,))
+    count = OPS["cast"](OPS["broadcast_to"](k, shape=(8,)), dtype=F32)
+    done = build(Graph("lr", (x, lr, k), (x * spread + count,)))
+    array = rand(8)
+    for step in range(20):
+        rate = 0.1 / (step + 1)
+        wanted = array * np.float32(rate) + np.float32(step)
+        np.testing.assert_array_equal(done.run([array, rate, step])[0], wanted)
+    assert len(done.kernels) == 1
+
+
+def test_effects_are_committed_together() -> None:
+    a, b = input_node("a", (5,)), input_node("b", (5,))
+    graph = Graph("swap", (a, b), (a + b,), ((a, b * 2.0), (b, a)))
+    x, y = rand(5), rand(5, seed=1)
+    before = x.copy(), y.copy()
+    (total,) = build(graph).run([x, y])
+    np.testing.assert_array_equal(total, before[0] + before[1])
+    np.testing.assert_array_equal(x, before[1] * 2)
+    np.testing.assert_array_equal(y, before[0])
+
+
+def test_effects_on_overlapping_inputs_read_the_old_values() -> None:
+    a, b = input_node("a", (4,)), input_node("b", (4,))
+    graph = Graph("shift", (a, b), (OPS["exp"](b),), ((a, b + 1.0),))
+    memory = np.zeros(5, "f4")
+    (result,) = build(graph).run([memory[1:], memory[:4]])
+    np.testing.assert_array_equal(result, np.ones(4))
+    np.testing.assert_array_equal(memory, [0, 1, 1, 1, 1])
+
+
+def test_effects_reach_strided_inputs() -> None:
+    a = input_node("a", (3, 4))
+    whole = np.zeros((4, 6), "f4")
+    build(Graph("e", (a,), (), ((a, a + 1.0),))).run([whole.T[1:4, :4].T.T])
+    assert whole.sum() == 12
+
+
+def test_checks_come_before_effects() -> None:
+    a = input_node("a", (4,))
+    good = OPS["reduce_all"](OPS["lt"](a, a * 0.0 + 10.0), axes=(0,))
+    graph = Graph("c", (a,), (), ((a, a + 100.0),), ((good, "too large"),))
+    x = np.ones(4, "f4")
+    done = build(graph)
+    done.run([x])
+    with pytest.raises(CheckFailed, match="too large"):
+        done.run([x])
+    np.testing.assert_array_equal(x, np.full(4, 101, "f4"))
+
+
+def test_outputs_stay_valid_and_own_their_memory() -> None:
+    x = input_node("x", (3, 4))
+    y = x + 1.0
+    graph = Graph("o", (x,), (y, OPS["transpose"](y, perm=(1, 0)), x, y, OPS["exp"](x)))
+    done, array = build(graph), rand(3, 4)
+    first = done.run([array])
+    copies = [a.copy() for a in first]
+    done.run([rand(3, 4, seed=5)])
+    for a, b in zip(first, copies, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert not any(np.shares_memory(a, b) for a in first for b in [array])
+    assert len({a.ctypes.data for a in first}) == len(first)
+
+
+def test_wrong_arguments_are_refused() -> None:
+    x = input_node("x", (3,))
+    done = build(Graph("w", (x,), (x + 1.0,)))
+    with pytest.raises(DTypeError, match="x: expected"):
+        done.run([np.zeros(3)])
+    with pytest.raises(TypeError, match="takes 1 inputs"):
+        done.run([])
+    with pytest.raises(ValueError, match="got size 4"):
+        done.run([np.zeros(4, "f4")])
+
+
+def test_threads_run_one_executable_at_once() -> None:
+    x = input_node("x", (200, 30))
+    done = build(Graph("t", (x,), (OPS["softmax"](x, axis=1), OPS["reduce_sum"](x, axes=(0,)))))
+    faults: list[str] = []
+
+    def work(seed: int) -> None:
+        array = rand(200, 30, seed=seed)
+        wanted = array.sum(0)
+        for _ in range(20):
+            p, total = done.run([array])
+            if abs(p.sum() - 200) > 1e-2 or not np.allclose(total, wanted, atol=1e-3):
+                faults.append(str(seed))
+
+    threads = [threading.Thread(target=work, args=(s,)) for s in range(8)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert not faults
+
+
+def test_host_steps_split_segments() -> None:
+    x = input_node("x", (6, 5))
+    values = OPS["sort"](x * 2.0, axis=1, descending=False)
+    graph = Graph("h", (x,), (values[0] + 1.0, values[1], OPS["cumsum"](values[0], axis=0)))
+    same_as_interpreter(graph, [rand(6, 5)])
+
+
+def test_a_second_call_compiles_nothing() -> None:
+    x = input_node("x", (10, 3))
+    done = build(Graph("n", (x,), (gelu(x), OPS["reduce_max"](x, axes=(0,)))))
+    done.run([rand(10, 3)])
+    count = len(kernel_history())
+    done.run([rand(10, 3)])
+    assert len(kernel_history()) == count
+    assert "def kernel" in done.kernels[0].source
+    assert str(done.plan).startswith("# ")
+    assert list(done.stages) == ["captured", "decompose", "simplify", "cse", "dce", "plan"]
