@@ -1,22 +1,22 @@
 """Numba's front end for kernels: from a code object to unoptimised LLVM IR text.
 
-The pipeline is Numba's own with the passes that kernels never need left out (closures, literal unrolling,
-array rewrites, object mode), and it stops before Numba would optimise, so the code is compiled only once.
-Invariant: the only place that imports Numba at run time; a kernel has no access to Python objects.
+Numba types and lowers a kernel as it does any function, but in contexts of our own that hold only
+what kernels use: its declarations for arrays, strings, containers and random numbers are never
+loaded (0.5 s a process), and its optimiser never runs (the text goes to `objects.optimize`).
+Invariant: the only place that runs Numba; a kernel has no access to Python objects.
 """
 
 from __future__ import annotations
 
+from functools import cache
 from types import CodeType, FunctionType
 from typing import Any
 
-import llvmlite.binding as llvm
 from llvmlite import ir
-from numba.core import compiler, errors, types
+from numba.core import codegen, compiler, cpu, errors, fastmathpass, types, typing
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.compiler_machinery import PassManager
 from numba.core.cpu import FastMathOptions
-from numba.core.registry import cpu_target
 from numba.core.typed_passes import (
     IRLegalization,
     NativeLowering,
@@ -24,6 +24,7 @@ from numba.core.typed_passes import (
     NopythonTypeInference,
     PreLowerStripPhis,
 )
+from numba.core.typing import templates
 from numba.core.untyped_passes import (
     FixupArgs,
     GenericRewrites,
@@ -48,6 +49,82 @@ ERRORS = (
     ValueError,
 )
 _ARGUMENTS = (types.uintp, types.int64, types.int64)
+# Declarations made by `numba.extending.overload*`; building one loads all of Numba.
+_OVERLOADS = (templates._OverloadFunctionTemplate, templates._OverloadAttributeTemplate)
+
+
+class _Typing(typing.Context):
+    """Numba's typing rules for numbers, ranges, tuples and module attributes, and ours."""
+
+    def _load_builtins(self) -> None:
+        from numba.core.typing import builtins  # noqa: F401  declares the rules
+
+        every = templates.builtin_registry
+        self._plain = plain = templates.Registry()
+        plain.functions = [f for f in every.functions if not issubclass(f, _OVERLOADS)]
+        plain.attributes = [a for a in every.attributes if not issubclass(a, _OVERLOADS)]
+        plain.globals = [(value, kind) for value, kind in every.globals if _is_plain(kind)]
+        self.install_registry(plain)
+
+
+def _is_plain(kind: Any) -> bool:
+    if not isinstance(kind, types.Function):
+        return True
+    return not all(issubclass(template, _OVERLOADS) for template in kind.templates)
+
+
+class _Library(codegen.JITCodeLibrary):
+    """Keeps the lowered module as it is, instead of parsing and optimising it at once."""
+
+    lowered: ir.Module
+
+    def add_ir_module(self, module: ir.Module) -> None:
+        self.lowered = module
+
+
+class _Codegen(codegen.JITCPUCodegen):
+    _library_class = _Library
+
+
+class _Target(cpu.CPUContext):
+    """Numba's CPU target with the lowering of what `_Typing` can type, and nothing linked in."""
+
+    def init(self) -> None:
+        self.is32bit = False
+        self._internal_codegen = _Codegen("tracejit")
+
+    def load_additional_registries(self) -> None:
+        from numba.cpython import builtins, numbers, rangeobj, tupleobj  # noqa: F401  lowering
+
+    def post_lowering(self, module: ir.Module, library: _Library) -> None:
+        """Put fast-math flags on the kernel's own arithmetic, never on the math library's.
+
+        That depends on the order of its operations. (Numba links its runtime here; we do not.)
+        """
+        if self.fastmath:
+            for function in module.functions:
+                if not function.name.startswith("tracejit."):
+                    fastmathpass.FastFloatBinOpVisitor(self.fastmath.flags).visit_Function(function)
+                    fastmathpass.FastFloatCallVisitor(self.fastmath.flags).visit_Function(function)
+
+
+class _Contexts:
+    """The pair of contexts. Numba refreshes them at every compilation: only what is new is added."""
+
+    def __init__(self) -> None:
+        self.typing = _Typing()
+        self.target = _Target(self.typing)
+        self.target.refresh()
+        self.typing.refresh = self.target.refresh = _nothing
+
+
+def _nothing() -> None:
+    """Everything a kernel can name was registered when `language` was imported."""
+
+
+@cache
+def _contexts() -> _Contexts:
+    return _Contexts()
 
 
 class _KernelCompiler(compiler.CompilerBase):
@@ -76,17 +153,18 @@ class _KernelCompiler(compiler.CompilerBase):
 def lower(code: CodeType, symbol: str, fast: frozenset[str]) -> str:
     """LLVM IR of the function `kernel` that the module `code` defines.
 
-    `symbol` is the one exported name, `void(int64, int64, int64)`; `fast` the LLVM fast-math flags allowed.
-    Raises one of `ERRORS`.
+    `symbol` is the one exported name, `void(int64, int64, int64)`; `fast` the LLVM fast-math flags
+    allowed. Raises one of `ERRORS`.
     """
     namespace = language.numba_namespace()
     exec(code, namespace)  # defines the kernel; the text is generated, never a user's
     function = namespace.get("kernel")
     if not isinstance(function, FunctionType):
         raise CompileError("the source defines no function named kernel")
+    contexts = _contexts()
     result = compiler.compile_extra(
-        cpu_target.typing_context,
-        cpu_target.target_context,
+        contexts.typing,
+        contexts.target,
         function,
         _ARGUMENTS,
         types.void,
@@ -94,7 +172,7 @@ def lower(code: CodeType, symbol: str, fast: frozenset[str]) -> str:
         {},
         pipeline_class=_KernelCompiler,
     )
-    return _module_text(result, symbol)
+    return _module_text(contexts.target, result, symbol)
 
 
 def _flags(fast: frozenset[str]) -> Any:
@@ -108,34 +186,25 @@ def _flags(fast: frozenset[str]) -> Any:
     return flags
 
 
-def _module_text(result: Any, symbol: str) -> str:
-    """The kernel's module with an entry of the plain C signature in place of Numba's calling convention."""
-    library, descriptor = result.library, result.fndesc
-    library.add_ir_module(_entry(library, descriptor, symbol))
-    module = library._final_module
-    for other in library._linking_libraries:
-        module.link_in(other._get_module_for_linking(), preserve=True)
-    for value in (*module.functions, *module.global_variables):
-        if not value.is_declaration and value.name != symbol:
-            value.linkage = llvm.Linkage.internal  # so that what is unused or inlined vanishes
-    # Numba numbers its functions; without the number one source always gives one text.
-    return (
-        str(module)
-        .replace(descriptor.mangled_name, "kernel")
-        .replace(descriptor.mangled_name[4:], "kernel")
-    )
+def _module_text(target: _Target, result: Any, symbol: str) -> str:
+    """The kernel's module, with an entry of the plain C signature that calls the kernel.
 
-
-def _entry(library: Any, descriptor: Any, symbol: str) -> ir.Module:
-    """A module that exports `symbol` and calls the lowered kernel, dropping its status: it cannot raise."""
-    context = cpu_target.target_context
-    module = library.create_ir_module(symbol)
+    The kernel's status is dropped: it cannot raise. Everything but the entry becomes internal, so
+    that it vanishes once inlined; Numba numbers its functions, and without the number one source
+    always gives one text.
+    """
+    module, descriptor = result.library.lowered, result.fndesc
+    for value in module.global_values:
+        if isinstance(value, ir.Function) and value.is_declaration:
+            continue
+        value.linkage = "internal"
     word = ir.IntType(64)
     entry = ir.Function(module, ir.FunctionType(ir.VoidType(), [word] * 3), symbol)
     builder = ir.IRBuilder(entry.append_basic_block("entry"))
-    callee = context.declare_function(module, descriptor)
-    context.call_conv.call_function(
+    callee = target.declare_function(module, descriptor)
+    target.call_conv.call_function(
         builder, callee, descriptor.restype, descriptor.argtypes, entry.args
     )
     builder.ret_void()
-    return module
+    name = descriptor.mangled_name
+    return str(module).replace(name, "kernel").replace(name[4:], "kernel")
