@@ -22,7 +22,8 @@ from tracejit.eager.modes import state
 from tracejit.errors import CaptureError, CheckFailed, CompileError, Location, TraceWarning
 from tracejit.ir.types import TensorType
 from tracejit.jit.differentiate import Differentiable
-from tracejit.jit.guards import MISS, build_guard
+from tracejit.jit.fast import build_fast
+from tracejit.jit.guards import MISS, build_guard, write_guards
 from tracejit.jit.readset import ReadSet, Refusal
 from tracejit.jit.trace import Inputs, PathBuilder, differences, source_key
 from tracejit.jit.tree import Conflict, Leaf, Segment, Tree, outcome_key
@@ -30,6 +31,8 @@ from tracejit.jit.watch import Watcher
 from tracejit.runtime.executable import build
 from tracejit.tensor import Tensor
 
+_MAX_FAST = 4
+"""Layouts for which a tree has a generated call."""
 _MAX_FAILURES = 3
 """Captures that may fail in a row before a function stays eager for good."""
 
@@ -70,17 +73,19 @@ class Group:
         self.inputs = Inputs()
         self.tree = Tree()
         self.facts: dict[str, None] = {}
-        self.aliasing: list[tuple[str, Any]] = []
+        self.fast: list[Any] = []  # generated calls for exact layouts, most recent first
         self.guard: Callable[..., Any] = lambda *args: MISS
         self.hits = 0
-        self.symbols: dict[tuple[Any, int], str] = {}
 
     def rebuild_guard(self) -> None:
         """Write the guard function for the inputs and facts as they are now."""
-        self.guard, self.modules = build_guard(
-            self.readset, self.readset.entries, self.inputs.tensors, self.modes,
-            list(self.facts), self.aliasing,
-        )  # fmt: skip
+        writer, self.modules = self.write_guards()
+        self.guard = build_guard(writer)
+        self.fast = []
+
+    def write_guards(self, like: Sequence[Tensor] | None = None) -> Any:
+        """The guards as a writer; with `like`, for exactly these layouts."""
+        return write_guards(self.readset, self.inputs.tensors, self.modes, list(self.facts), like)
 
     def run(self, args: tuple[Any, ...], found: Any) -> Any:
         """Run the programs along the path that the values take; MISS if it is a new one."""
@@ -102,8 +107,11 @@ class Group:
             segment = following
         segment.hits += 1
         self.hits += 1
-        finish = segment.leaf.finish
-        return finish(args, tensors, sizes, outputs)
+        if len(self.fast) < _MAX_FAST and segment is self.tree.root:
+            made = build_fast(self, tensors)
+            if made is not None:
+                self.fast.append(made)
+        return segment.leaf.finish(args, tensors, sizes, outputs)
 
     def _run_segment(self, segment: Segment, values: dict[int, Any]) -> list[Any]:
         if segment.program is None:
@@ -180,6 +188,10 @@ class CompiledFunction:
         if signature is not None:
             flat = args if not kwargs else (*args, *kwargs.values())
             for group in signature.groups:
+                for call in group.fast:
+                    result = call(*flat)
+                    if result is not MISS:
+                        return result
                 found = group.guard(*flat)
                 if found is not MISS:
                     return self._replay(group, flat, found, args, kwargs)

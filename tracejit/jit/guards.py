@@ -119,6 +119,8 @@ class GuardWriter:
         self.names: dict[int, str] = {}
         self.count = argument_count
         self.symbols: dict[str, None] = {}
+        self.after: list[str] = []  # lines between the guards and the return
+        self.tensor_names: list[str] = []
 
     def constant(self, value: Any) -> str:
         """The name of a constant in the function's globals."""
@@ -155,15 +157,22 @@ class GuardWriter:
         elif entry.kind == "tensor":
             self.require(f"type({expression}) is {self.constant(type(entry.value))}")
 
-    def tensor(self, name: str, wanted: TensorInput) -> None:
-        """Reads a tensor and checks its type; symbols are bound or compared."""
+    def tensor(self, name: str, wanted: TensorInput, like: Tensor | None = None) -> None:
+        """Reads a tensor and checks its type; symbols are bound or compared.
+
+        With `like`, shape and strides must be exactly those of that tensor.
+        """
         kind = wanted.type
         expression = wanted.source.expression(self.constant)
         self.lines.append(f"        {name} = {expression}")
         self.require(f"type({name}) is {self.constant(wanted.tensor_class)}")
         self.lines.append(f"        d = {name}._array")
         self.require(f"d.dtype is {self.dtype(kind.dtype)}")
-        self._shape(kind.shape)
+        if like is None:
+            self._shape(kind.shape)
+        else:
+            self.require(f"d.shape == {like._array.shape!r}")
+            self.require(f"d.strides == {like._array.strides!r}")
         grad = f"{name}._requires_grad"
         self.require(grad if wanted.requires_grad else f"not {grad}")
         if kind.device.type != "cpu":
@@ -197,6 +206,7 @@ class GuardWriter:
             *self.lines,
             "    except (KeyError, IndexError, AttributeError, TypeError, ValueError):",
             "        return MISS",
+            *self.after,
             f"    return {result}",
         ])  # fmt: skip
         guard = _compile_guard(source, self.table)
@@ -226,45 +236,47 @@ def failing_line(guard: Any, args: tuple[Any, ...]) -> str | None:
     return str(lines[outcome].strip())
 
 
-def build_guard(
+def write_guards(
     readset: ReadSet,
-    entries: Sequence[Entry],
     inputs: Sequence[TensorInput],
     modes: dict[str, Any],
     facts: Sequence[str],
-    aliasing: Sequence[tuple[str, Any]] = (),
-) -> tuple[Callable[..., Any], ModuleGuard | None]:
-    """The guard function of a tree and, if modules take part, their slow check."""
+    like: Sequence[Tensor] | None = None,
+) -> tuple[GuardWriter, ModuleGuard | None]:
+    """The guards of a tree, ready to be built into a function, and its modules' slow check.
+
+    With `like`, the inputs must have exactly the layouts of these tensors.
+    """
     writer = GuardWriter(len(readset.args))
     writer.require("state.capture is None")
-    writer.require(f"state.grad is {modes['grad']!r}")
-    default = writer.constant(modes["default_dtype"])
+    writer.require("state.grad" if modes["grad"] else "not state.grad")
     writer.table["DEFAULT"] = modes["default_cell"]
-    writer.require(f"DEFAULT[0] is {default}")
+    writer.require(f"DEFAULT[0] is {writer.constant(modes['default_dtype'])}")
     modules = ModuleGuard(readset.modules, [t for t in inputs if t.is_module])
     if readset.modules:
         held = writer.constant(modules)
         writer.require(f"VERSION[0] == {held}.version or {held}.verify()")
-    names, position = [], 0
+        writer.lines.append(f"        p = {held}.tensors")
     used = {id(t.source) for t in inputs}
+    position = 0
     for i, wanted in enumerate(inputs):
         if wanted.is_module:
-            names.append(f"p[{position}]")
+            writer.tensor_names.append(f"p[{position}]")
             position += 1
         else:
-            names.append(f"t{i}")
-            writer.tensor(f"t{i}", wanted)
-    for entry in entries:
-        if entry.kind != "module tensor" and not (entry.kind == "tensor" and id(entry.source) in used):
+            writer.tensor_names.append(f"t{i}")
+            writer.tensor(f"t{i}", wanted, None if like is None else like[i])
+    for entry in readset.entries:
+        read = entry.kind == "tensor" and id(entry.source) in used
+        if entry.kind != "module tensor" and not read:
             writer.entry(entry)
-    for condition, value in aliasing:
-        writer.table.update(value)
-        writer.require(condition)
-    for fact in facts:
+    for fact in facts if like is None else ():  # exact layouts meet the facts by construction
         writer.require(fact)
-    if position:
-        writer.lines.append(f"        p = {writer.constant(modules)}.tensors")
-    tensors = "".join(f"{n}, " for n in names)
+    return writer, modules if readset.modules else None
+
+
+def build_guard(writer: GuardWriter) -> Callable[..., Any]:
+    """The guard function: gives ``(tensors, sizes)`` or MISS."""
+    tensors = "".join(f"{n}, " for n in writer.tensor_names)
     sizes = "".join(f"{s!r}: {s}, " for s in writer.symbols)
-    guard = writer.build(f"(({tensors}), {{{sizes}}})")
-    return guard, modules if readset.modules else None
+    return writer.build(f"(({tensors}), {{{sizes}}})")

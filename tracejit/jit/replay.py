@@ -62,6 +62,7 @@ class Finish:
     def __init__(self) -> None:
         self.results: list[Result] = []
         self.build: Any = None
+        self.is_single = False  # the result is one tensor, not nested in anything
         self.written: list[int] = []  # input positions whose memory was written
         self.grads: list[tuple[int, Result | None]] = []  # (input position, new .grad)
         self.assigns: list[tuple[Any, Result]] = []  # (source, value) attributes and items

@@ -93,6 +93,7 @@ class PathBuilder:
             raise Refusal(structure.problem)
         self.finish.results = [self._result(v) for v in structure.leaves]
         self.finish.build = structure.build
+        self.finish.is_single = bool(structure.leaves) and value is structure.leaves[0]
         self.finish.draws = list(capture.draws)
         self._gradients()
         effects = [self._effect(t) for t in capture.writes.values()]

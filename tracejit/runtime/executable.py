@@ -174,6 +174,18 @@ class Executable:
             if held is not None:
                 held.append(frame)
 
+    def straight_calls(self, arrays: Sequence[Any]) -> tuple[list[Any], list[Any]] | None:
+        """For callers that check layouts themselves: native calls of a few frames of its own, and
+        the makers and shapes of the outputs. None if a run is more than one native call.
+
+        A call takes the input arrays and fresh outputs; it serves one thread at a time.
+        """
+        arguments, _ = self._accept(arrays)
+        frame = Frame(self, arguments)
+        if frame.straight is None:
+            return None
+        return [frame.straight], frame.makers
+
     def _accept(self, arrays: Sequence[Any]) -> tuple[list[Any], tuple[Any, ...]]:
         """Exact arrays and exact numbers, and the key of their shapes and strides."""
         arguments = list(arrays)

@@ -61,6 +61,8 @@ class Frame:
         self.checks = builder.checks
         self.arena_bytes = builder.arena.nbytes
         self.launches: list[Launch] = builder.all_launches
+        plain = not (self.doubles or self.checks or self.commit) and len(builder.natives) == 1
+        self.straight = builder.natives[0] if plain and len(self.segments) == 1 else None
 
     def call(self, arrays: Sequence[Any]) -> list[np.ndarray[Any, Any]]:
         """Run on arrays of the shapes and strides that the frame was built for."""
@@ -97,6 +99,7 @@ class _Builder:
         self.doubles: list[tuple[int, bool]] = []
         self.checks: list[tuple[np.ndarray[Any, Any], str]] = []
         self.commit: Segment | None = None
+        self.natives: list[Callable[..., int]] = []
         self.bind(arrays)
 
     # inputs and outputs ----------------------------------------------------------------------
@@ -338,6 +341,7 @@ class _Builder:
             steps.append(launch.step(patches, keep))
         count = len(self.graph.inputs) + len(self.output_specs)
         run = Program(steps, patches, count, keep).run
+        self.natives.append(run)
         return lambda arguments: _run_program(run, arguments)
 
 
