@@ -35,13 +35,24 @@ from tracejit.codegen.mathlib.integer import (
     shift_right,
 )
 from tracejit.codegen.mathlib.inverse_trig import acos, asin, atan, atan2
+from tracejit.codegen.mathlib.philox import (
+    normal_f32,
+    normal_f64,
+    philox,
+    philox_numpy,
+    random_i64,
+    uniform_f16,
+    uniform_f32,
+    uniform_f64,
+)
 from tracejit.codegen.mathlib.power import hypot, pow
-from tracejit.codegen.mathlib.special import erf
+from tracejit.codegen.mathlib.special import erf, erfc, erfinv
 from tracejit.codegen.mathlib.trig import cos, sin, tan
 
 __all__ = ["abs", "acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "ceil", "copysign",
-           "core", "cos", "cosh", "define", "erf", "exp", "exp2", "expm1", "floor", "floor_divide",
-           "fmax", "fmin", "fmod", "gcd", "hypot", "isfinite", "isinf", "isnan", "log", "log10",
-           "log1p", "log2", "maximum", "minimum", "pow", "remainder", "round", "rsqrt",
-           "shift_left", "shift_right", "sigmoid", "sign", "signbit", "sin", "sinh", "sqrt", "tan",
-           "tanh", "trunc"]
+           "core", "cos", "cosh", "define", "erf", "erfc", "erfinv", "exp", "exp2", "expm1",
+           "floor", "floor_divide", "fmax", "fmin", "fmod", "gcd", "hypot", "isfinite", "isinf",
+           "isnan", "log", "log10", "log1p", "log2", "maximum", "minimum", "normal_f32",
+           "normal_f64", "philox", "philox_numpy", "pow", "random_i64", "remainder", "round",
+           "rsqrt", "shift_left", "shift_right", "sigmoid", "sign", "signbit", "sin", "sinh",
+           "sqrt", "tan", "tanh", "trunc", "uniform_f16", "uniform_f32", "uniform_f64"]

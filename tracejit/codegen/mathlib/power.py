@@ -71,14 +71,14 @@ def log_pair(x: Scalar) -> Pair:
     return add(scaled, logarithm)
 
 
-def _scaled(y: Scalar, n: Scalar) -> Scalar:
+def scale(y: Scalar, n: Scalar) -> Scalar:
     """Return y * 2**n for an f64 y and an i64 n of magnitude below 2000, rounded once."""
     half = n >> 1
     return y * unbits((half + 1023) << 52) * unbits((n - half + 1023) << 52)
 
 
-def exp_of_pair(t: Pair) -> Scalar:
-    """Return e**(t[0] + t[1]) in f64, rounded about once; 0 and inf beyond the range."""
+def exp_pair(t: Pair) -> tuple[Pair, Scalar]:
+    """Return e**(t[0] + t[1]) in f64 as a pair times 2**n, n an i64; 0 and inf beyond the range."""
     high = select(t[0] > 720.0, number(720.0, "f64"), t[0])
     high = select(high < -760.0, number(-760.0, "f64"), high)
     low = select(high == t[0], t[1], number(0.0, "f64"))
@@ -88,8 +88,7 @@ def exp_of_pair(t: Pair) -> Scalar:
     r = fma(n, -LN2["f64"][1], first)
     low = low + fma(n, -LN2["f64"][1], first - r)
     q = fma(r * r, poly(r, *EXP["f64"]), r)
-    y = 1.0 + (q + fma(low, q, low))
-    return _scaled(y, bits(shifted) - ROUNDER_BITS)
+    return fast_two_sum(number(1.0, "f64"), q + fma(low, q, low)), bits(shifted) - ROUNDER_BITS
 
 
 def _power64(a: Scalar, y: Scalar) -> Scalar:
@@ -100,7 +99,8 @@ def _power64(a: Scalar, y: Scalar) -> Scalar:
     p, p_low = two_product(y, high)
     t, t_low = fast_two_sum(p, fma(y, low, p_low))
     beyond = edge | (fabs(p) > 1e4)  # the low word matters no more, and it may be NaN
-    return exp_of_pair((select(beyond, p, t), select(beyond, number(0.0, "f64"), t_low)))
+    y, n = exp_pair((select(beyond, p, t), select(beyond, number(0.0, "f64"), t_low)))
+    return scale(y[0], n)
 
 
 def _power32(a: Scalar, y: Scalar) -> Scalar:
