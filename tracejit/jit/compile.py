@@ -33,6 +33,8 @@ from tracejit.tensor import Tensor
 
 _MAX_FAST = 4
 """Layouts for which a tree has a generated call."""
+_MAX_FAST_BUILDS = 64
+"""Slow replays of one tree after which no more generated calls are made for it."""
 _MAX_FAILURES = 3
 """Captures that may fail in a row before a function stays eager for good."""
 
@@ -107,10 +109,11 @@ class Group:
             segment = following
         segment.hits += 1
         self.hits += 1
-        if len(self.fast) < _MAX_FAST and segment is self.tree.root:
-            made = build_fast(self, tensors)
+        if segment is self.tree.root and self.hits <= _MAX_FAST_BUILDS:
+            del self.fast[_MAX_FAST - 1 :]
+            made = build_fast(self, tensors, sizes)
             if made is not None:
-                self.fast.append(made)
+                self.fast.insert(0, made)
         return segment.leaf.finish(args, tensors, sizes, outputs)
 
     def _run_segment(self, segment: Segment, values: dict[int, Any]) -> list[Any]:
@@ -301,6 +304,7 @@ class CompiledFunction:
             return
         group.rebuild_guard()
         self._build_programs(group.tree.root)
+        self._prepare(group, builder)
         self.failures = 0
         if fresh:
             signature.groups.insert(0, group)
@@ -312,6 +316,17 @@ class CompiledFunction:
             segment.program = build(segment.graph)
         for child in segment.children.values():
             self._build_programs(child)
+
+    def _prepare(self, group: Group, builder: PathBuilder) -> None:
+        """Compile the first segment's kernels now rather than at the next call."""
+        root = group.tree.root
+        values: dict[int, Any] = {}
+        for tensor, node in builder.capture.inputs:
+            values[id(builder.known[id(node)])] = tensor._array
+        for scalar in builder.capture.scalars:
+            values[id(builder.known[id(scalar.node)])] = scalar.value
+        if all(id(node) in values for _, node in root.reads):
+            root.program.prepare([values[id(node)] for _, node in root.reads])
 
     def _check_watched(self, capture: Capture, readset: ReadSet, watcher: Watcher) -> None:
         unforeseen = {c: g for c, g in watcher.codes.items() if c not in readset.codes}

@@ -1,8 +1,8 @@
-"""The fast call path: guards and the native call in one generated function.
+"""The fast call path: guards, native call and what follows it, in one generated function.
 
-Made after a tree's first replay when its one path is a straight program: no branch, no effect on
-Python, plain outputs. Invariant: it applies only where every guard of its group holds and shapes
-and strides are those of its frame; in all other cases the slow path decides.
+Made after a tree's replay when its one path is a single program. Invariant: it applies only where
+every guard of its group holds and shapes and strides are those of its frame; in all other cases
+the slow path decides.
 """
 
 from __future__ import annotations
@@ -10,48 +10,122 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from tracejit.eager.tape import storage_of
+from tracejit.errors import CheckFailed
+from tracejit.ir.sizes import evaluate
 from tracejit.tensor import Tensor
 
 
-def build_fast(group: Any, tensors: tuple[Tensor, ...]) -> Any:
+def build_fast(group: Any, tensors: tuple[Tensor, ...], sizes: dict[str, int]) -> Any:
     """A function of the call's arguments that gives its result or MISS; None if not possible."""
     segment = group.tree.root
-    leaf = segment.leaf
-    if leaf is None or leaf.effects or leaf.checks or group.inputs.scalars:
+    if segment.leaf is None or any(kind != "input" for kind, _ in segment.reads):
         return None
-    finish = leaf.finish
-    if finish.grads or finish.assigns or finish.draws or finish.backward is not None:
-        return None
-    if any(r.kind != "output" or r.requires_grad for r in finish.results):
-        return None
-    if any(kind != "input" for kind, _ in segment.reads):
-        return None
-    arrays = {id(n): t._array for n, t in zip(group.inputs.nodes, tensors, strict=True)}
-    straight = segment.program.straight_calls([arrays[id(node)] for _, node in segment.reads])
-    return None if straight is None else _write(group, segment, tensors, *straight)
+    values: dict[int, Any] = {
+        id(n): t._array for n, t in zip(group.inputs.nodes, tensors, strict=True)
+    }
+    for read, node in group.inputs.scalars:
+        values[id(node)] = read(sizes)
+    arguments = [values[id(node)] for _, node in segment.reads]
+    return _Writer(group, segment, tensors, sizes, arguments).write()
 
 
-def _write(
-    group: Any, segment: Any, tensors: tuple[Tensor, ...], idle: list[Any], makers: Sequence[Any]
-) -> Any:
-    """The function: `idle` holds the native calls of free frames, `makers` make the outputs."""
-    writer, _ = group.write_guards(like=tensors)
-    finish = segment.leaf.finish
-    names = {id(n): f"{t}._array" for n, t in zip(group.inputs.nodes, writer.tensor_names)}
-    body = writer.after
-    free = writer.constant(idle)
-    body += ["    try:", f"        run = {free}.pop()", "    except IndexError:", "        return MISS"]
-    outputs = []
-    for i, (make, shape) in enumerate(makers):
-        outputs.append(f"o{i}")
-        body.append(f"    o{i} = {writer.constant(make)}({shape!r})")
-    arguments = ", ".join([*(names[id(node)] for _, node in segment.reads), *outputs])
-    body += [f"    run({arguments})", f"    {free}.append(run)"]
-    writer.table["new"] = object.__new__
-    leaves = []
-    for i, result in enumerate(finish.results):
-        body += [f"    r{i} = new(Tensor)", f"    r{i}._array = o{result.index}"]
-        leaves.append(f"r{i}")
-    if finish.is_single:
-        return writer.build("r0")
-    return writer.build(f"{writer.constant(finish.build)}([{', '.join(leaves)}])")
+class _Writer:
+    """Writes one fast call."""
+
+    def __init__(
+        self, group: Any, segment: Any, tensors: tuple[Tensor, ...], sizes: dict[str, int],
+        arguments: Sequence[Any],
+    ):  # fmt: skip
+        self.guards, _ = group.write_guards(like=tensors)
+        self.segment = segment
+        self.finish = segment.leaf.finish
+        self.sizes = sizes
+        self.tensors = self.guards.tensor_names
+        self.lines: list[str] = self.guards.after
+        self.constant = self.guards.constant
+        self.names = {id(n): f"{t}._array" for n, t in zip(group.inputs.nodes, self.tensors)}
+        for read, node in group.inputs.scalars:
+            self.names[id(node)] = f"{self.constant(read)}({self.constant(sizes)})"
+        self.frame = segment.program.own_frame(arguments)
+        self.table = self.guards.table
+        self.table.update(new=object.__new__, storage_of=storage_of, CheckFailed=CheckFailed)
+        self.made: dict[int, str] = {}
+
+    def write(self) -> Any:
+        """The function."""
+        self._run()
+        finish = self.finish
+        for draw in finish.draws:
+            count = evaluate(draw.count, self.sizes)
+            self.lines.append(f"    {self.constant(draw.generator)}.take({count})")
+        for position in finish.written:
+            self.lines.append(f"    storage_of({self.tensors[position]}).version += 1")
+        leaves = [self._result(r) for r in finish.results]
+        for position, result in finish.grads:
+            value = "None" if result is None else self._result(result)
+            self.lines.append(f"    {self.tensors[position]}._grad = {value}")
+        arguments = ", ".join(f"a{i}" for i in range(self.guards.count))
+        for source, result in finish.assigns:
+            target = self.constant(source)
+            self.lines.append(f"    {target}.write(({arguments},), {self._result(result)})")
+        if finish.backward is not None:
+            tensors, outputs = ", ".join(self.tensors), ", ".join(self.outputs)
+            self.lines.append(
+                f"    {self.constant(finish.backward)}.attach(({tensors},), ({outputs},), "
+                f"({', '.join(leaves)},), {self.constant(finish.results)})"
+            )
+        if finish.is_single:
+            return self.guards.build(leaves[0])
+        return self.guards.build(f"{self.constant(finish.build)}([{', '.join(leaves)}])")
+
+    def _run(self) -> None:
+        """Take a frame, make the outputs, run, put the frame back."""
+        inputs = [self.names[id(node)] for _, node in self.segment.reads]
+        frame = self.frame
+        self.outputs = [f"o{i}" for i in range(len(frame.makers))]
+        idle = self.constant([frame.call if frame.straight is None else frame.straight])
+        self.lines += [
+            "    try:", f"        run = {idle}.pop()", "    except IndexError:", "        return MISS",
+        ]  # fmt: skip
+        if frame.straight is not None:
+            for name, (make, shape) in zip(self.outputs, frame.makers, strict=True):
+                self.lines.append(f"    {name} = {self.constant(make)}({shape!r})")
+            self.lines.append(f"    run({', '.join([*inputs, *self.outputs])})")
+            self.lines.append(f"    {idle}.append(run)")
+            return
+        targets = f"{', '.join(self.outputs)}, = " if self.outputs else ""
+        self.lines += [
+            "    try:",
+            f"        {targets}run(({', '.join(inputs)},))" if inputs else f"        {targets}run(())",
+            "    except CheckFailed:",
+            "        return MISS",
+            "    finally:",
+            f"        {idle}.append(run)",
+        ]
+
+    def _result(self, result: Any) -> str:
+        """The expression of one result; outputs are made once."""
+        if result.kind == "input":
+            return self.tensors[result.index]  # type: ignore[no-any-return]
+        if result.kind == "number":
+            return f"{self.constant(result.convert)}(o{result.index}.item())"
+        held = self.made.get(id(result))
+        if held is not None:
+            return held
+        name = self.made[id(result)] = f"r{len(self.made)}"
+        if result.kind == "output":
+            self.lines += [f"    {name} = new(Tensor)", f"    {name}._array = o{result.index}"]
+            return name
+        base = self._result(result.base)
+        self.table["view"] = _view
+        self.lines.append(f"    {name} = view({base}, {self.constant(result.chain)})")
+        return name
+
+
+def _view(base: Tensor, chain: Any) -> Tensor:
+    from tracejit.eager.dispatch import view
+
+    for op, params in chain:
+        base = view(op, base, params)
+    return base

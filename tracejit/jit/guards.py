@@ -40,15 +40,28 @@ def same(a: Any, b: Any) -> bool:
 class TensorInput:
     """A tensor that every call reads from `source`, and the type it must have."""
 
-    __slots__ = ("source", "type", "requires_grad", "is_module", "tensor_class", "chain")
+    __slots__ = (
+        "source", "type", "requires_grad", "is_module", "is_held", "tensor_class", "chain"
+    )  # fmt: skip
 
     def __init__(self, source: Source, kind: TensorType, tensor: Tensor, is_module: bool):
         self.source = source
         self.type = kind
         self.requires_grad = tensor._requires_grad
         self.is_module = is_module
+        self.is_held = _is_held(source)
         self.tensor_class = type(tensor)
         self.chain: Any = None
+
+
+def _is_held(source: Source) -> bool:
+    """Whether the tensor is reached from an object that the trace holds, and stays there."""
+    here: Source | None = source
+    while here is not None:
+        if here.step in ("arg", "globals", "cell") or here.key == "_grad":
+            return False
+        here = here.parent
+    return True
 
 
 class ModuleGuard:
@@ -160,9 +173,14 @@ class GuardWriter:
     def tensor(self, name: str, wanted: TensorInput, like: Tensor | None = None) -> None:
         """Reads a tensor and checks its type; symbols are bound or compared.
 
-        With `like`, shape and strides must be exactly those of that tensor.
+        With `like`, shape and strides must be exactly those of that tensor; one that is no
+        argument must be that very tensor (its layout changes only with the version of modules).
         """
         kind = wanted.type
+        if like is not None and wanted.is_held:
+            self.lines.append(f"        {name} = {self.constant(like)}")
+            self.require(f"{wanted.source.expression(self.constant)} is {name}")
+            return
         expression = wanted.source.expression(self.constant)
         self.lines.append(f"        {name} = {expression}")
         self.require(f"type({name}) is {self.constant(wanted.tensor_class)}")
@@ -255,8 +273,13 @@ def write_guards(
     modules = ModuleGuard(readset.modules, [t for t in inputs if t.is_module])
     if readset.modules:
         held = writer.constant(modules)
-        writer.require(f"VERSION[0] == {held}.version or {held}.verify()")
+        if like is None:
+            writer.require(f"VERSION[0] == {held}.version or {held}.verify()")
+        else:
+            writer.require(f"VERSION[0] == {MODULE_VERSION[0]}")
         writer.lines.append(f"        p = {held}.tensors")
+    elif like is not None and any(t.is_held for t in inputs):
+        writer.require(f"VERSION[0] == {MODULE_VERSION[0]}")
     used = {id(t.source) for t in inputs}
     position = 0
     for i, wanted in enumerate(inputs):

@@ -26,7 +26,7 @@ from tracejit.ir.op import OPS
 from tracejit.ir.plan import KernelStep, Plan, verify_plan
 from tracejit.ir.types import TensorType
 from tracejit.runtime.frame import Frame
-from tracejit.transforms import fuse, pipeline
+from tracejit.transforms import fuse, memory, pipeline
 
 Array = np.ndarray[Any, Any]
 
@@ -120,6 +120,7 @@ class Executable:
         self.stages["plan"] = self.plan
         self.why_not = self.plan.why_not
         self.graph = self.plan.graph
+        self.in_place = {} if "memory" in pipeline.disabled_passes() else memory.in_place(self.plan)
         self._programs: dict[int, LoopProgram] = {}
         self._kernels: dict[tuple[int, Variant], Kernel] = {}
         self._frames: dict[Any, list[Frame]] = {}
@@ -174,17 +175,34 @@ class Executable:
             if held is not None:
                 held.append(frame)
 
-    def straight_calls(self, arrays: Sequence[Any]) -> tuple[list[Any], list[Any]] | None:
-        """For callers that check layouts themselves: native calls of a few frames of its own, and
-        the makers and shapes of the outputs. None if a run is more than one native call.
+    def run_apart(self, arguments: Sequence[Any]) -> list[Array]:
+        """Run a call whose arrays overlap: effects are written when all is read."""
+        key = ("apart", *self._accept(arguments)[1])
+        pool = self._frames.get(key)
+        frame = pool.pop() if pool else self._new_frame(key, arguments, False)
+        try:
+            return frame.call(arguments)
+        finally:
+            held = self._frames.get(key)
+            if held is not None:
+                held.append(frame)
 
-        A call takes the input arrays and fresh outputs; it serves one thread at a time.
+    def own_frame(self, arrays: Sequence[Any]) -> Frame:
+        """A frame for callers that check layouts themselves; it serves one call at a time.
+
+        `frame.straight`, if a run is one native call, takes the inputs and fresh outputs (made by
+        `frame.makers`); otherwise `frame.call(inputs)` gives the outputs.
         """
         arguments, _ = self._accept(arrays)
-        frame = Frame(self, arguments)
-        if frame.straight is None:
-            return None
-        return [frame.straight], frame.makers
+        with self._lock:
+            return Frame(self, arguments)
+
+    def prepare(self, arrays: Sequence[Any]) -> None:
+        """Plan and compile for these layouts without running."""
+        arguments, key = self._accept(arrays)
+        if key not in self._frames:
+            frame = self._new_frame(key, arguments)
+            self._frames[key].append(frame)
 
     def _accept(self, arrays: Sequence[Any]) -> tuple[list[Any], tuple[Any, ...]]:
         """Exact arrays and exact numbers, and the key of their shapes and strides."""
@@ -213,10 +231,12 @@ class Executable:
             raise DTypeError(f"{node.params['name']}: expected {node.type}, got {array.dtype}")
         return array
 
-    def _new_frame(self, key: tuple[Any, ...], arrays: Sequence[Any]) -> Frame:
+    def _new_frame(
+        self, key: tuple[Any, ...], arrays: Sequence[Any], in_place: bool = True
+    ) -> Frame:
         """Build a frame; compiling and planning are one thread's work at a time."""
         with self._lock:
-            frame = Frame(self, arrays)
+            frame = Frame(self, arrays, in_place)
             if key not in self._frames:
                 while len(self._frames) >= MAX_FRAMES:
                     del self._frames[next(iter(self._frames))]
