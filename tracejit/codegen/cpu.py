@@ -22,11 +22,13 @@ class Variant(NamedTuple):
     """What a source depends on besides the program: loop rank and an access class per operand.
 
     Classes are 'u' (unit stride along the inner axis), 'b' (the same element), 's' (strided).
+    `same` pairs a load's slot with the store that overwrites the same elements.
     """
 
     shape: str
     rank: int
     classes: str
+    same: tuple[tuple[int, int], ...] = ()
 
 
 class Layout(NamedTuple):
@@ -94,6 +96,9 @@ class Emitter:
         self.loads = len(program.loads)
         self.level = self._levels()
         self.names: dict[int, str] = {}
+        self.pointers = {k: f"p{k}" for k in range(self.layout.operands)}
+        for slot, store in variant.same:  # one pointer, so that LLVM sees the same memory
+            self.pointers[slot] = f"p{self.loads + store}"
         self.last_place = ""
 
     def source(self) -> str:
@@ -119,18 +124,20 @@ class Emitter:
         w, rank = self.w, self.variant.rank
         w.lines.append("def kernel(t, lo, hi):")
         for v in self.program.loads:
+            if self.pointers[v.slot] != f"p{v.slot}":
+                continue
             if v.kind == "load":
                 dtype = storage(v.dtype)
                 place = self.layout.pointer(v.slot)
                 note = f"  # {comment(str(v.node.type))}" if self.annotate else ""
-                w.put(f"p{v.slot} = ptr_{dtype}(word(t, {place})){note}")
+                w.put(f"p{v.slot} = ptr_{dtype}(word(t, {place}), 0){note}")
             else:
                 w.put(f"p{v.slot} = word(t, {self.layout.pointer(v.slot)})")
         for number, store in enumerate(self.program.stores):
             k = self.loads + number
             dtype = storage(store.node.dtype)
             note = f"  # {comment(str(store.node.type))}" if self.annotate else ""
-            w.put(f"p{k} = ptr_{dtype}(word(t, {self.layout.pointer(k)})){note}")
+            w.put(f"p{k} = ptr_{dtype}(word(t, {self.layout.pointer(k)}), {number + 1}){note}")
         for axis in range(rank):
             w.put(f"n{axis} = word(t, {self.layout.size(axis)})")
         for k in range(self.layout.operands):
@@ -195,7 +202,7 @@ class Emitter:
     def load(self, value: Value, j: str, base: bool) -> str:
         index = self.at(value.slot, j, base)
         if value.kind == "load":
-            return f"load_{storage(value.dtype)}(p{value.slot}, {index})"
+            return f"load_{storage(value.dtype)}({self.pointers[value.slot]}, {index})"
         return cast_text(f"(p{value.slot} + {index})", int64, value.dtype)
 
     def value(self, value: Value, j: str, flat: str, base: bool = True) -> None:

@@ -167,7 +167,9 @@ class RowEmitter(LaneEmitter):
         inner = f"n{self.variant.rank - 1}"
         for i, v in enumerate(self.plan.scratch):
             place = self.layout.extra(i)
-            self.w.put(f"p{self.first_scratch + i} = ptr_{storage(v.dtype)}(word(t, {place}))")
+            scope = len(self.program.stores) + 1 + i
+            text = f"ptr_{storage(v.dtype)}(word(t, {place}), {scope})"
+            self.w.put(f"p{self.first_scratch + i} = {text}")
         if self.plan.scratch:
             self.w.put(f"kept = lo * {inner}  # scratch of this call: the first row's place")
         self.declare()

@@ -45,6 +45,7 @@ STORAGE: dict[str, tuple[str, str, ir.Type]] = {
     "u64": ("u64", "u8", I64),
 }
 NAMES: dict[str, Any] = {}
+SCOPES = 24  # kinds of memory told apart in one kernel
 
 
 def _name(function: Any, name: str = "") -> Any:
@@ -127,11 +128,16 @@ class Pointer:
 
 
 class PointerType(types.Type):
-    """Numba's type of a pointer to elements of one storage dtype."""
+    """Numba's type of a pointer to elements of one storage dtype.
 
-    def __init__(self, storage: str) -> None:
+    `scope` tells LLVM what may overlap: memory of different scopes does not, and scope 0 is only
+    read. Without a scope (-1) nothing is promised.
+    """
+
+    def __init__(self, storage: str, scope: int = -1) -> None:
         self.storage = storage
-        super().__init__(name=f"ptr_{storage}")
+        self.scope = scope
+        super().__init__(name=f"ptr_{storage}" if scope < 0 else f"ptr_{storage}_{scope}")
 
 
 register_model(PointerType)(models.OpaqueModel)
@@ -140,26 +146,49 @@ register_model(PointerType)(models.OpaqueModel)
 def _define_pointer(storage: str, pointer: PointerType) -> None:
     dtype = STORAGE[storage][1]
 
-    def ptr(address: int) -> Pointer:
+    def ptr(address: int, scope: int = -1) -> Pointer:
         return Pointer(address, dtype)
 
-    ptr.__doc__ = f"Return the pointer to {storage} elements at an address."
+    ptr.__doc__ = (f"Return the pointer to {storage} elements at an address. Pointers of different "
+                   "scopes (literals) never overlap; those of scope 0 are only read.")
     _name(ptr, f"ptr_{storage}")
 
     @type_callable(ptr)
     def typer(context: Any) -> Any:
-        return lambda address: typing.signature(pointer, types.uintp)
+        def typed(address: Any, scope: Any = None) -> Any:
+            if scope is None:
+                return typing.signature(pointer, types.uintp)
+            if not isinstance(scope, types.IntegerLiteral):
+                return None
+            scoped = PointerType(storage, min(scope.literal_value, SCOPES - 1))
+            return typing.signature(scoped, types.uintp, scope)
+
+        return typed
 
     @lower_builtin(ptr, types.uintp)
+    @lower_builtin(ptr, types.uintp, types.IntegerLiteral)
     def lower(context: Any, b: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
         return b.inttoptr(args[0], I8.as_pointer())
+
+
+def _set_scope(b: ir.IRBuilder, access: Any, scope: int) -> None:
+    """Mark a load or store as one of its scope, of no other, and of no constant table."""
+    module = b.module
+    tables = core.table_scope(module)
+    others = list(tables.operands)
+    if scope >= 0:
+        domain = module.add_metadata(["tracejit.memory"])
+        scopes = [module.add_metadata([f"tracejit.{i}", domain]) for i in range(SCOPES)]
+        access.set_metadata("alias.scope", module.add_metadata([scopes[scope]]))
+        others += scopes[:scope] + scopes[scope + 1 :]
+    access.set_metadata("noalias", module.add_metadata(others))
 
 
 def _element(b: ir.IRBuilder, pointer: ir.Value, index: ir.Value, memory: ir.Type) -> ir.Value:
     return b.gep(b.bitcast(pointer, memory.as_pointer()), [index], inbounds=True)
 
 
-def _define_load(storage: str, pointer: PointerType) -> None:
+def _define_load(storage: str) -> None:
     kind, _, memory = STORAGE[storage]
     loaded = core.NUMPY_TYPE[kind]
 
@@ -171,19 +200,23 @@ def _define_load(storage: str, pointer: PointerType) -> None:
 
     @type_callable(load)
     def typer(context: Any) -> Any:
-        sig = typing.signature(NUMBA_TYPE[kind], pointer, types.int64)
-        return lambda p, i: sig if p == pointer else None
+        def typed(p: Any, i: Any) -> Any:
+            if not _points_to(p, storage):
+                return None
+            return typing.signature(NUMBA_TYPE[kind], p, types.int64)
 
-    @lower_builtin(load, pointer, types.int64)
+        return typed
+
+    @lower_builtin(load, PointerType, types.int64)
     def lower(context: Any, b: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
         value = b.load(_element(b, args[0], args[1], memory))
-        value.set_metadata("noalias", core.table_scope(b.module))
+        _set_scope(b, value, sig.args[0].scope)
         if storage == "f16":
             return b.fpext(value, ir.FloatType())
         return b.icmp_unsigned("!=", value, I8(0)) if storage == "b1" else value
 
 
-def _define_store(storage: str, pointer: PointerType) -> None:
+def _define_store(storage: str) -> None:
     kind, _, memory = STORAGE[storage]
 
     def store(p: Pointer, i: int, v: Any) -> None:
@@ -196,10 +229,14 @@ def _define_store(storage: str, pointer: PointerType) -> None:
 
     @type_callable(store)
     def typer(context: Any) -> Any:
-        sig = typing.signature(types.none, pointer, types.int64, NUMBA_TYPE[kind])
-        return lambda p, i, v: sig if p == pointer and _storable(v, kind) else None
+        def typed(p: Any, i: Any, v: Any) -> Any:
+            if not _points_to(p, storage) or not _storable(v, kind):
+                return None
+            return typing.signature(types.none, p, types.int64, NUMBA_TYPE[kind])
 
-    @lower_builtin(store, pointer, types.int64, NUMBA_TYPE[kind])
+        return typed
+
+    @lower_builtin(store, PointerType, types.int64, NUMBA_TYPE[kind])
     def lower(context: Any, b: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
         value = args[2]
         if storage == "f16":
@@ -207,8 +244,12 @@ def _define_store(storage: str, pointer: PointerType) -> None:
         elif storage == "b1":
             value = b.zext(value, memory)
         stored = b.store(value, _element(b, args[0], args[1], memory))
-        stored.set_metadata("noalias", core.table_scope(b.module))
+        _set_scope(b, stored, sig.args[0].scope)
         return context.get_dummy_value()
+
+
+def _points_to(p: Any, storage: str) -> bool:
+    return isinstance(p, PointerType) and p.storage == storage
 
 
 def _storable(value: Any, kind: str) -> bool:
@@ -221,8 +262,8 @@ def _storable(value: Any, kind: str) -> bool:
 for _storage in STORAGE:
     _pointer = PointerType(_storage)
     _define_pointer(_storage, _pointer)
-    _define_load(_storage, _pointer)
-    _define_store(_storage, _pointer)
+    _define_load(_storage)
+    _define_store(_storage)
 
 
 # --- casts -------------------------------------------------------------------------------------

@@ -36,7 +36,7 @@ def literal(value: Any, dtype: DType) -> str:
     elif math.isinf(number_):
         text = "np.inf" if number_ > 0 else "-np.inf"
     else:
-        text = repr(number_)
+        text = repr(number_) if dtype is float64 else str(np.float32(number_))
     return f"np.float64({text})" if dtype is float64 else f"np.float32({text})"
 
 

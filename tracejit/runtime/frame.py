@@ -23,6 +23,7 @@ from tracejit.runtime.buffers import empty_maker
 from tracejit.runtime.gemm import matmul
 from tracejit.runtime.gemm_step import GemmLaunch, is_native, plan_gemm
 from tracejit.runtime.launch import Launch, Nest, Operand, plan_launches
+from tracejit.runtime.overlap import OverlapCheck
 from tracejit.runtime.program import Patch, Program, Step
 from tracejit.transforms.views import (
     Layout,
@@ -36,7 +37,7 @@ from tracejit.transforms.views import (
 if TYPE_CHECKING:
     from tracejit.runtime.executable import Executable
 
-Segment = Callable[[tuple[Any, ...]], None]
+Segment = Callable[[tuple[Any, ...]], int]
 
 
 def array_layout(array: np.ndarray[Any, Any]) -> Layout:
@@ -48,10 +49,14 @@ def array_layout(array: np.ndarray[Any, Any]) -> Layout:
 
 
 class Frame:
-    """One instantiated plan. ``frame.call(arrays)`` runs it; one call at a time."""
+    """One instantiated plan. ``frame.call(arrays)`` runs it; one call at a time.
 
-    def __init__(self, executable: Executable, arrays: Sequence[Any]):
-        builder = _Builder(executable, arrays)
+    With `in_place` effects go straight into the inputs they replace where that is sound. A call
+    whose arrays overlap is passed on to a frame that writes them at the end.
+    """
+
+    def __init__(self, executable: Executable, arrays: Sequence[Any], in_place: bool = True):
+        builder = _Builder(executable, arrays, executable.in_place if in_place else {})
         builder.build()
         self.segments: list[Segment] = builder.segments
         self.outputs = builder.output_specs
@@ -61,7 +66,9 @@ class Frame:
         self.checks = builder.checks
         self.arena_bytes = builder.arena.nbytes
         self.launches: list[Launch] = builder.all_launches
-        plain = not (self.doubles or self.checks or self.commit) and len(builder.natives) == 1
+        self.executable = executable
+        plain = not (self.doubles or self.checks or self.commit or builder.in_place)
+        plain = plain and len(builder.natives) == 1
         self.straight = builder.natives[0] if plain and len(self.segments) == 1 else None
 
     def call(self, arrays: Sequence[Any]) -> list[np.ndarray[Any, Any]]:
@@ -69,7 +76,8 @@ class Frame:
         results = [make(shape) for make, shape in self.makers]
         arguments = (*arrays, *results)
         for segment in self.segments:
-            segment(arguments)
+            if segment(arguments):  # only the overlap check reports, before anything is written
+                return self.executable.run_apart(arrays)
         for condition, message in self.checks:
             if not condition[()]:
                 raise CheckFailed(message)
@@ -83,8 +91,9 @@ class Frame:
 class _Builder:
     """Builds one frame; thrown away afterwards."""
 
-    def __init__(self, executable: Executable, arrays: Sequence[Any]):
+    def __init__(self, executable: Executable, arrays: Sequence[Any], in_place: dict[int, Node]):
         self.executable = executable
+        self.in_place = in_place
         self.plan = executable.plan
         self.graph = executable.plan.graph
         self.arena = Arena()
@@ -148,6 +157,9 @@ class _Builder:
     def new_value(self, node: Node) -> Operand:
         """A place for a stored node: its output array, else the arena."""
         found = self.places.get(id(node))
+        target = self.in_place.get(id(node))
+        if found is None and target is not None:
+            found = self.places[id(node)] = self.places[id(target)]
         if found is None:
             found = self.places[id(node)] = self.temporary(self.shape(node.shape), node.dtype)
         return found
@@ -244,7 +256,8 @@ class _Builder:
         """Where a store goes, with its strides over the domain."""
         place = self.new_value(store.node)
         if store.level == "element":
-            return Operand(place.buffer, Layout(domain, place.layout.strides), place.dtype)
+            layout = Layout(domain, place.layout.strides, place.layout.offset)
+            return Operand(place.buffer, layout, place.dtype)
         assert store.lift is not None
         own = contiguous_strides(place.layout.shape)
         strides = tuple(0 if a is None else own[a] for a in store.lift)
@@ -303,9 +316,12 @@ class _Builder:
             else:
                 self.host_step(step)
         self.flush()
+        if self.in_place and not isinstance(self.items[0], list):
+            self.items.insert(0, [])
         before = len(self.items)
         for target, value in self.graph.effects:
-            self.copy(self.places[id(value)], self.places[id(target)])
+            if self.places[id(value)] is not self.places[id(target)]:
+                self.copy(self.places[id(value)], self.places[id(target)])
         self.flush()
         self.plan_arena()
         segments = [self.segment(item) for item in self.items]
@@ -337,16 +353,31 @@ class _Builder:
         steps: list[Step] = []
         patches: list[Patch] = []
         keep: list[Any] = [self.arena.memory]
+        check = self.overlap_check(patches) if item is self.items[0] else None
+        if check is not None:
+            steps.append(check.step)
+            keep.append(check)
         for launch in item:
             steps.append(launch.step(patches, keep))
         count = len(self.graph.inputs) + len(self.output_specs)
-        run = Program(steps, patches, count, keep).run
+        program = Program(steps, patches, count, keep)
+        if check is not None:
+            check.table[0] = program.status_address
+        run = program.run
         self.natives.append(run)
-        return lambda arguments: _run_program(run, arguments)
+        return lambda arguments: run(*arguments)
 
-
-def _run_program(run: Callable[..., int], arguments: tuple[Any, ...]) -> None:
-    run(*arguments)
+    def overlap_check(self, patches: list[Patch]) -> OverlapCheck | None:
+        """The step that refuses a call whose arrays overlap one that is written in place."""
+        if not self.in_place:
+            return None
+        targets = {id(target) for target in self.in_place.values()}
+        arrays = [
+            (self.places[id(n)], id(n) in targets)
+            for n in self.graph.inputs
+            if not is_scalar_input(n)
+        ]
+        return OverlapCheck(arrays, patches)
 
 
 class _HostCall:
@@ -379,12 +410,13 @@ class _HostCall:
             return lambda arguments: np.asarray(arguments[index], node.dtype.numpy)
         return lambda arguments: argument
 
-    def __call__(self, arguments: tuple[Any, ...]) -> None:
+    def __call__(self, arguments: tuple[Any, ...]) -> int:
         arrays = [get(arguments) for get in self.getters]
         if self.node.op.name == "matmul":
             matmul(*arrays, out=self.targets[0](arguments))
-            return
+            return 0
         value = evaluate_node(self.node, arrays)
         for (node, _), target in zip(self.results, self.targets, strict=True):
             part = value[node.params["index"]] if node.op.name == "get" else value
             target(arguments)[...] = part
+        return 0

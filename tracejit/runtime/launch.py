@@ -227,7 +227,14 @@ def _launch(
     operands: list[Operand], units: int, unit_work: int, extras: Sequence[Any] = (),
 ) -> Launch:  # fmt: skip
     classes = "".join(access_class(s[-1]) for s in collapsed.strides)
-    variant = Variant(shape, len(collapsed.sizes), classes)
+    count = len(program.loads)
+    same = tuple(
+        (slot, number)
+        for slot, load in enumerate(operands[:count])
+        for number, store in enumerate(operands[count:])
+        if load.buffer is store.buffer and load.buffer.kind == "argument"
+    )
+    variant = Variant(shape, len(collapsed.sizes), classes, same)
     kernel = builder.executable.kernel(program, variant)
     grain = max(1, config.parallel_grain // max(1, unit_work * work_of(program)))
     words = [builder.word(v) for v in program.words]

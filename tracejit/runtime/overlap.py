@@ -1,0 +1,59 @@
+"""A step that tells whether an array that is written in place overlaps another argument.
+
+Invariant: it only reads addresses; a call that it refuses has written nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+from tracejit.codegen.compiler import compile_kernel
+from tracejit.runtime.driver import aligned_words
+from tracejit.runtime.launch import Operand
+from tracejit.runtime.program import Patch, Step, address_of
+
+_HEAD, _WIDTH = 2, 4
+_SOURCE = """def kernel(t, lo, hi):
+    count = word(t, 1)
+    faults = 0
+    for i in range(count):
+        a = 2 + 4 * i
+        for j in range(count):
+            b = 2 + 4 * j
+            apart = (word(t, a) + word(t, a + 2) <= word(t, b) + word(t, b + 1)) | (
+                word(t, b) + word(t, b + 2) <= word(t, a) + word(t, a + 1))
+            counts = (word(t, a + 3) != 0) & (i != j) & (word(t, b + 2) > word(t, b + 1))
+            faults += select(apart, 0, select(counts, 1, 0))
+    store_i64(ptr_i64(word(t, 0)), 0, faults)
+"""
+
+
+class OverlapCheck:
+    """The step and its table: status address, count, then (address, first and last byte, target)."""
+
+    def __init__(self, arrays: Sequence[tuple[Operand, bool]], patches: list[Patch]):
+        self.kernel = compile_kernel("overlap_check", _SOURCE)
+        self.table = aligned_words(_HEAD + _WIDTH * len(arrays))
+        self.table[1] = len(arrays)
+        for number, (operand, is_target) in enumerate(arrays):
+            place = _HEAD + _WIDTH * number
+            first, last = span(operand)
+            self.table[place + 1 : place + _WIDTH] = (first, last, int(is_target))
+            patches.append(Patch(address_of(self.table) + 8 * place, operand.buffer.index))
+        self.step = Step(self.kernel.address, address_of(self.table), 1, 1)
+
+
+def span(operand: Operand) -> tuple[int, int]:
+    """The first byte and the one after the last that the operand covers, from its address."""
+    if 0 in operand.layout.shape:
+        return 0, 0
+    steps = [
+        (n - 1) * s for n, s in zip(operand.layout.shape, operand.layout.strides, strict=True)
+    ]
+    size = operand.dtype.itemsize
+    low = sum(x for x in steps if x < 0)
+    high = sum(x for x in steps if x > 0)
+    return low * size, (high + 1) * size
+
+

@@ -1,0 +1,78 @@
+"""Effects written in place: which stored values may go straight into the input that they replace.
+
+Invariant: the old value of an input is never read after the kernel that overwrites it, and a graph
+with checks writes nothing before they are known to hold.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from tracejit.ir.node import Node
+from tracejit.ir.plan import KernelStep, Plan, Step
+from tracejit.ir.sizes import size_key
+from tracejit.transforms.views import base_and_views
+
+
+def in_place(plan: Plan) -> dict[int, Node]:
+    """Map from the id of a stored value to the input whose memory it may take.
+
+    Whether the arrays of a call overlap is not known here: the frame checks that at every call.
+    """
+    graph = plan.graph
+    if graph.checks:
+        return {}
+    outputs = {id(n) for n in graph.outputs}
+    uses = Counter(id(value) for _, value in graph.effects)
+    chosen: dict[int, Node] = {}
+    for target, value in graph.effects:
+        if id(value) in outputs or uses[id(value)] > 1:
+            continue
+        writer = next((i for i, s in enumerate(plan.steps) if value in s.stores), None)
+        if writer is not None and _may_write(plan.steps, writer, target, value):
+            chosen[id(value)] = target
+    return chosen
+
+
+def _may_write(steps: list[Step], writer: int, target: Node, value: Node) -> bool:
+    step = steps[writer]
+    if not isinstance(step, KernelStep) or step.shape != "map":
+        return False
+    if [size_key(n) for n in step.domain] != [size_key(n) for n in value.shape]:
+        return False
+    if any(target in later.reads for later in steps[writer + 1 :]):
+        return False
+    for node in step.body:
+        for x in node.inputs:
+            base, views = base_and_views(x)
+            if base is target and (views or base_and_views(node)[1]):
+                return False
+    return _reads_in_step(step, target)
+
+
+def _reads_in_step(step: KernelStep, target: Node) -> bool:
+    """Whether the step reads `target` at the very element that it writes (or not at all)."""
+    domain = [size_key(n) for n in step.domain]
+    for node in step.body:
+        moved = [size_key(n) for n in node.shape] != domain
+        if moved and any(base_and_views(x)[0] is target for x in node.inputs):
+            return False
+        for x in node.inputs:
+            base, views = base_and_views(x)
+            if views and base in step.body and _depends(base, target, step):
+                return False
+    return True
+
+
+def _depends(node: Node, target: Node, step: KernelStep) -> bool:
+    """Whether `node` is computed in the step from `target`."""
+    stack, seen = [node], {id(node)}
+    while stack:
+        for x in stack.pop().inputs:
+            base, _ = base_and_views(x)
+            if base is target:
+                return True
+            if id(base) not in seen and base in step.body:
+                seen.add(id(base))
+                stack.append(base)
+    return False
