@@ -1,4 +1,6 @@
-"""The disk cache: whatever is wrong with its files or its folder, right answers and at most one warning."""
+"""The disk cache: whatever is wrong with its files or its folder, right answers and at most one
+warning.
+"""
 
 import os
 import signal

@@ -1,4 +1,6 @@
-"""compile_kernel: values, one compilation per source, the disk, faults, and threads that ask at once."""
+"""compile_kernel: values, one compilation per source, the disk, faults, and threads that ask at
+once.
+"""
 
 import ctypes
 import linecache

@@ -1,4 +1,6 @@
-"""The word language: what is compiled does what the same text does as plain Python, and the rest is refused."""
+"""The word language: what is compiled does what the same text does as plain Python, and the rest
+is refused.
+"""
 
 import ctypes
 import sys
@@ -7,7 +9,7 @@ import textwrap
 import numpy as np
 import pytest
 
-from tracejit.codegen import words
+from tracejit.codegen import words, words_llvm
 from tracejit.codegen.objects import LinkedObject, emit, optimize_lightly, parse
 from tracejit.errors import CompileError
 
@@ -80,7 +82,7 @@ def both(tmp_path_factory):
         module = load_module(
             tmp_path_factory.mktemp("words"), monkeypatch, PROGRAM, "words_program"
         )
-        compiled = parse(words.translate(module))
+        compiled = parse(words_llvm.translate(module))
         optimize_lightly(compiled)
         names = ("arithmetic", "control", "memory", "calls", "scratch")
         linked = LinkedObject(emit(compiled), names)
@@ -145,7 +147,7 @@ def test_anything_else_is_refused_with_its_line(tmp_path, monkeypatch, line, com
     text = f"from tracejit.codegen.words import *\n\ndef f(x):\n    {line}\n"
     module = load_module(tmp_path, monkeypatch, text, "words_refused")
     with pytest.raises(CompileError, match="words_refused:4: ") as caught:
-        words.translate(module)
+        words_llvm.translate(module)
     assert complaint in str(caught.value)
 
 

@@ -1,4 +1,6 @@
-"""The caching allocator: ordinary arrays, blocks reused only when dead, bounded, safe among threads and forks."""
+"""The caching allocator: ordinary arrays, blocks reused only when dead, bounded, safe among
+threads and forks.
+"""
 
 import gc
 import os

@@ -220,7 +220,9 @@ def test_bits_do_not_depend_on_threads_or_on_who_asks(any_provider, shape):
 
 @pytest.mark.parametrize("dtype", [F4, F8])
 def test_bits_of_the_builtin_do_not_depend_on_shape_or_layout(dtype):
-    """A row of the result is the same whatever is multiplied along with it, and however operands lie."""
+    """A row of the result is the same whatever is multiplied along with it, and however operands
+    lie.
+    """
     with config.override(gemm="builtin"):
         a, b = random((150, 333), dtype), random((333, 290), dtype, 1)
         whole = matmul(a, b)
@@ -233,7 +235,9 @@ def test_bits_of_the_builtin_do_not_depend_on_shape_or_layout(dtype):
 
 
 def guarded(shape, dtype):
-    """An array whose last byte is the last one that may be read: the page behind it is forbidden."""
+    """An array whose last byte is the last one that may be read: the page behind it is
+    forbidden.
+    """
     count = int(np.prod(shape)) * dtype.itemsize
     page = mmap.PAGESIZE
     pages = -(-count // page)

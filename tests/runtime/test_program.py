@@ -1,4 +1,6 @@
-"""Programs and launches: every unit done once, arguments patched, faults reported, threads kept apart."""
+"""Programs and launches: every unit done once, arguments patched, faults reported, threads kept
+apart.
+"""
 
 import gc
 import sys

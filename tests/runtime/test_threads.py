@@ -1,7 +1,6 @@
 """The thread pool: its size, forks, exits, interrupts; results never depend on any of them."""
 
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -136,9 +135,11 @@ def script(body, **options):
     [
         "",  # workers spin at exit
         "time.sleep(0.05)",  # workers sleep at exit
-        "def loop():\n    while True: run()\nthreading.Thread(target=loop, daemon=True).start(); time.sleep(0.05)",
+        "def loop():\n    while True: run()\n"
+        "threading.Thread(target=loop, daemon=True).start(); time.sleep(0.05)",
         "os._exit(0)",
-        "import multiprocessing as mp\nctx = mp.get_context('fork')\np = ctx.Process(target=run); p.start(); p.join()\n"
+        "import multiprocessing as mp\np = mp.get_context('fork').Process(target=run)\n"
+        "p.start(); p.join()\n"
         "assert p.exitcode == 0",
     ],
 )

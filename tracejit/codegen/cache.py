@@ -1,8 +1,9 @@
 """The disk cache of object code: content-addressed files in a private folder, bounded in size.
 
-An entry is a header (magic, format, key, checksum, length) and the object code. The folder belongs to the user
-alone; nothing in it is trusted: an entry that is truncated, altered, foreign or filed under a wrong key is a miss.
-Invariant: no fault of the file system ever reaches the caller; it costs at most one warning and a compilation.
+An entry is a header (magic, format, key, checksum, length) and the object code. The folder belongs
+to the user alone; nothing in it is trusted: an entry that is truncated, altered, foreign or filed
+under a wrong key is a miss. Invariant: no fault of the file system ever reaches the caller; it
+costs at most one warning and a compilation.
 """
 
 from __future__ import annotations
@@ -33,10 +34,12 @@ class CacheWarning(UserWarning):
 
 
 class DiskCache:
-    """Object code by key, in `folder`/kernels, at most `max_bytes` in all (least recently used goes first).
+    """Object code by key, in `folder`/kernels, at most `max_bytes` in all (least recently used goes
+    first).
 
-    Example: ``cache.store(key, code)``; later, in any process, ``cache.load(key)`` gives the code or None.
-    A key is 64 hexadecimal digits. Safe for many threads and processes at once, and for processes killed halfway.
+    Example: ``cache.store(key, code)``; later, in any process, ``cache.load(key)`` gives the code
+    or None. A key is 64 hexadecimal digits. Safe for many threads and processes at once, and for
+    processes killed halfway.
     """
 
     def __init__(self, folder: str, max_bytes: int):
@@ -73,7 +76,9 @@ class DiskCache:
         return code
 
     def store(self, key: str, code: bytes) -> None:
-        """File `code` under `key`, replacing what is there; silently does nothing once writing has failed."""
+        """File `code` under `key`, replacing what is there; silently does nothing once writing
+        has failed.
+        """
         if not self._writable or not self._is_usable():
             return
         header = _HEADER.pack(
@@ -139,7 +144,9 @@ class DiskCache:
         return True
 
     def _write(self, path: str, content: bytes) -> None:
-        """Write through a temporary file and a rename, so that no reader ever sees half an entry."""
+        """Write through a temporary file and a rename, so that no reader ever sees half an
+        entry.
+        """
         temporary = f"{path}.{os.getpid()}.{next(self._numbers)}.{time.time_ns()}{_TEMPORARY}"
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_FOLLOW
         descriptor = os.open(temporary, flags, 0o600)
@@ -152,7 +159,9 @@ class DiskCache:
             raise
 
     def _account(self, added: int) -> None:
-        """Keep the folder under its bound; it is only listed once, and again when the bound is passed."""
+        """Keep the folder under its bound; it is only listed once, and again when the bound is
+        passed.
+        """
         with self._lock:
             if self._bytes is not None:
                 self._bytes += added
@@ -160,7 +169,9 @@ class DiskCache:
                 self._bytes = self._evict()
 
     def _evict(self) -> int:
-        """Remove stale temporary files and, past the bound, the least recently used entries; bytes left."""
+        """Remove stale temporary files and, past the bound, the least recently used entries;
+        bytes left.
+        """
         items = _scan(self.folder)
         oldest_allowed = time.time() - _STALE_SECONDS
         for item in items:
@@ -255,7 +266,9 @@ _open_lock = threading.Lock()
 
 
 def disk_cache() -> DiskCache | None:
-    """The cache that `config.cache_dir` and `config.cache_bytes` name, or None if `config.cache` is off."""
+    """The cache that `config.cache_dir` and `config.cache_bytes` name, or None if `config.cache`
+    is off.
+    """
     if not config.cache:
         return None
     name = (config.cache_dir, config.cache_bytes)

@@ -1,22 +1,20 @@
 """From kernel source to an address: Numba's front end, LLVM's passes, the disk cache, the linker.
 
-A kernel is `def kernel(t, lo, hi)`: `t` is the address of a table of words, `[lo, hi)` the units of work to do.
-It never raises and never touches Python objects. Numba is imported only when a kernel is in no cache.
-Invariant: one source is one kernel object, whoever asks first and however many ask at once.
+A kernel is `def kernel(t, lo, hi)`: `t` is the address of a table of words, `[lo, hi)` the units of
+work to do. It never raises and never touches Python objects. Numba is imported only when a kernel
+is in no cache. Invariant: one source is one kernel object, whoever asks first and however many ask
+at once.
 """
 
 from __future__ import annotations
 
 import dis
 import hashlib
-import importlib.metadata
 import linecache
-import os
 import tempfile
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from types import CodeType
@@ -50,8 +48,8 @@ _events: list[KernelEvent] = []
 class CompiledKernel:
     """A kernel in memory. Its address stays valid as long as this object lives.
 
-    `name` for people, `source` the Python text, `key` the content hash, `address` of
-    `void(int64 table, int64 lo, int64 hi)`, `compile_ms` what it cost, `from_cache` whether the disk had it.
+    `name` for people, `source` the Python text, `key` the content hash, `address` of `void(int64
+    table, int64 lo, int64 hi)`, `compile_ms` what it cost, `from_cache` whether the disk had it.
     """
 
     def __init__(self, name: str, source: str, key: str, fast: bool):
@@ -121,9 +119,9 @@ def clear_kernels(history: bool = True) -> None:
 def compile_kernel(name: str, source: str) -> CompiledKernel:
     """The kernel that `source` defines, from memory, from disk, or compiled.
 
-    `source` is the text of `def kernel(t, lo, hi)` over the names of `tracejit.codegen.language`; `name` is for
-    people only and does not make a kernel another. Strict IEEE unless `config.fast_math`.
-    Raises CompileError naming a reproducer file.
+    `source` is the text of `def kernel(t, lo, hi)` over the names of `tracejit.codegen.language`;
+    `name` is for people only and does not make a kernel another. Strict IEEE unless
+    `config.fast_math`. Raises CompileError naming a reproducer file.
 
     Example: ``compile_kernel("twice", "def kernel(t, lo, hi):\\n    ...").address``.
     """
@@ -155,7 +153,9 @@ def compile_kernel(name: str, source: str) -> CompiledKernel:
 
 
 def kernel_key(source: str, fast: bool = False) -> str:
-    """The content hash of a kernel: its source, the machine, and everything that turns one into the other."""
+    """The content hash of a kernel: its source, the machine, and everything that turns one into
+    the other.
+    """
     text = f"{_toolchain()}\nfast={fast}\n{source}"
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -163,6 +163,8 @@ def kernel_key(source: str, fast: bool = False) -> str:
 @cache
 def _toolchain() -> str:
     """A hash of machine, versions and the sources that are compiled into kernels."""
+    import importlib.metadata  # slow to load, and only needed for the first kernel
+
     digest = hashlib.sha256(target_fingerprint().encode())
     digest.update(importlib.metadata.version("numba").encode())
     here = Path(__file__).parent
@@ -208,7 +210,9 @@ def _make(name: str, source: str, key: str, fast: bool) -> CompiledKernel:
 
 
 def _link(kernel: CompiledKernel, code: bytes) -> bool:
-    """Link code from disk; False if it does not fit this process after all, which makes it a miss."""
+    """Link code from disk; False if it does not fit this process after all, which makes it a
+    miss.
+    """
     try:
         kernel._object = LinkedObject(code, (_SYMBOL,))
     except CompileError:
@@ -216,7 +220,7 @@ def _link(kernel: CompiledKernel, code: bytes) -> bool:
     return True
 
 
-# Numba -------------------------------------------------------------------------------------------------------------
+# Numba
 
 
 def _lower(name: str, source: str, filename: str, fast: bool) -> Any:
@@ -238,7 +242,9 @@ def _lower(name: str, source: str, filename: str, fast: bool) -> Any:
 
 
 def _refuse_raise(code: CodeType) -> None:
-    """A kernel has no way to raise: an exception would be dropped silently, so it is refused here."""
+    """A kernel has no way to raise: an exception would be dropped silently, so it is refused
+    here.
+    """
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
             if any(step.opname == "RAISE_VARARGS" for step in dis.get_instructions(constant)):

@@ -109,7 +109,9 @@ class _Target(cpu.CPUContext):
 
 
 class _Contexts:
-    """The pair of contexts. Numba refreshes them at every compilation: only what is new is added."""
+    """The pair of contexts. Numba refreshes them at every compilation: only what is new is
+    added.
+    """
 
     def __init__(self) -> None:
         self.typing = _Typing()

@@ -1,9 +1,10 @@
 """LLVM IR of the inner loops of tracejit's own matrix product: micro kernels and the packing of B.
 
-A micro kernel keeps a block of C in vector registers: R rows by two (or four) vectors, one fused multiply-add per row
-and vector for every k. How many rows and how wide follows from the processor's registers; who calls it with what
-is in `runtime/native_gemm.py`. Invariant: every element of C is one chain over k in rising order, whatever its
-place in the block, so a product's bits do not depend on how it was cut along m and n.
+A micro kernel keeps a block of C in vector registers: R rows by two (or four) vectors, one fused
+multiply-add per row and vector for every k. How many rows and how wide follows from the processor's
+registers; who calls it with what is in `runtime/native_gemm.py`. Invariant: every element of C is
+one chain over k in rising order, whatever its place in the block, so a product's bits do not depend
+on how it was cut along m and n.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ _LLVM = {"f32": "float", "f64": "double"}
 
 
 class Block(NamedTuple):
-    """The block of C that a micro kernel computes: `rows` x (`vectors` * `lanes`), `few` rows in its small variant."""
+    """The block of C that a micro kernel computes: `rows` x (`vectors` * `lanes`), `few` rows in
+    its small variant.
+    """
 
     rows: int
     few: int
@@ -31,7 +34,9 @@ class Block(NamedTuple):
 
 
 def block(dtype: str) -> Block:
-    """The block for "f32" or "f64" on this processor: accumulators fill its vector registers but for a few."""
+    """The block for "f32" or "f64" on this processor: accumulators fill its vector registers but
+    for a few.
+    """
     features = set(cpu()[1].split(","))
     if "+avx512f" in features:
         return Block(12, 4, 2, 512 // _BITS[dtype])
@@ -43,7 +48,9 @@ def block(dtype: str) -> Block:
 
 
 def names(dtype: str) -> tuple[str, ...]:
-    """The functions that `text` defines: micro kernels (any A, A transposed, few rows of any A), and packing."""
+    """The functions that `text` defines: micro kernels (any A, A transposed, few rows of any A),
+    and packing.
+    """
     return tuple(f"{stem}_{dtype}" for stem in ("micro", "micro_t", "micro_few", "pack", "pack_t"))
 
 
@@ -102,6 +109,14 @@ class _Emitter:
         base = address if address.startswith("%p.") else self.let(f"inttoptr i64 {address} to ptr")
         return self.let(f"getelementptr i8, ptr {base}, i64 {offset}")
 
+    def load(self, address: str, j: int) -> str:
+        """The vector `j` behind `address`."""
+        pointer = self.at(address, str(j * self.shape.lanes * self.item))
+        return self.let(f"load {self.vector}, ptr {pointer}, align {self.item}")
+
+    def store(self, value: str, pointer: str) -> None:
+        self.add(f"  store {self.vector} {value}, ptr {pointer}, align {self.item}")
+
     def splat(self, value: str) -> str:
         """A vector of equal elements."""
         first = self.let(f"insertelement {self.vector} poison, {self.scalar} {value}, i64 0")
@@ -112,8 +127,8 @@ class _Emitter:
         """The mask of lanes 0 to `count`, a word that may be negative or past the end."""
         lanes = self.shape.lanes
         head = self.let(f"insertelement <{lanes} x i64> poison, i64 {count}, i64 0")
-        spread = f"shufflevector <{lanes} x i64> {head}, <{lanes} x i64> poison, <{lanes} x i32> zeroinitializer"
-        every = self.let(spread)
+        vector, zeros = f"<{lanes} x i64>", f"<{lanes} x i32> zeroinitializer"
+        every = self.let(f"shufflevector {vector} {head}, {vector} poison, {zeros}")
         order = ", ".join(f"i64 {i}" for i in range(lanes))
         return self.let(f"icmp slt <{lanes} x i64> <{order}>, {every}")
 
@@ -146,8 +161,8 @@ class _Emitter:
 class _Micro(_Emitter):
     """C[rows, columns] = alpha * A[rows, k] @ B[k, columns] + beta * C, all strides in bytes.
 
-    `transposed` fixes the distance of A's rows to one element (then all rows must exist); otherwise it is a
-    parameter, and rows past `rows` read the last one again and are not stored.
+    `transposed` fixes the distance of A's rows to one element (then all rows must exist); otherwise
+    it is a parameter, and rows past `rows` read the last one again and are not stored.
     """
 
     def __init__(self, dtype: str, shape: Block, name: str, rows: int, transposed: bool):
@@ -190,12 +205,7 @@ class _Micro(_Emitter):
                 f"  {name} = phi {self.vector} [ zeroinitializer, %entry ], [ {name}.next, %loop ]"
             )
         base = self.let("add i64 %b, %b_at")
-        b = [
-            self.let(
-                f"load {self.vector}, ptr {self.at(base, str(j * self.shape.lanes * self.item))}, align {self.item}"
-            )
-            for j in range(vectors)
-        ]
+        b = [self.load(base, j) for j in range(vectors)]
         for r, address in enumerate(bases):
             a = self.splat(
                 self.let(f"load {self.scalar}, ptr {self.at(address, '%a_at')}, align {self.item}")
@@ -233,7 +243,8 @@ class _Micro(_Emitter):
 
 
 class _Pack(_Emitter):
-    """Copy k rows of `columns` elements, `b_row` bytes apart, to rows `to_row` bytes apart, zeros behind.
+    """Copy k rows of `columns` elements, `b_row` bytes apart, to rows `to_row` bytes apart, zeros
+    behind.
 
     Writes as many vectors a row as a block has, in rising order of address.
     """
@@ -252,9 +263,7 @@ class _Pack(_Emitter):
         for j, mask in enumerate(masks):
             offset = str(j * self.shape.lanes * self.item)
             value = self.masked_load(self.at("%source", offset), mask)
-            self.add(
-                f"  store {self.vector} {value}, ptr {self.at('%target', offset)}, align {self.item}"
-            )
+            self.store(value, self.at("%target", offset))
         self.add(
             "  %source.next = add i64 %source, %b_row\n  %target.next = add i64 %target, %to_row"
         )
@@ -264,7 +273,8 @@ class _Pack(_Emitter):
 
 
 class _PackTransposed(_Emitter):
-    """Transpose `columns` (at most one vector) rows of k elements, `b_row` bytes apart, to k rows of one vector.
+    """Transpose `columns` (at most one vector) rows of k elements, `b_row` bytes apart, to k rows
+    of one vector.
 
     Works on squares of one vector each way, by a butterfly of shuffles.
     """
@@ -282,7 +292,7 @@ class _PackTransposed(_Emitter):
         square = [self._load_row(source, r, left) for r in range(lanes)]
         for r, row in enumerate(self._transpose(square)):
             pointer = self.at(target, self.let(f"mul i64 %to_row, {r}"))
-            self.add(f"  store {self.vector} {row}, ptr {pointer}, align {self.item}")
+            self.store(row, pointer)
             following = f"row.{r + 1}" if r + 1 < lanes else "last"
             more = self.let(f"icmp ugt i64 {left}, {r + 1}")
             self.add(f"  br i1 {more}, label %{following}, label %last\n{following}:")

@@ -1,7 +1,7 @@
 """Object code: which machine it is for, how it is emitted, and how it is linked into this process.
 
-Knows llvmlite and nothing of Numba, so that a process whose kernels are all on disk never imports Numba.
-Invariant: an address handed out stays valid exactly as long as its `LinkedObject` lives.
+Knows llvmlite and nothing of Numba, so that a process whose kernels are all on disk never imports
+Numba. Invariant: an address handed out stays valid exactly as long as its `LinkedObject` lives.
 """
 
 from __future__ import annotations
@@ -14,9 +14,6 @@ from collections.abc import Collection
 from functools import cache
 from typing import Any
 
-import llvmlite
-import llvmlite.binding as llvm
-
 from tracejit.errors import CompileError
 
 _lock = threading.RLock()
@@ -25,22 +22,29 @@ _numbers = itertools.count()
 
 
 @cache
-def _initialize() -> None:
+def _llvm() -> Any:
+    """llvmlite's binding, ready for this machine; loaded on first use (it takes 60 ms)."""
+    import llvmlite.binding as llvm
+
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
+    return llvm
 
 
 @cache
 def cpu() -> tuple[str, str]:
     """Name and features of this processor, as LLVM writes them."""
-    _initialize()
+    llvm = _llvm()
     return llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
 
 
 @cache
 def target_fingerprint() -> str:
     """A hash of everything about machine and LLVM that object code depends on."""
-    parts = (llvm.get_process_triple(), *cpu(), llvmlite.__version__, repr(llvm.llvm_version_info))
+    import llvmlite
+
+    versions = llvmlite.__version__, repr(_llvm().llvm_version_info)
+    parts = (_llvm().get_process_triple(), *cpu(), *versions)
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
@@ -48,7 +52,7 @@ def target_fingerprint() -> str:
 def target_machine() -> Any:
     """The code generator for this processor (position-independent, small code model)."""
     name, features = cpu()
-    target = llvm.Target.from_triple(llvm.get_process_triple())
+    target = _llvm().Target.from_triple(_llvm().get_process_triple())
     return target.create_target_machine(
         cpu=name, features=features, opt=3, reloc="pic", codemodel="small"
     )
@@ -56,12 +60,12 @@ def target_machine() -> Any:
 
 @cache
 def _linker() -> Any:
-    return llvm.create_lljit_compiler(target_machine())
+    return _llvm().create_lljit_compiler(target_machine())
 
 
 def parse(text: str) -> Any:
     """An LLVM module from IR text, for this machine; raises CompileError with LLVM's words."""
-    _initialize()
+    llvm = _llvm()
     try:
         module = llvm.parse_assembly(text)
         module.triple = llvm.get_process_triple()
@@ -74,6 +78,7 @@ def parse(text: str) -> Any:
 
 def optimize(module: Any) -> None:
     """Run LLVM's module passes at -O3, loop and SLP vectorisation on, in place."""
+    llvm = _llvm()
     with _lock:
         options = llvm.create_pipeline_tuning_options(speed_level=3)
         options.loop_vectorization = True
@@ -83,7 +88,10 @@ def optimize(module: Any) -> None:
 
 
 def optimize_lightly(module: Any) -> None:
-    """Only put locals into registers and tidy up: for straight code without loops over data, ten times cheaper."""
+    """Only put locals into registers and tidy up: for straight code without loops over data, ten
+    times cheaper.
+    """
+    llvm = _llvm()
     with _lock:
         options = llvm.create_pipeline_tuning_options(speed_level=2)
         builder = llvm.create_pass_builder(target_machine(), options)
@@ -97,7 +105,8 @@ def optimize_lightly(module: Any) -> None:
 def emit(module: Any, imports: Collection[str] = ()) -> bytes:
     """Object code of an optimised LLVM module.
 
-    Raises CompileError if it calls a function that is neither among `imports` nor in a loaded library.
+    Raises CompileError if it calls a function that is neither among `imports` nor in a loaded
+    library.
     """
     for function in module.functions:
         name = function.name
@@ -111,13 +120,13 @@ def emit(module: Any, imports: Collection[str] = ()) -> bytes:
 class LinkedObject:
     """Object code in this process's memory. `addresses` maps each exported name to its address.
 
-    Arguments: `code` object code for this machine; `names` the exported functions wanted; `imports` addresses of
-    outside functions (what is not listed is looked up among the process's own symbols, e.g. libm).
-    Raises CompileError if a symbol is missing: linking never aborts the process.
+    Arguments: `code` object code for this machine; `names` the exported functions wanted; `imports`
+    addresses of outside functions (what is not listed is looked up among the process's own symbols,
+    e.g. libm). Raises CompileError if a symbol is missing: linking never aborts the process.
     """
 
     def __init__(self, code: bytes, names: tuple[str, ...], imports: dict[str, int] | None = None):
-        builder = llvm.JITLibraryBuilder().add_object_img(code).add_current_process()
+        builder = _llvm().JITLibraryBuilder().add_object_img(code).add_current_process()
         for name, address in (imports or {}).items():
             builder.import_symbol(name, address)
         for name in names:

@@ -1,21 +1,25 @@
-"""Memory for results: arrays whose blocks come from a caching pool and return to it when the last view dies.
+"""Memory for results: arrays whose blocks come from a caching pool and return to it when the last
+view dies.
 
-The pool is NumPy's allocator for these arrays alone (NEP 49); its functions are native (`native_memory.py`).
-Invariant: an array made here is an ordinary `numpy.ndarray` that owns its data, valid for as long as it lives.
+The pool is NumPy's allocator for these arrays alone (NEP 49); its functions are native
+(`native_memory.py`). Invariant: an array made here is an ordinary `numpy.ndarray` that owns its
+data, valid for as long as it lives.
 """
 
 from __future__ import annotations
 
 import ctypes
 import os
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from tracejit.codegen.objects import LinkedObject
 from tracejit.runtime import native_memory as layout
-from tracejit.runtime.driver import Driver, LinkedObject, Words, aligned_words, driver, link_words
+from tracejit.runtime.driver import Driver, Words, aligned_words, driver, link_words
 from tracejit.runtime.program import address_of
 
 Array = np.ndarray[Any, Any]
@@ -135,7 +139,9 @@ _makers: dict[np.dtype[Any], Callable[[tuple[int, ...]], Array]] = {}
 
 
 def memory_stats() -> dict[str, int]:
-    """What the pool holds, in bytes: `in_use` by living arrays, its `peak`, `cached` for later; `hits`, `misses`."""
+    """What the pool holds, in bytes: `in_use` by living arrays, its `peak`, `cached` for later;
+    `hits`, `misses`.
+    """
     words = _pool().words
     return {
         "in_use": int(words[layout.MEMORY_IN_USE]),
@@ -177,10 +183,11 @@ def _new_capsule(pointer: int, name: bytes) -> Any:
 
 def _numpy_functions() -> Any:
     """NumPy's table of C functions."""
-    capsule = np._core._multiarray_umath._ARRAY_API
+    name = "numpy._core._multiarray_umath"  # numpy.core before NumPy 2
+    module = sys.modules.get(name) or sys.modules[name.replace("_core", "core")]
     pointer = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(
         ("PyCapsule_GetPointer", ctypes.pythonapi)
-    )(capsule, None)
+    )(module._ARRAY_API, None)
     return (ctypes.c_void_p * (_SET_HANDLER + 1)).from_address(pointer)
 
 

@@ -1,7 +1,8 @@
 """Compiles and links the native runtime, and turns its entries into Python builtins.
 
-`native.py` is translated, compiled and put into the disk cache once per machine; after that a process links it in
-about a millisecond. Invariant: what is linked here lives until the process ends, because idle threads run in it.
+`native.py` is translated, compiled and put into the disk cache once per machine; after that a
+process links it in about a millisecond. Invariant: what is linked here lives until the process
+ends, because idle threads run in it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from tracejit.codegen import words
+from tracejit.codegen import words_llvm
 from tracejit.codegen.cache import disk_cache
 from tracejit.codegen.objects import LinkedObject, emit, optimize_lightly, parse, target_fingerprint
 from tracejit.errors import CompileError
@@ -72,8 +73,8 @@ def aligned_words(count: int) -> Words:
 class Driver:
     """The linked native runtime. Use `driver()`; there is one per process.
 
-    `state` holds the process-wide words, `addresses` those of the native functions,
-    `launch(kernel, units, grain, *words)` runs one kernel on a table made of `words` (arrays, ints, floats).
+    `state` holds the process-wide words, `addresses` those of the native functions, `launch(kernel,
+    units, grain, *words)` runs one kernel on a table made of `words` (arrays, ints, floats).
     """
 
     def __init__(self) -> None:
@@ -96,7 +97,9 @@ class Driver:
         return result
 
     def builtin(self, symbol: str, name: str, this: Any) -> Callable[..., Any]:
-        """A Python builtin around a native entry; `this` is the array that the entry gets as its self."""
+        """A Python builtin around a native entry; `this` is the array that the entry gets as its
+        self.
+        """
         return self.builtin_at(self.addresses[symbol], name, this)
 
     def builtin_at(self, address: int, name: str, this: Any) -> Callable[..., Any]:
@@ -144,17 +147,23 @@ def _check_layout() -> None:
 
 
 def link_words(module: ModuleType, names: tuple[str, ...]) -> LinkedObject:
-    """Link a module of word functions: from the disk cache, or translated, compiled and put there."""
-    outside = words.externals(module)
+    """Link a module of word functions: from the disk cache, or translated, compiled and put
+    there.
+    """
+    outside = words_llvm.externals(module)
     imports = {name: external.address for name, external in outside.items()}
-    return _link(words.fingerprint(module), lambda: words.translate(module), names, imports)
+    return _link(
+        words_llvm.fingerprint(module), lambda: words_llvm.translate(module), names, imports
+    )
 
 
 def link_ir(
     module: ModuleType, text: Callable[[], str], names: tuple[str, ...], variant: str
 ) -> LinkedObject:
-    """Link the LLVM IR that `text` makes: the same for the same source of `module` and `variant`."""
-    parts = (words.source_of(module), variant, *names)
+    """Link the LLVM IR that `text` makes: the same for the same source of `module` and
+    `variant`.
+    """
+    parts = (words_llvm.source_of(module), variant, *names)
     return _link(hashlib.sha256("\n".join(parts).encode()).hexdigest(), text, names, {})
 
 

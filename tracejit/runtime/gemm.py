@@ -1,13 +1,13 @@
 """Matrix products, eager and as steps of a program, by one provider chosen at start-up.
 
-A provider is a serial library function called by address on tiles; how a product is cut into tiles depends on its
-shape alone. Eager and compiled code build the same descriptor, so their bits agree at every thread count.
-Invariant: no product ever reads outside its operands, and with beta 0 none reads C.
+A provider is a serial library function called by address on tiles; how a product is cut into tiles
+depends on its shape alone. Eager and compiled code build the same descriptor, so their bits agree
+at every thread count. Invariant: no product ever reads outside its operands, and with beta 0 none
+reads C.
 """
 
 from __future__ import annotations
 
-import ctypes
 import math
 import threading
 from collections.abc import Callable, Sequence
@@ -17,10 +17,11 @@ import numpy as np
 
 from tracejit import config
 from tracejit.codegen import gemm_kernel
+from tracejit.codegen.objects import LinkedObject
 from tracejit.runtime import gemm_libraries, native
 from tracejit.runtime import native_gemm as layout
 from tracejit.runtime.buffers import empty_maker
-from tracejit.runtime.driver import LinkedObject, Words, aligned_words, link_ir, link_words
+from tracejit.runtime.driver import Words, aligned_words, link_ir, link_words
 from tracejit.runtime.gemm_libraries import Library
 from tracejit.runtime.program import Step, address_of
 from tracejit.runtime.threads import ready_driver
@@ -39,10 +40,11 @@ _lock = threading.Lock()
 
 
 class Epilogue(NamedTuple):
-    """A kernel run on every panel of finished rows, while they are in cache: `kernel(table, lo, hi)`.
+    """A kernel run on every panel of finished rows, while they are in cache: `kernel(table, lo,
+    hi)`.
 
-    `units_per_row` is n for a kernel over the elements of C and 1 for a kernel over its rows; rows are numbered
-    through the whole batch.
+    `units_per_row` is n for a kernel over the elements of C and 1 for a kernel over its rows; rows
+    are numbered through the whole batch.
     """
 
     kernel: int
@@ -75,7 +77,9 @@ class Provider:
 
 
 class Product(NamedTuple):
-    """A product as a step. Patch the words `a`, `b`, `c` (addresses) with operands that come as arguments."""
+    """A product as a step. Patch the words `a`, `b`, `c` (addresses) with operands that come as
+    arguments.
+    """
 
     step: Step
     table: Words
@@ -98,7 +102,9 @@ class Product(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """How a row-major matrix lies in memory: elements from row to row, and whether it is read transposed."""
+    """How a row-major matrix lies in memory: elements from row to row, and whether it is read
+    transposed.
+    """
 
     leading: int
     transposed: bool = False
@@ -133,10 +139,11 @@ def product(
 ) -> Product:
     """C = alpha * op(A) @ op(B) + beta * C as a step of a program.
 
-    Arguments: `dtype` float32 or float64; `sizes` m, n, k, each 0 or more; `a`, `b`, `c` the layouts (C is never
-    transposed); `offsets` for a batch, the bytes from the operands' addresses to each of its matrices.
-    The addresses of A, B and C are the words `a`, `b`, `c` of the result, 0 until they are set or patched.
-    Raises ValueError for other dtypes, and for k = 0 with a beta other than 0 or 1.
+    Arguments: `dtype` float32 or float64; `sizes` m, n, k, each 0 or more; `a`, `b`, `c` the
+    layouts (C is never transposed); `offsets` for a batch, the bytes from the operands' addresses
+    to each of its matrices. The addresses of A, B and C are the words `a`, `b`, `c` of the result,
+    0 until they are set or patched. Raises ValueError for other dtypes, and for k = 0 with a beta
+    other than 0 or 1.
 
     Example: ``product(np.dtype("f4"), (32, 256, 784), Layout(784), Layout(256), Layout(256))``.
     """
@@ -187,13 +194,23 @@ def _describe(
         if factors[1] not in (0.0, 1.0):
             raise ValueError(f"product over k = 0 with beta = {factors[1]}: expected 0 or 1")
         call = chosen.addresses["zeros" if factors[1] == 0 else "nothing"]
-    words = [
-        0, 0, 0, a.leading, b.leading, c.leading, int(a.transposed), int(b.transposed), m, n, k,
-        _bits(chosen.dtype, factors[0]), _bits(chosen.dtype, factors[1]), call, chosen.library.function,
-        rows, columns, down, across,
-        item if a.transposed else item * a.leading, item * b.leading if b.transposed else item, item * c.leading,
-        item, 0, 0, 0, 0, 0, address_of(chosen.guard),
-    ]  # fmt: skip
+    words = [0] * (layout.GEMM_CONTEXT + 1)
+    words[layout.GEMM_LDA : layout.GEMM_K + 1] = (
+        *(a.leading, b.leading, c.leading),
+        *(int(a.transposed), int(b.transposed)),
+        *sizes,
+    )
+    words[layout.GEMM_ALPHA : layout.GEMM_LIBRARY + 1] = (
+        *(_bits(chosen.dtype, factor) for factor in factors),
+        *(call, chosen.library.function),
+    )
+    words[layout.GEMM_TILE_M : layout.GEMM_ITEM + 1] = (
+        *(rows, columns, down, across),
+        item if a.transposed else item * a.leading,
+        item * b.leading if b.transposed else item,
+        *(item * c.leading, item),
+    )
+    words[layout.GEMM_CONTEXT] = address_of(chosen.guard)
     grain = max(1, _SERIAL_WORK // max(1, rows * columns * k))
     return words, matrices * down * across, grain
 
@@ -210,9 +227,11 @@ _providers: dict[tuple[str, str], Provider] = {}
 
 
 def provider(dtype: np.dtype[Any]) -> Provider:
-    """Who multiplies matrices of `dtype` (float32 or float64), as `config.gemm` says; "auto" takes the fastest there is.
+    """Who multiplies matrices of `dtype` (float32 or float64), as `config.gemm` says; "auto" takes
+    the fastest there is.
 
-    Raises ValueError for another dtype, or for a library that `config.gemm` asks for and that is not there.
+    Raises ValueError for another dtype, or for a library that `config.gemm` asks for and that is
+    not there.
     """
     key = (dtype.str[1:], config.gemm)
     found = _providers.get(key)
@@ -271,13 +290,14 @@ def _add_micro_kernels(context: Words, dtype: np.dtype[Any]) -> LinkedObject:
 def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
     """``a @ b`` with the rank and broadcasting rules of NumPy and torch.
 
-    Arguments: `a`, `b` arrays of one dtype with at least one dimension; transposed views are read as they lie,
-    other strided views are copied. `out` is a C-contiguous array of the result's shape and dtype, which may not
-    overlap the operands. float32 and float64 go to the provider, float16 is accumulated in float32, and integers
-    are exact (they wrap).
-    Raises ValueError for shapes that do not fit and TypeError for dtypes that differ.
+    Arguments: `a`, `b` arrays of one dtype with at least one dimension; transposed views are read
+    as they lie, other strided views are copied. `out` is a C-contiguous array of the result's shape
+    and dtype, which may not overlap the operands. float32 and float64 go to the provider, float16
+    is accumulated in float32, and integers are exact (they wrap). Raises ValueError for shapes that
+    do not fit and TypeError for dtypes that differ.
 
-    Example: ``matmul(np.ones((32, 64, 32), "f4"), np.ones((32, 16), "f4")).shape`` is ``(32, 64, 16)``.
+    Example: ``matmul(np.ones((32, 64, 32), "f4"), np.ones((32, 16), "f4")).shape`` is ``(32, 64,
+    16)``.
     """
     key = (a.dtype, a.shape, a.strides, b.dtype, b.shape, b.strides, config.gemm)
     plan = _plans.get(key)
@@ -321,7 +341,9 @@ def _checked(out: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
 
 
 class _EagerProduct:
-    """The descriptor of a product of arrays, all but the addresses: made once for shapes, strides and dtype."""
+    """The descriptor of a product of arrays, all but the addresses: made once for shapes,
+    strides and dtype.
+    """
 
     def __init__(self, a: Array, b: Array):
         left = a[None, :] if a.ndim == 1 else a
@@ -380,7 +402,9 @@ def _batch_shape(a: Array, b: Array, left: Array, right: Array) -> tuple[int, ..
 
 
 def _reading(matrices: Array) -> tuple[bool, Layout, tuple[int, ...]]:
-    """Whether the matrices must be copied first, how they (or the copies) lie, and the strides then."""
+    """Whether the matrices must be copied first, how they (or the copies) lie, and the strides
+    then.
+    """
     rows, columns = matrices.strides[-2:]
     m, n = matrices.shape[-2:]
     item = matrices.itemsize
@@ -395,7 +419,8 @@ Stack = tuple[tuple[int, ...], tuple[int, ...]]
 
 
 def _places(stacks: tuple[Stack, Stack], batch: tuple[int, ...], c_bytes: int) -> Words:
-    """For every matrix of a batch, how many bytes behind the operands' beginnings its A, B and C begin.
+    """For every matrix of a batch, how many bytes behind the operands' beginnings its A, B and C
+    begin.
 
     `stacks` are shape and strides of the operands' batch dimensions, which broadcast to `batch`.
     """

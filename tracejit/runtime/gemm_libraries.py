@@ -1,4 +1,5 @@
-"""Finds the matrix multiplication libraries of this process: NumPy's own BLAS, and oneDNN if it is installed.
+"""Finds the matrix multiplication libraries of this process: NumPy's own BLAS, and oneDNN if it is
+installed.
 
 Knows names and addresses only; how they are called is in `native_gemm.py`.
 Invariant: a library is offered only after a small product by it came out right.
@@ -8,7 +9,6 @@ from __future__ import annotations
 
 import ctypes
 import glob
-import importlib.metadata
 import os
 import sys
 from collections.abc import Iterator
@@ -18,10 +18,11 @@ import numpy as np
 
 
 class Library(NamedTuple):
-    """A function that multiplies matrices: `call` names the word function in `native_gemm` that knows its signature.
+    """A function that multiplies matrices: `call` names the word function in `native_gemm` that
+    knows its signature.
 
-    `get_threads`/`set_threads` are addresses (0: it has no threads of its own); `threads_are_local` says that they
-    concern the calling thread only.
+    `get_threads`/`set_threads` are addresses (0: it has no threads of its own); `threads_are_local`
+    says that they concern the calling thread only.
     """
 
     name: str
@@ -34,7 +35,8 @@ class Library(NamedTuple):
 
 CALLS = ("cblas64_f32", "cblas64_f64", "cblas32_f32", "cblas32_f64", "onednn_f32")
 
-# (symbol of the BLAS function, symbols of get and set threads, width of its integers), by how NumPy was built.
+# (symbol of the BLAS function, symbols of get and set threads, width of its integers), by how NumPy
+# was built.
 _BLAS_NAMES = (
     (
         "scipy_cblas_{}gemm64_",
@@ -54,7 +56,9 @@ def find(name: str, dtype: np.dtype[Any]) -> Library | None:
 
 
 def find_openblas(dtype: np.dtype[Any]) -> Library | None:
-    """NumPy's own BLAS for float32 or float64, or None if it is not an OpenBLAS that can be called by address."""
+    """NumPy's own BLAS for float32 or float64, or None if it is not an OpenBLAS that can be
+    called by address.
+    """
     letter = {"f4": "s", "f8": "d"}[dtype.str[1:]]
     for path in _numpy_blas_paths():
         try:
@@ -107,6 +111,8 @@ def _numpy_blas_paths() -> Iterator[str]:
 
 
 def _onednn_paths() -> Iterator[str]:
+    import importlib.metadata  # slow to load, and seldom needed
+
     try:
         files = importlib.metadata.files("onednn-cpu-gomp") or []
     except importlib.metadata.PackageNotFoundError:

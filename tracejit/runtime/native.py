@@ -1,8 +1,9 @@
 """The native runtime: thread pool, program runner and the entries that Python calls, in words.
 
-This module is translated by `codegen.words` and compiled once per machine; see there for what a word is. Addresses
-are byte addresses; `load(p, NAME)` reads field NAME of the struct at p. No function here knows a dtype or a shape.
-Invariant: the units of a step are each done exactly once, and a run returns only when all of them are done.
+This module is translated by `codegen.words` and compiled once per machine; see there for what a
+word is. Addresses are byte addresses; `load(p, NAME)` reads field NAME of the struct at p. No
+function here knows a dtype or a shape. Invariant: the units of a step are each done exactly once,
+and a run returns only when all of them are done.
 """
 
 from __future__ import annotations
@@ -82,7 +83,8 @@ FRAME_GUARD = 10  # 0, or a guard that is held during every run
 FRAME_WORDS = 16
 STEP_KERNEL, STEP_TABLE, STEP_UNITS, STEP_GRAIN, STEP_WORDS = 0, 1, 2, 3, 4
 PATCH_WORD, PATCH_ARGUMENT, PATCH_OFFSET, PATCH_KIND, PATCH_WORDS = 0, 1, 2, 3, 4
-# Fields of a guard: `enter(guard)` and `leave(guard)` are called around a run. `kernel` is for `guarded_entry` alone.
+# Fields of a guard: `enter(guard)` and `leave(guard)` are called around a run. `kernel` is for
+# `guarded_entry` alone.
 GUARD_ENTER, GUARD_LEAVE, GUARD_STATE, GUARD_KERNEL, GUARD_WORDS = 0, 1, 2, 3, 8
 KIND_POINTER, KIND_INT, KIND_FLOAT64, KIND_FLOAT32 = 0, 1, 2, 3
 
@@ -93,7 +95,7 @@ ARRAY_DATA = _HEADER_WORDS
 FLOAT_VALUE = _HEADER_WORDS
 MAX_WORDS = 64  # of a table that `launch` fills
 
-# The pool ------------------------------------------------------------------------------------------------------------
+# The pool
 
 
 def _has_work(pool: int) -> int:
@@ -104,8 +106,9 @@ def _has_work(pool: int) -> int:
 def _claim(pool: int) -> int:
     """The number of a chunk that is now the caller's to do, or -1.
 
-    One word says which chunks are free and how many there are, so a thread that comes late cannot claim a chunk of
-    a step that is over; and the step's description stays as it is until every claimed chunk is done.
+    One word says which chunks are free and how many there are, so a thread that comes late cannot
+    claim a chunk of a step that is over; and the step's description stays as it is until every
+    claimed chunk is done.
     """
     if not _has_work(pool):
         return -1
@@ -129,7 +132,9 @@ def _work(pool: int) -> None:
 
 
 def _sleep(pool: int) -> None:
-    """Sleep until there may be work. The waker reads `sleepers` after it wrote the ticket, so no wake is lost."""
+    """Sleep until there may be work. The waker reads `sleepers` after it wrote the ticket, so no
+    wake is lost.
+    """
     pthread_mutex_lock(pool + 8 * POOL_MUTEX)
     atomic_add(pool, POOL_SLEEPERS, 1)
     while not _has_work(pool) and not atomic_load(pool, POOL_STOP):
@@ -235,11 +240,13 @@ def spin(count: int) -> int:
     return 0
 
 
-# Programs ------------------------------------------------------------------------------------------------------------
+# Programs
 
 
 def run_frame(frame: int, pool: int) -> int:
-    """Run the steps of a frame in order; stop after one whose kernel reported a fault. The status."""
+    """Run the steps of a frame in order; stop after one whose kernel reported a fault. The
+    status.
+    """
     step = load(frame, FRAME_STEPS)
     for i in range(load(frame, FRAME_STEP_COUNT)):
         _step(
@@ -322,11 +329,13 @@ def program_entry(this: int, arguments: int, count: int) -> int:
     return PyLong_FromLongLong(status)
 
 
-# One kernel, as eager mode runs it ------------------------------------------------------------------------------------
+# One kernel, as eager mode runs it
 
 
 def _fill(state: int, table: int, arguments: int, count: int) -> int:
-    """Write Python arguments as table words: arrays by address, ints, floats by their double's bits."""
+    """Write Python arguments as table words: arrays by address, ints, floats by their double's
+    bits.
+    """
     for i in range(count):
         argument = load(arguments, i)
         type_ = load(argument, OBJECT_TYPE)
@@ -343,7 +352,9 @@ def _fill(state: int, table: int, arguments: int, count: int) -> int:
 
 
 def launch_entry(this: int, arguments: int, count: int) -> int:
-    """CPython entry `launch(kernel, units, grain, *words)`; `this` is the array that holds the state."""
+    """CPython entry `launch(kernel, units, grain, *words)`; `this` is the array that holds the
+    state.
+    """
     state = load(this, ARRAY_DATA)
     words = stack(67)
     if count < 3 or count > MAX_WORDS + 3:
@@ -373,7 +384,9 @@ def _none(state: int) -> int:
 
 
 def guarded_entry(this: int, arguments: int, count: int) -> int:
-    """CPython entry `run(units, grain, *words)` of the kernel of a guard; `this` is the array that holds the guard."""
+    """CPython entry `run(units, grain, *words)` of the kernel of a guard; `this` is the array
+    that holds the guard.
+    """
     guard = load(this, ARRAY_DATA)
     state = load(guard, GUARD_STATE)
     words = stack(66)

@@ -1,8 +1,9 @@
 """Matrix multiplication as a kernel of tiles, in words: each tile is one serial call of a library.
 
-The table is a descriptor; its units are the tiles of all matrices of a batch. How a product is cut depends on its
-shape alone, and every tile is computed by one thread, so the bits do not depend on how many threads there are.
-Invariant: C = alpha * op(A) @ op(B) + beta * C, row-major; with beta 0, C is never read.
+The table is a descriptor; its units are the tiles of all matrices of a batch. How a product is cut
+depends on its shape alone, and every tile is computed by one thread, so the bits do not depend on
+how many threads there are. Invariant: C = alpha * op(A) @ op(B) + beta * C, row-major; with beta 0,
+C is never read.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ GEMM_EPILOGUE_UNITS = 27  # units per row
 GEMM_CONTEXT = 28  # the provider's context
 GEMM_WORDS = 32
 
-# Fields of a provider's context: it is a guard (see `native`), and goes on where a guard's own fields end.
+# Fields of a provider's context: it is a guard (see `native`), and goes on where a guard's own
+# fields end.
 CONTEXT_LOCK, CONTEXT_USERS, CONTEXT_BEFORE, CONTEXT_GET, CONTEXT_SET = 8, 9, 10, 11, 12
 CONTEXT_MICRO, CONTEXT_MICRO_T, CONTEXT_MICRO_FEW, CONTEXT_PACK, CONTEXT_PACK_T = 16, 17, 18, 19, 20
 CONTEXT_BLOCK_ROWS, CONTEXT_BLOCK_FEW, CONTEXT_BLOCK_COLUMNS, CONTEXT_LANES, CONTEXT_ONE = (
@@ -73,8 +75,9 @@ def cblas64_f32(d: int, a: int, b: int, c: int, m: int, n: int) -> int:
     """One tile by `cblas_sgemm` with 64-bit sizes."""
     call_as(
         "iiilllfllllfll", load(d, GEMM_LIBRARY), CBLAS_ROW_MAJOR,
-        CBLAS_NO_TRANS + load(d, GEMM_TRANS_A), CBLAS_NO_TRANS + load(d, GEMM_TRANS_B), m, n, load(d, GEMM_K),
-        load(d, GEMM_ALPHA), a, load(d, GEMM_LDA), b, load(d, GEMM_LDB), load(d, GEMM_BETA), c, load(d, GEMM_LDC),
+        CBLAS_NO_TRANS + load(d, GEMM_TRANS_A), CBLAS_NO_TRANS + load(d, GEMM_TRANS_B),
+        m, n, load(d, GEMM_K), load(d, GEMM_ALPHA), a, load(d, GEMM_LDA), b, load(d, GEMM_LDB),
+        load(d, GEMM_BETA), c, load(d, GEMM_LDC),
     )  # fmt: skip
     return 0
 
@@ -83,8 +86,9 @@ def cblas64_f64(d: int, a: int, b: int, c: int, m: int, n: int) -> int:
     """One tile by `cblas_dgemm` with 64-bit sizes."""
     call_as(
         "iiillldlllldll", load(d, GEMM_LIBRARY), CBLAS_ROW_MAJOR,
-        CBLAS_NO_TRANS + load(d, GEMM_TRANS_A), CBLAS_NO_TRANS + load(d, GEMM_TRANS_B), m, n, load(d, GEMM_K),
-        load(d, GEMM_ALPHA), a, load(d, GEMM_LDA), b, load(d, GEMM_LDB), load(d, GEMM_BETA), c, load(d, GEMM_LDC),
+        CBLAS_NO_TRANS + load(d, GEMM_TRANS_A), CBLAS_NO_TRANS + load(d, GEMM_TRANS_B),
+        m, n, load(d, GEMM_K), load(d, GEMM_ALPHA), a, load(d, GEMM_LDA), b, load(d, GEMM_LDB),
+        load(d, GEMM_BETA), c, load(d, GEMM_LDC),
     )  # fmt: skip
     return 0
 
@@ -93,8 +97,9 @@ def cblas32_f32(d: int, a: int, b: int, c: int, m: int, n: int) -> int:
     """One tile by `cblas_sgemm` with 32-bit sizes."""
     call_as(
         "iiiiiiflilifli", load(d, GEMM_LIBRARY), CBLAS_ROW_MAJOR,
-        CBLAS_NO_TRANS + load(d, GEMM_TRANS_A), CBLAS_NO_TRANS + load(d, GEMM_TRANS_B), m, n, load(d, GEMM_K),
-        load(d, GEMM_ALPHA), a, load(d, GEMM_LDA), b, load(d, GEMM_LDB), load(d, GEMM_BETA), c, load(d, GEMM_LDC),
+        CBLAS_NO_TRANS + load(d, GEMM_TRANS_A), CBLAS_NO_TRANS + load(d, GEMM_TRANS_B),
+        m, n, load(d, GEMM_K), load(d, GEMM_ALPHA), a, load(d, GEMM_LDA), b, load(d, GEMM_LDB),
+        load(d, GEMM_BETA), c, load(d, GEMM_LDC),
     )  # fmt: skip
     return 0
 
@@ -103,14 +108,17 @@ def cblas32_f64(d: int, a: int, b: int, c: int, m: int, n: int) -> int:
     """One tile by `cblas_dgemm` with 32-bit sizes."""
     call_as(
         "iiiiiidlilidli", load(d, GEMM_LIBRARY), CBLAS_ROW_MAJOR,
-        CBLAS_NO_TRANS + load(d, GEMM_TRANS_A), CBLAS_NO_TRANS + load(d, GEMM_TRANS_B), m, n, load(d, GEMM_K),
-        load(d, GEMM_ALPHA), a, load(d, GEMM_LDA), b, load(d, GEMM_LDB), load(d, GEMM_BETA), c, load(d, GEMM_LDC),
+        CBLAS_NO_TRANS + load(d, GEMM_TRANS_A), CBLAS_NO_TRANS + load(d, GEMM_TRANS_B),
+        m, n, load(d, GEMM_K), load(d, GEMM_ALPHA), a, load(d, GEMM_LDA), b, load(d, GEMM_LDB),
+        load(d, GEMM_BETA), c, load(d, GEMM_LDC),
     )  # fmt: skip
     return 0
 
 
 def onednn_f32(d: int, a: int, b: int, c: int, m: int, n: int) -> int:
-    """One tile by `dnnl_sgemm`. Its OpenMP is told, for this thread only, to use no thread of its own."""
+    """One tile by `dnnl_sgemm`. Its OpenMP is told, for this thread only, to use no thread of
+    its own.
+    """
     context = load(d, GEMM_CONTEXT)
     before = call_word(load(context, CONTEXT_GET)) & 0xFFFFFFFF
     if before != 1:
@@ -118,8 +126,9 @@ def onednn_f32(d: int, a: int, b: int, c: int, m: int, n: int) -> int:
     call_as(
         "bblllfllllfll", load(d, GEMM_LIBRARY),
         LETTER_N + (LETTER_T - LETTER_N) * load(d, GEMM_TRANS_A),
-        LETTER_N + (LETTER_T - LETTER_N) * load(d, GEMM_TRANS_B), m, n, load(d, GEMM_K),
-        load(d, GEMM_ALPHA), a, load(d, GEMM_LDA), b, load(d, GEMM_LDB), load(d, GEMM_BETA), c, load(d, GEMM_LDC),
+        LETTER_N + (LETTER_T - LETTER_N) * load(d, GEMM_TRANS_B),
+        m, n, load(d, GEMM_K), load(d, GEMM_ALPHA), a, load(d, GEMM_LDA), b, load(d, GEMM_LDB),
+        load(d, GEMM_BETA), c, load(d, GEMM_LDC),
     )  # fmt: skip
     if before != 1:
         call_as("i", load(context, CONTEXT_SET), before)
@@ -129,9 +138,11 @@ def onednn_f32(d: int, a: int, b: int, c: int, m: int, n: int) -> int:
 def _pack(
     d: int, flip: int, source: int, row: int, to: int, width: int, k: int, columns: int
 ) -> None:
-    """Copy a k x `columns` part of a matrix to rows `width` bytes apart, zeros behind the last column.
+    """Copy a k x `columns` part of a matrix to rows `width` bytes apart, zeros behind the last
+    column.
 
-    `row` is the distance of the rows as they lie in memory; with `flip` they are the part's columns.
+    `row` is the distance of the rows as they lie in memory; with `flip` they are the part's
+    columns.
     """
     context = load(d, GEMM_CONTEXT)
     if not flip:
@@ -179,7 +190,9 @@ def _stripe(
     d: int, k: int, a: int, a_row: int, a_column: int, a_block: int, packed: int,
     b: int, b_row: int, c: int, m: int, columns: int, beta: int,
 ) -> None:  # fmt: skip
-    """A stripe of C, at most one block wide: m rows of A, `a_block` bytes from block to block, times a sliver of B."""
+    """A stripe of C, at most one block wide: m rows of A, `a_block` bytes from block to block,
+    times a sliver of B.
+    """
     context = load(d, GEMM_CONTEXT)
     block = load(context, CONTEXT_BLOCK_ROWS)
     few = load(context, CONTEXT_BLOCK_FEW)
@@ -196,8 +209,8 @@ def _stripe(
             elif packed or (rows == block and load(d, GEMM_TRANS_A)):
                 micro = load(context, CONTEXT_MICRO_T)
             call_word(
-                micro, k, a + row * a_row, a_row, a_column, b, b_row, c + (first + row) * c_row, c_row, rows, columns,
-                load(d, GEMM_ALPHA), beta,
+                micro, k, a + row * a_row, a_row, a_column, b, b_row,
+                c + (first + row) * c_row, c_row, rows, columns, load(d, GEMM_ALPHA), beta,
             )  # fmt: skip
             row += rows
         a += a_block
@@ -207,7 +220,9 @@ def _columns(
     d: int, k: int, a: int, a_row: int, a_column: int, a_block: int, packed: int,
     b: int, b_step: int, sliver: int, c: int, m: int, n: int, beta: int,
 ) -> None:  # fmt: skip
-    """A tile over k of A's columns: stripe by stripe, each with its sliver of B packed unless that does not pay."""
+    """A tile over k of A's columns: stripe by stripe, each with its sliver of B packed unless
+    that does not pay.
+    """
     item = load(d, GEMM_ITEM)
     width = load(load(d, GEMM_CONTEXT), CONTEXT_BLOCK_COLUMNS)
     flip = load(d, GEMM_TRANS_B)
@@ -316,7 +331,9 @@ def _tile(d: int, matrix: int, i: int, j: int) -> None:
 
 
 def _finish(d: int, matrix: int, i: int) -> None:
-    """Run the epilogue on a panel if this was the last of its tiles, and make it ready for the next run."""
+    """Run the epilogue on a panel if this was the last of its tiles, and make it ready for the
+    next run.
+    """
     left = load(d, GEMM_LEFT)
     panel = matrix * load(d, GEMM_ROWS) + i
     if left:
@@ -353,7 +370,8 @@ def nothing(context: int) -> int:
     return 0
 
 
-# A library whose threads are set for the whole process: serial while any run uses it, as before afterwards -------------
+# A library whose threads are set for the whole process: serial while any run uses it, as before
+# afterwards
 
 
 def _lock(context: int) -> None:

@@ -1,8 +1,10 @@
-"""The caching allocator for results, in words: NumPy's allocation functions over free lists by size class.
+"""The caching allocator for results, in words: NumPy's allocation functions over free lists by size
+class.
 
-A block that its array gives back is kept for the next array of about its size, so that large results do not
-pay for fresh pages again. Sizes are rounded up to four classes per power of two.
-Invariant: a block is either in use by one array or in one free list; what free lists hold is bounded.
+A block that its array gives back is kept for the next array of about its size, so that large
+results do not pay for fresh pages again. Sizes are rounded up to four classes per power of two.
+Invariant: a block is either in use by one array or in one free list; what free lists hold is
+bounded.
 """
 
 from __future__ import annotations
@@ -46,7 +48,8 @@ MEMORY_LISTS = 32
 CLASSES = 224
 MEMORY_WORDS = MEMORY_LISTS + CLASSES
 
-# A block: its header, then what the array sees, on a cache line of its own. A free one begins with its successor.
+# A block: its header, then what the array sees, on a cache line of its own. A free one begins with
+# its successor.
 BLOCK_CLASS, BLOCK_BYTES = 0, 1
 HEADER_BYTES = 64
 HUGE_BYTES = 1 << 22  # from here on, ask for huge pages
@@ -109,7 +112,9 @@ def _fresh(size: int) -> int:
 
 
 def shrink(memory: int, limit: int) -> int:
-    """Give blocks back to the system, classes in turn, until the free lists hold at most `limit` bytes."""
+    """Give blocks back to the system, classes in turn, until the free lists hold at most `limit`
+    bytes.
+    """
     while load(memory, MEMORY_CACHED) > limit:
         hand = load(memory, MEMORY_HAND)
         block = _take(memory, hand)
@@ -221,7 +226,8 @@ def _read_shape(memory: int, shape: int, dimensions: int) -> int:
 def empty_entry(this: int, arguments: int, count: int) -> int:
     """CPython entry `empty(shape)`; `this` is the array that holds a maker.
 
-    NumPy makes the array while this pool is its allocator; the array remembers where its memory came from.
+    NumPy makes the array while this pool is its allocator; the array remembers where its memory
+    came from.
     """
     maker = load(this, ARRAY_DATA)
     memory = load(maker, MAKER_MEMORY)

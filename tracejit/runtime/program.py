@@ -1,7 +1,7 @@
 """A program: a straight-line segment of kernels run by one native call.
 
-Python builds the frame (steps, patches) once; a call only passes the arguments. Program knows kernels as addresses
-and data as words: shapes, dtypes and lifetimes are its maker's business.
+Python builds the frame (steps, patches) once; a call only passes the arguments. Program knows
+kernels as addresses and data as words: shapes, dtypes and lifetimes are its maker's business.
 Invariant: everything the frame points to is alive as long as the program is.
 """
 
@@ -21,8 +21,9 @@ from tracejit.runtime.threads import ready_driver
 class Step(NamedTuple):
     """One kernel call of a program: `kernel(table, lo, hi)` over `[0, units)`.
 
-    `kernel` and `table` are addresses. Up to `grain` units run in the caller's thread, more are shared out in
-    chunks of at least `grain` units. `guard`, if any, is held while the program runs (see `gemm`).
+    `kernel` and `table` are addresses. Up to `grain` units run in the caller's thread, more are
+    shared out in chunks of at least `grain` units. `guard`, if any, is held while the program runs
+    (see `gemm`).
     """
 
     kernel: int
@@ -36,7 +37,8 @@ class Patch(NamedTuple):
     """An argument written into a table word at every call.
 
     `word` is the word's address, `argument` the position of the call's argument. `kind` is one of
-    "pointer" (an array's data address, or an int, plus `offset` bytes), "int", "float64", "float32" (the bits).
+    "pointer" (an array's data address, or an int, plus `offset` bytes), "int", "float64", "float32"
+    (the bits).
     """
 
     word: int
@@ -62,14 +64,17 @@ class _Frame(np.ndarray[Any, np.dtype[np.int64]]):
 class Program:
     """A native program. ``program.run(*arguments)`` runs it and returns its status, 0 for success.
 
-    Arguments: `steps` in order; `patches`; `arguments` how many a call takes; `keep` what must live as long as the
-    program (kernels, tables, buffers). A call takes arrays of exact type `numpy.ndarray`, ints or floats, as the
-    patches say; their shapes and layouts are not checked here.
+    Arguments: `steps` in order; `patches`; `arguments` how many a call takes; `keep` what must live
+    as long as the program (kernels, tables, buffers). A call takes arrays of exact type
+    `numpy.ndarray`, ints or floats, as the patches say; their shapes and layouts are not checked
+    here.
 
-    A kernel reports a fault by writing a non-zero word at `status_address`; the run then stops after that step
-    (`failed_step`) and returns the word. One program runs one call at a time: a second thread gets a RuntimeError.
+    A kernel reports a fault by writing a non-zero word at `status_address`; the run then stops
+    after that step (`failed_step`) and returns the word. One program runs one call at a time: a
+    second thread gets a RuntimeError.
 
-    Example: ``Program([Step(kernel.address, address_of(table), n, grain)], [Patch(address_of(table), 0)], 1)``.
+    Example: ``Program([Step(kernel.address, address_of(table), n, grain)],
+    [Patch(address_of(table), 0)], 1)``.
     """
 
     __slots__ = ("_frame", "run")
@@ -127,7 +132,8 @@ def _words(rows: Sequence[tuple[Any, ...]], width: int) -> Words:
 def address_of(array: np.ndarray[Any, Any]) -> int:
     """The address of an array's first element. The caller keeps the array alive.
 
-    Reads NumPy's own field, at about a tenth of the cost of `array.ctypes.data`. The argument must be an array.
+    Reads NumPy's own field, at about a tenth of the cost of `array.ctypes.data`. The argument must
+    be an array.
     """
     return _read_word(id(array) + 8 * native.ARRAY_DATA).value or 0
 

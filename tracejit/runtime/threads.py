@@ -1,7 +1,7 @@
 """The thread pool's Python side: how many threads, a fresh pool after fork, its size changed.
 
-The pool itself is native (`native.py`). Threads start on the first parallel step and never touch Python.
-Invariant: a pool's memory is never freed, since a thread on its way out may still read it.
+The pool itself is native (`native.py`). Threads start on the first parallel step and never touch
+Python. Invariant: a pool's memory is never freed, since a thread on its way out may still read it.
 """
 
 from __future__ import annotations
@@ -64,7 +64,9 @@ def _install_pool(native_driver: Driver, count: int) -> None:
 
 
 def _replace_pool(native_driver: Driver, count: int) -> None:
-    """Put a pool of another size in place once no run uses the old one, and send the old threads home."""
+    """Put a pool of another size in place once no run uses the old one, and send the old threads
+    home.
+    """
     state = native_driver.state.ctypes.data
     while not native_driver.call("take_pool", state):
         time.sleep(1e-5)
@@ -91,7 +93,9 @@ def _seconds_of(native_driver: Driver, spins: int) -> float:
 
 
 def _after_fork() -> None:
-    """In a forked child the pool's threads are gone: give it a pool whose threads start when needed."""
+    """In a forked child the pool's threads are gone: give it a pool whose threads start when
+    needed.
+    """
     global _lock
     _lock = threading.Lock()
     if _pools:
