@@ -25,6 +25,7 @@ from tracejit.codegen.mathlib.bits import (
     trunc,
 )
 from tracejit.codegen.mathlib.exp_log import exp, exp2, expm1, log, log1p, log2, log10, sigmoid
+from tracejit.codegen.mathlib.gamma import digamma, lgamma
 from tracejit.codegen.mathlib.hyperbolic import acosh, asinh, atanh, cosh, sinh, tanh
 from tracejit.codegen.mathlib.integer import (
     floor_divide,
@@ -50,9 +51,9 @@ from tracejit.codegen.mathlib.special import erf, erfc, erfinv
 from tracejit.codegen.mathlib.trig import cos, sin, tan
 
 __all__ = ["abs", "acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "ceil", "copysign",
-           "core", "cos", "cosh", "define", "erf", "erfc", "erfinv", "exp", "exp2", "expm1",
-           "floor", "floor_divide", "fmax", "fmin", "fmod", "gcd", "hypot", "isfinite", "isinf",
-           "isnan", "log", "log10", "log1p", "log2", "maximum", "minimum", "normal_f32",
-           "normal_f64", "philox", "philox_numpy", "pow", "random_i64", "remainder", "round",
-           "rsqrt", "shift_left", "shift_right", "sigmoid", "sign", "signbit", "sin", "sinh",
-           "sqrt", "tan", "tanh", "trunc", "uniform_f16", "uniform_f32", "uniform_f64"]
+           "core", "cos", "cosh", "define", "digamma", "erf", "erfc", "erfinv", "exp", "exp2",
+           "expm1", "floor", "floor_divide", "fmax", "fmin", "fmod", "gcd", "hypot", "isfinite",
+           "isinf", "isnan", "lgamma", "log", "log10", "log1p", "log2", "maximum", "minimum",
+           "normal_f32", "normal_f64", "philox", "philox_numpy", "pow", "random_i64", "remainder",
+           "round", "rsqrt", "shift_left", "shift_right", "sigmoid", "sign", "signbit", "sin",
+           "sinh", "sqrt", "tan", "tanh", "trunc", "uniform_f16", "uniform_f32", "uniform_f64"]

@@ -135,17 +135,22 @@ def _sin_cos32(x: Scalar) -> tuple[Scalar, Scalar, Scalar]:
     return sine, cosine, convert(n, "i32")
 
 
-def _sin_cos64(x: Scalar) -> tuple[Pair, Pair, Scalar]:
-    """Return sin(r), cos(r) as pairs and the i64 quadrant n for x = n*pi/2 + r."""
-    turns, n = _quarter_turns64(x)
+def sin_cos_pair(turns: Pair) -> tuple[Pair, Pair]:
+    """Return the sine and cosine of turns * pi/2 in f64 as pairs, for |turns| <= 1/2."""
     r, low = multiply(turns, HALF_PI)
     z = r * r
     half = z * 0.5
-    rest = fma(r * z, poly(z, *SIN["f64"]), low * (1.0 - half))
     one_less = 1.0 - half
+    rest = fma(r * z, poly(z, *SIN["f64"]), low * one_less)
     correction = ((1.0 - one_less) - half) - fma(r, low, fma(r, r, -z) * 0.5)
     cosine = fast_two_sum(one_less, fma(z * z, poly(z, *COS["f64"]), correction))
-    return fast_two_sum(r, rest), cosine, n
+    return fast_two_sum(r, rest), cosine
+
+
+def _sin_cos64(x: Scalar) -> tuple[Pair, Pair, Scalar]:
+    """Return sin(r), cos(r) as pairs and the i64 quadrant n for x = n*pi/2 + r."""
+    turns, n = _quarter_turns64(x)
+    return (*sin_cos_pair(turns), n)
 
 
 def _turned(sine: Scalar, cosine: Scalar, n: Scalar) -> Scalar:
