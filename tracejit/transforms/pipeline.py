@@ -12,10 +12,11 @@ from dataclasses import replace
 from tracejit import config
 from tracejit.ir.graph import Graph
 from tracejit.ir.verify import verify
-from tracejit.transforms import cse, dce, decompose, simplify
+from tracejit.transforms import cse, dce, decompose, products, simplify
 
 PASSES: tuple[tuple[str, Callable[[Graph], Graph]], ...] = (
     ("decompose", decompose.run),
+    ("products", products.run),
     ("simplify", simplify.run),
     ("cse", cse.run),
     ("dce", dce.run),
