@@ -21,6 +21,8 @@ from tracejit.eager.capture import Capture
 from tracejit.eager.modes import state
 from tracejit.errors import CaptureError, CheckFailed, CompileError, Location, TraceWarning
 from tracejit.ir.types import TensorType
+from tracejit.jit import report
+from tracejit.jit.describe import why_missed
 from tracejit.jit.differentiate import Differentiable
 from tracejit.jit.fast import build_fast
 from tracejit.jit.guards import MISS, build_guard, write_guards
@@ -175,6 +177,30 @@ class CompiledFunction:
             self.last_shapes: dict[Any, tuple[int, ...]] = {}
             self.captures = 0
 
+    def ir(self, stage: str = "captured", *, backward: bool = False) -> str:
+        """The IR of every trace as text.
+
+        stage     "captured", a pass by name ("decompose", "simplify", "cse", "dce"), "plan", or
+                  "all".
+        backward  the graph of the gradients instead.
+        Raises RuntimeError if there is no trace (the message says why), ValueError for a stage
+        that does not exist.
+        """
+        return report.ir(self, stage, backward)
+
+    @property
+    def kernels(self) -> list[Any]:
+        """The kernels that ran so far, each with `.name .source .llvm .asm`."""
+        return report.kernels(self)
+
+    def explain(self) -> Any:
+        """Traces, guards, branches, misses, fusion: prints as text; `.json()` for programs."""
+        return report.explain(self)
+
+    def cache_info(self) -> Any:
+        """``(hits, misses, traces)``: replays, captures, and traces kept."""
+        return report.cache_info(self)
+
     def __getattr__(self, name: str) -> Any:
         """A compiled Module offers what the Module offers (parameters, train, state_dict...)."""
         if name in ("function", "__wrapped__") or not hasattr(self.__dict__.get("function"), "_modules"):
@@ -225,6 +251,8 @@ class CompiledFunction:
     def _capture(self, args: Any, kwargs: Any, group: Group | None) -> Any:
         started = time.perf_counter()
         flat = (*args, *kwargs.values())
+        reason = why_missed(self, args, kwargs, group)
+        known = len(self.misses)
         try:
             readset = ReadSet(self.function, flat, self.extra_codes.items())
         except Refusal as refusal:
@@ -247,7 +275,8 @@ class CompiledFunction:
             self._give_up(str(refusal), None)
         except CompileError as error:
             self._give_up(f"code generation failed: {error}", None, final=True)
-        reason = "new branch" if group is not None else "new trace"
+        if len(self.misses) > known:
+            reason = f"{reason}; not kept: {self.misses.pop().reason}"
         self.misses.append(Miss(reason, (time.perf_counter() - started) * 1e3))
         return self._strip(value)
 

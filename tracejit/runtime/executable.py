@@ -56,6 +56,11 @@ class Kernel:
         self._program = program
 
     @property
+    def step(self) -> KernelStep:
+        """The fused group that it computes."""
+        return self._program.step
+
+    @property
     def source(self) -> str:
         return annotated_source(self._program, self.variant)
 
