@@ -50,7 +50,7 @@ ERRORS = (
 )
 _ARGUMENTS = (types.uintp, types.int64, types.int64)
 # Declarations made by `numba.extending.overload*`; building one loads all of Numba.
-_OVERLOADS = (templates._OverloadFunctionTemplate, templates._OverloadAttributeTemplate)
+_OVERLOADS = frozenset((templates._OverloadFunctionTemplate, templates._OverloadAttributeTemplate))
 
 
 class _Typing(typing.Context):
@@ -61,16 +61,23 @@ class _Typing(typing.Context):
 
         every = templates.builtin_registry
         self._plain = plain = templates.Registry()
-        plain.functions = [f for f in every.functions if not issubclass(f, _OVERLOADS)]
-        plain.attributes = [a for a in every.attributes if not issubclass(a, _OVERLOADS)]
+        plain.functions = [f for f in every.functions if not _is_overload(f)]
+        plain.attributes = [a for a in every.attributes if not _is_overload(a)]
         plain.globals = [(value, kind) for value, kind in every.globals if _is_plain(kind)]
         self.install_registry(plain)
 
+    def resolve_value_type(self, value: Any) -> Any:
+        """As Numba's, which would load its typed containers to find out that `range` is none."""
+        return self._get_global_type(range) if value is range else super().resolve_value_type(value)
+
+
+def _is_overload(template: type) -> bool:
+    """As `issubclass`, which is slow for classes made by ABCMeta."""
+    return not _OVERLOADS.isdisjoint(template.__mro__)
+
 
 def _is_plain(kind: Any) -> bool:
-    if not isinstance(kind, types.Function):
-        return True
-    return not all(issubclass(template, _OVERLOADS) for template in kind.templates)
+    return not isinstance(kind, types.Function) or not all(map(_is_overload, kind.templates))
 
 
 class _Library(codegen.JITCodeLibrary):
