@@ -24,6 +24,12 @@ from tracejit.tensor import Tensor, new_tensor
 from tracejit.transforms.grad import backpropagate
 
 
+_SECOND_TIME = (
+    "backward through the same graph a second time: its saved values were freed; "
+    "pass retain_graph=True to the first backward"
+)
+
+
 class Evaluator:
     """Computes values of nodes of the tape and of gradient graphs, each once."""
 
@@ -60,10 +66,7 @@ class Evaluator:
         saved: Saved = node.saved
         if saved is FREED:
             raise RuntimeError(
-                at_user_line(
-                    "backward through the same graph a second time: its saved values were freed; "
-                    "pass retain_graph=True to the first backward"
-                )
+                at_user_line(_SECOND_TIME)
             )
         array = saved.array
         if array is None:
@@ -194,6 +197,7 @@ def run_backward(
             walk.evaluate.set(seed, value)
             nodes.append(node_of(output))
             seeds.append(seed)
+        _check_not_freed(nodes)
         found = backpropagate(nodes, seeds, wrt, walk.on_gradient, walk.call_rule)
         results = [None if g is None else walk.tensor(g) for g in found]
         if create_graph:
@@ -204,6 +208,13 @@ def run_backward(
         walk.evaluate.free()
         _free_saved(nodes)
     return results
+
+
+def _check_not_freed(nodes: Sequence[Node]) -> None:
+    """Raise if an output's own node was freed by an earlier backward pass."""
+    for node in nodes:
+        if node.saved is FREED or any(x.saved is FREED and x.op.name == "call" for x in node.inputs):
+            raise RuntimeError(at_user_line(_SECOND_TIME))
 
 
 def _save_for_second_order(gradients: Sequence[Node], evaluate: Evaluator) -> None:

@@ -77,6 +77,7 @@ class Group:
         self.inputs = Inputs()
         self.tree = Tree()
         self.facts: dict[str, None] = {}
+        self.distinct: list[Tensor] = []  # the inputs, if the trace writes memory or gradients
         self.fast: list[Any] = []  # generated calls for exact layouts, most recent first
         self.guard: Callable[..., Any] = lambda *args: MISS
         self.hits = 0
@@ -89,7 +90,9 @@ class Group:
 
     def write_guards(self, like: Sequence[Tensor] | None = None) -> Any:
         """The guards as a writer; with `like`, for exactly these layouts."""
-        return write_guards(self.readset, self.inputs.tensors, self.modes, list(self.facts), like)
+        return write_guards(
+            self.readset, self.inputs.tensors, self.modes, list(self.facts), like, self.distinct
+        )
 
     def run(self, args: tuple[Any, ...], found: Any) -> Any:
         """Run the programs along the path that the values take; MISS if it is a new one."""
@@ -400,6 +403,8 @@ class CompiledFunction:
 
     def _aliasing(self, capture: Capture, group: Group) -> None:
         """If memory is written, inputs that were distinct must be distinct again."""
+        if capture.writes or capture.grads or group.distinct:
+            group.distinct = [t.source.read(group.readset.args) for t in group.inputs.tensors]
         for tensor in capture.writes.values():
             if tensor._requires_grad and state.grad and not tensor.is_leaf:
                 raise Refusal("changes in place a tensor with a gradient history from outside")

@@ -46,6 +46,10 @@ class Differentiable:
         self.mutated = set(written)
         self._program: Any = None
         self.graph = self._backward_graph()
+        self.spent_node = OPS["call"](
+            *targets, rule=self, result=TupleType(tuple(n.type for n in self.outputs))
+        )
+        self.spent_node.saved = FREED
 
     def _backward_graph(self) -> Graph:
         """Inputs: the path's inputs that are read, the residuals, the seeds."""
@@ -74,16 +78,21 @@ class Differentiable:
         results: Sequence[Result],
     ) -> None:  # fmt: skip
         """Put the call on the tape: its tracked results get the node's projections."""
-        live = self.wrt if self.spent else self.live
-        if not live:
+        if self.spent:
+            for leaf, result in zip(leaves, results, strict=True):
+                if result.kind == "output" and result.index in self.tracked:
+                    leaf._requires_grad = True
+                    leaf._node = self.spent_node[self.tracked.index(result.index)]
             return
-        parents = tuple(_tape_node(tensors[i]) for i in live)
+        if not self.live:
+            return
+        parents = tuple(_tape_node(tensors[i]) for i in self.live)
         kinds = TupleType(tuple(_concrete(o.type, outputs[i]) for o, i in
                                 zip(self.outputs, self.tracked, strict=True)))  # fmt: skip
         call = OPS["call"](*parents, rule=self, result=kinds)
         first = len(outputs) - len(self.saved)
         versions = [self._version(i, t) for i, t in enumerate(tensors)]
-        call.saved = FREED if self.spent else Saved(
+        call.saved = Saved(
             (list(tensors), versions, list(outputs[first:])), None
         )  # fmt: skip
         for leaf, result in zip(leaves, results, strict=True):

@@ -148,7 +148,7 @@ class GuardWriter:
         note = f"  # {comment}" if comment else ""
         self.lines.append(f"        if not ({condition}): return MISS{note}")
 
-    def entry(self, entry: Entry) -> None:
+    def entry(self, entry: Entry, readset: ReadSet) -> None:
         """The check of one entry of the read set."""
         expression = entry.source.expression(self.constant)
         value = self.constant(entry.value) if not isinstance(entry.value, (int, bool)) else (
@@ -167,6 +167,9 @@ class GuardWriter:
             self.require(
                 f"((v := {expression}).dtype, v.shape, v.tobytes()) == {self.constant(entry.value)}"
             )
+        elif entry.kind == "alias":
+            first = readset.aliases[id(entry.source)].expression(self.constant)
+            self.require(f"{expression} is {first}")
         elif entry.kind == "tensor":
             self.require(f"type({expression}) is {self.constant(type(entry.value))}")
 
@@ -260,6 +263,7 @@ def write_guards(
     modes: dict[str, Any],
     facts: Sequence[str],
     like: Sequence[Tensor] | None = None,
+    distinct: Sequence[Tensor] = (),
 ) -> tuple[GuardWriter, ModuleGuard | None]:
     """The guards of a tree, ready to be built into a function, and its modules' slow check.
 
@@ -292,10 +296,34 @@ def write_guards(
     for entry in readset.entries:
         read = entry.kind == "tensor" and id(entry.source) in used
         if entry.kind != "module tensor" and not read:
-            writer.entry(entry)
+            writer.entry(entry, readset)
+    if distinct:
+        _require_distinct(writer, inputs, distinct)
     for fact in facts if like is None else ():  # exact layouts meet the facts by construction
         writer.require(fact)
     return writer, modules if readset.modules else None
+
+
+def _require_distinct(
+    writer: GuardWriter, inputs: Sequence[TensorInput], tensors: Sequence[Tensor]
+) -> None:
+    """Inputs share memory exactly where the captured ones (`tensors`) did.
+
+    Those that the trace holds cannot change which memory they have; the others are compared with
+    them and with each other.
+    """
+    roots = [t if t._base is None else t._base for t in tensors]
+    held = {id(r) for r, wanted in zip(roots, inputs, strict=True) if wanted.is_held}
+    free = [i for i, wanted in enumerate(inputs) if not wanted.is_held]
+    names = writer.tensor_names
+    for i in free:
+        name = names[i]
+        writer.lines.append(f"        b{i} = {name} if {name}._base is None else {name}._base")
+        inside = "in" if id(roots[i]) in held else "not in"
+        writer.require(f"id(b{i}) {inside} {writer.constant(frozenset(held))}")
+    for position, i in enumerate(free):
+        for j in free[:position]:
+            writer.require(f"b{i} {'is' if roots[i] is roots[j] else 'is not'} b{j}")
 
 
 def build_guard(writer: GuardWriter) -> Callable[..., Any]:

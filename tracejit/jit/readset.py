@@ -60,7 +60,8 @@ class Refusal(Exception):
 class Entry:
     """One value: where it is (`source`), what it was, and how it is checked (`kind`).
 
-    kind 'equal' (type and value), 'is' (identity), 'tensor', 'length' (of a container),
+    kind 'equal' (type and value), 'is' (identity), 'tensor', 'alias' (a tensor that is also
+    somewhere else), 'length' (of a container),
     'keys' (of a dict), 'array' (contents of a small NumPy array), 'type'.
     """
 
@@ -180,6 +181,7 @@ class ReadSet:
             self.entries: list[Entry] = []
             self.modules: list[Any] = []
             self.seen: dict[int, Source] = {}
+            self.aliases: dict[int, Source] = {}  # id of a tensor's source -> where it was first
             self.globals_done: set[tuple[int, str]] = set()
             self._walk_all(function)
             if (len(self.names), len(self.codes)) == before:
@@ -230,8 +232,9 @@ class ReadSet:
         elif isinstance(value, _PLAIN):
             self.add(source, "equal" if kind in (range, slice) else "is", value)
         elif isinstance(value, Tensor):
-            self.seen.setdefault(id(value), source)
-            self.add(source, "tensor", value)
+            first = self.seen.setdefault(id(value), source)
+            self.add(source, "tensor" if first is source else "alias", value)
+            self.aliases[id(source)] = first
         else:
             self._object(source, value)
 

@@ -280,7 +280,7 @@ def differences(readset: ReadSet) -> list[tuple[Entry, Any]]:
 
 def entry_holds(entry: Entry, now: Any) -> bool:
     """Whether the value of an entry is still what it was."""
-    if entry.kind in ("is", "tensor", "module tensor"):
+    if entry.kind in ("is", "tensor", "alias", "module tensor"):
         return now is entry.value
     if entry.kind == "equal":
         return now is entry.value or same(now, entry.value)
