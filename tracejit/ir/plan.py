@@ -96,6 +96,22 @@ def _names(name: Namer, nodes: Iterable[Node]) -> str:
     return ", ".join(f"{name(n)}: {n.type}" for n in nodes)
 
 
+def _given(roots: Iterable[Node], known: set[int]) -> list[Node]:
+    """Constants and views on the way to `roots`, which cost nothing; they become known."""
+    found: list[Node] = []
+    for node in roots:
+        if id(node) not in known and node.op.name != "input":
+            known.add(id(node))
+            found += [*_given(node.inputs, known), node]
+    return found
+
+
+def _print_line(node: Node, name: Namer) -> str:
+    text, kind = print_node(node, name)
+    place = f"  # {node.loc}" if node.loc is not None and node.op.name not in GIVEN else ""
+    return f"       {text:48s} : {kind}{place}".rstrip()
+
+
 def print_plan(plan: Plan) -> str:
     """The plan as text: one block per step, with the user's lines."""
     name = Namer()
@@ -105,16 +121,19 @@ def print_plan(plan: Plan) -> str:
     lines.append(f"plan {plan.graph.name}({_names(name, plan.graph.inputs)}) {{")
     for number, step in enumerate(plan.steps):
         if isinstance(step, HostStep):
+            given = _given(step.node.inputs, set(map(id, step.reads)))
             text, kind = print_node(step.node, name)
             lines.append(f"  {number}: call {text} : {kind}")
+            lines += [_print_line(node, name) for node in given]
             continue
         sizes = ",".join(map(repr, step.domain))
         lines.append(f"  {number}: {step.shape} kernel {step.name} over [{sizes}]")
         lines.append(f"     reads  {_names(name, step.reads)}")
+        known = set(map(id, step.reads))
         for node in step.body:
-            text, kind = print_node(node, name)
-            place = f"  # {node.loc}" if node.loc is not None else ""
-            lines.append(f"       {text:48s} : {kind}{place}".rstrip())
+            lines += [_print_line(n, name) for n in _given(node.inputs, known)]
+            lines.append(_print_line(node, name))
+            known.add(id(node))
         lines.append(f"     stores {_names(name, step.stores)}")
     for target, value in plan.graph.effects:
         lines.append(f"  write {name(target)} <- {name(value)}")
