@@ -53,6 +53,7 @@ class Tensor:
     _view: tuple[Any, ...] = ()
     _seen: int = 0
     _storage: Any = None
+    _viewed: bool = False
     _trace: Any = None
     _hooks: Any = None
     _retain: bool = False

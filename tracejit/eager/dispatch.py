@@ -307,6 +307,7 @@ def link_view(result: Tensor, tensor: Tensor, op: Op, params: dict[str, Any]) ->
     """Note that `result` is the view `op` of `tensor`."""
     storage = storage_of(tensor)
     result._storage = storage
+    tensor._viewed = True
     result._base = tensor if tensor._base is None else tensor._base
     result._view = (*tensor._view, (op, params))
     result._seen = storage.version

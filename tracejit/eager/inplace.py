@@ -14,8 +14,9 @@ from tracejit import dtypes
 from tracejit.eager.modes import state
 from tracejit.eager.tape import bump_version, node_of, replay_views, storage_of, type_of
 from tracejit.errors import DTypeError, ShapeError, at_user_line, user_location
-from tracejit.ir.node import Node
+from tracejit.ir.node import Node, full_like
 from tracejit.ir.op import OPS
+from tracejit.ops.movement import strided_index
 from tracejit.tensor import Tensor
 
 
@@ -175,6 +176,15 @@ def _refuse(base: Node, part: Node, params: dict[str, Any]) -> Node:
     ))  # fmt: skip
 
 
+def _embed_windows(base: Node, part: Node, params: dict[str, Any]) -> Node:
+    spans = [(n - 1) * d + 1 for n, d in zip(params["sizes"], params["dilations"], strict=True)]
+    if any(step < span for step, span in zip(params["steps"], spans, strict=True)):
+        return _refuse(base, part, params)
+    spread = OPS["windows_add"](part, shape=base.type.shape, **params)
+    ones = OPS["windows_add"](full_like(part, 1), shape=base.type.shape, **params)
+    return OPS["where"](OPS["ne"](ones, full_like(ones, 0)), spread, base)
+
+
 _EMBED: dict[str, Any] = {
     "reshape": lambda base, part, params: OPS["reshape"](part, shape=base.type.shape),
     "transpose": _embed_transpose,
@@ -187,5 +197,8 @@ _EMBED: dict[str, Any] = {
         if part.type.size == base.type.size
         else _refuse(base, part, params)
     ),
-    "windows": _refuse,
+    "windows": _embed_windows,
+    "as_strided": lambda base, part, params: OPS["index_put"](
+        base, part, strided_index(**params), axes=(0,), accumulate=False
+    ),
 }

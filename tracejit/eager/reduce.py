@@ -1,203 +1,172 @@
-"""Reductions with torch's names and signatures, and the scans along a dimension.
+"""Reductions with torch's names and signatures: sums, extremes, any/all, softmax, norms.
 
 Invariant: the ops drop the reduced axes; `keepdim` puts them back as a view.
 """
 
 from __future__ import annotations
 
+import builtins
 import math
-from collections import namedtuple
 from typing import Any
 
 from tracejit import dtypes
 from tracejit.dtypes import DType
-from tracejit.eager.dispatch import apply, pointwise
-from tracejit.eager.inplace import deliver
-from tracejit.eager.pointwise import as_bool
+from tracejit.eager.dispatch import apply
+from tracejit.eager.pointwise import as_bool, check_tensors, where_of
 from tracejit.eager.register import FUNCTIONS, public
-from tracejit.eager.shape import axes_of, axis_of, flatten, sizes_of, unsqueeze
+from tracejit.eager.results import ValuesIndices, named
+from tracejit.eager.shape import axes_of, axis_of, flatten, reshape, sizes_of
 from tracejit.errors import DTypeError, at_user_line
 from tracejit.ir.op import OPS
-from tracejit.ir.sizes import SymInt, product
+from tracejit.ir.sizes import product
 from tracejit.tensor import Tensor
-
-ValuesIndices = namedtuple("ValuesIndices", ["values", "indices"])
 
 
 def reduce(op_name: str, input: Tensor, axes: tuple[int, ...], keepdim: bool) -> Tensor:
     """One reduction op over `axes`."""
     result: Tensor = apply(OPS[op_name], (input,), {"axes": axes})
-    if not keepdim:
+    if not keepdim or not axes:
         return result
     shape = tuple(1 if i in axes else n for i, n in enumerate(sizes_of(input)))
-    return result.reshape(shape)
+    return reshape(result, shape)
 
 
-@public()
-def sum(
-    input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: DType | None = None,
-    out: Tensor | None = None,
-) -> Tensor:  # fmt: skip
+def to_dtype(input: Tensor, dtype: Any, default: DType) -> Tensor:
+    """`input` as `dtype`, or as `default` if that is None."""
+    wanted = default if dtype is None else dtypes.as_dtype(dtype)
+    return input if input.dtype is wanted else input.to(wanted)  # type: ignore[no-any-return]
+
+
+@public(out=True)
+def sum(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
     """The sum over `dim` (all if None); integers and bools add up in int64."""
-    x = input.to(dtypes.sum_dtype(input.dtype) if dtype is None else dtype)
-    return deliver(reduce("reduce_sum", x, axes_of(dim, x.ndim, "sum"), keepdim), out)
+    check_tensors("sum", input)
+    x = to_dtype(input, dtype, dtypes.sum_dtype(input.dtype))
+    if x.dtype.kind == "b":
+        return any(x, dim, keepdim)
+    return reduce("reduce_sum", x, axes_of(dim, x.ndim, "sum"), keepdim)
 
 
-@public()
-def nansum(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
+@public(out=True)
+def nansum(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
     """The sum with NaN counted as 0."""
-    return sum(input.nan_to_num(nan=0.0, posinf=math.inf, neginf=-math.inf), dim, keepdim)
+    x = input if input.dtype.kind != "f" else where_of(input.isnan(), 0.0, input, input.dtype)
+    return sum(x, dim, keepdim, dtype=dtype)
 
 
-@public()
+@public(out=True)
 def prod(
-    input: Tensor, dim: int | None = None, keepdim: bool = False, *, dtype: DType | None = None
+    input: Tensor, dim: int | None = None, keepdim: bool = False, *, dtype: Any = None
 ) -> Tensor:
     """The product over `dim` (all if None)."""
-    x = input.to(dtypes.sum_dtype(input.dtype) if dtype is None else dtype)
+    x = to_dtype(input, dtype, dtypes.sum_dtype(input.dtype))
+    if x.dtype.kind == "b":
+        return all(x, dim, keepdim)
     return reduce("reduce_prod", x, axes_of(dim, x.ndim, "prod"), keepdim)
 
 
-def _count(input: Tensor, axes: tuple[int, ...]) -> Any:
+def count_of(input: Tensor, axes: tuple[int, ...]) -> Any:
+    """How many elements each result of a reduction over `axes` comes from."""
     return product(sizes_of(input)[a] for a in axes)
 
 
-@public()
-def mean(
-    input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: DType | None = None,
-    out: Tensor | None = None,
-) -> Tensor:  # fmt: skip
+@public(out=True)
+def mean(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
     """The mean over `dim` (all if None) of a floating tensor."""
-    x = input if dtype is None else input.to(dtype)
+    x = to_dtype(input, dtype, input.dtype)
     if x.dtype.kind != "f":
         raise DTypeError(at_user_line(
             f"mean: needs a floating dtype, got {x.dtype.name}; pass dtype= or convert"))  # fmt: skip
     axes = axes_of(dim, x.ndim, "mean")
-    return deliver(reduce("reduce_sum", x, axes, keepdim) / _count(x, axes), out)
+    return reduce("reduce_sum", x, axes, keepdim) / count_of(x, axes)  # type: ignore[no-any-return]
 
 
-@public()
-def var(
-    input: Tensor, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *,
-    correction: Any = None,
-) -> Tensor:  # fmt: skip
-    """The variance: squared distances from the mean over ``max(0, n - correction)``."""
-    if isinstance(dim, bool):  # var(x, unbiased)
-        dim, unbiased = None, dim
-    if correction is None:
-        correction = 1 if unbiased is None or unbiased else 0
-    if input.dtype.kind != "f":
-        raise DTypeError(at_user_line(f"var: needs a floating dtype, got {input.dtype.name}"))
-    axes = axes_of(dim, input.ndim, "var")
-    centred = input - mean(input, axes or None, keepdim=True)
-    total = reduce("reduce_sum", centred.square(), axes, keepdim)
-    count = _count(input, axes)
-    rest = count - correction if correction else count
-    if type(rest) is not SymInt:
-        rest = max(rest, 0)
-    return total / rest
+@public(out=True)
+def nanmean(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
+    """The mean of the elements that are not NaN."""
+    x = to_dtype(input, dtype, input.dtype)
+    if x.dtype.kind != "f":
+        raise DTypeError(at_user_line(f"nanmean: needs a floating dtype, got {x.dtype.name}"))
+    count = sum(~x.isnan(), dim, keepdim)
+    return nansum(x, dim, keepdim) / count  # type: ignore[no-any-return]
 
 
-@public()
-def std(
-    input: Tensor, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *,
-    correction: Any = None,
-) -> Tensor:  # fmt: skip
-    """The square root of `var`."""
-    return var(input, dim, unbiased, keepdim, correction=correction).sqrt()
+# --- extremes --------------------------------------------------------------------------------
 
 
-@public()
-def var_mean(
-    input: Tensor, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *,
-    correction: Any = None,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """(`var`, `mean`)."""
-    if isinstance(dim, bool):
-        dim, unbiased = None, dim
-    spread = var(input, dim, unbiased, keepdim, correction=correction)
-    return spread, mean(input, dim, keepdim)
-
-
-@public()
-def std_mean(
-    input: Tensor, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *,
-    correction: Any = None,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """(`std`, `mean`)."""
-    spread, middle = var_mean(input, dim, unbiased, keepdim, correction=correction)
-    return spread.sqrt(), middle
-
-
-@public()
+@public(out=True)
 def amax(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
     """The largest over `dim`; gradients are shared among ties."""
     return reduce("reduce_max", input, axes_of(dim, input.ndim, "amax"), keepdim)
 
 
-@public()
+@public(out=True)
 def amin(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
     """The smallest over `dim`; gradients are shared among ties."""
     return reduce("reduce_min", input, axes_of(dim, input.ndim, "amin"), keepdim)
 
 
-@public()
+@public(out=True)
 def aminmax(input: Tensor, *, dim: int | None = None, keepdim: bool = False) -> Any:
     """(smallest, largest)."""
-    pair = namedtuple("aminmax", ["min", "max"])
-    return pair(amin(input, dim, keepdim), amax(input, dim, keepdim))
+    return named("aminmax", "min max")(amin(input, dim, keepdim), amax(input, dim, keepdim))
 
 
 def _extreme(name: str, input: Tensor, dim: Any, keepdim: bool) -> Any:
     """`max`/`min`: of all, element by element with another tensor, or with indices along `dim`."""
+    check_tensors(name, input)
     if dim is None:
         return reduce(f"reduce_{name}", input, axes_of(None, input.ndim, name), False)
     if isinstance(dim, Tensor):
         return FUNCTIONS["maximum" if name == "max" else "minimum"](input, dim)
     at = axis_of(dim, input.ndim, name)
+    result = named(name, "values indices")
     if input.ndim == 0:
-        return ValuesIndices(input.clone(), input.to(dtypes.int64) * 0)
+        return result(input.clone(), input.new_zeros((), dtype=dtypes.int64))
     index = reduce(f"arg{name}", input, (at,), True)
     values = apply(OPS["gather"], (input, index), {"axis": at})
     if keepdim:
-        return ValuesIndices(values, index)
-    return ValuesIndices(values.squeeze(at), index.squeeze(at))
+        return result(values, index)
+    return result(values.squeeze(at), index.squeeze(at))
 
 
-@public()
+@public(out=True)
 def max(input: Tensor, dim: Any = None, keepdim: bool = False, *, other: Any = None) -> Any:
     """The largest of all; with `dim`: (values, indices); with a tensor: element by element."""
     return _extreme("max", input, dim if other is None else other, keepdim)
 
 
-@public()
+@public(out=True)
 def min(input: Tensor, dim: Any = None, keepdim: bool = False, *, other: Any = None) -> Any:
     """The smallest of all; with `dim`: (values, indices); with a tensor: element by element."""
     return _extreme("min", input, dim if other is None else other, keepdim)
 
 
 def _arg_extreme(name: str, input: Tensor, dim: int | None, keepdim: bool) -> Tensor:
+    if input.dtype.kind == "b":
+        raise DTypeError(at_user_line(f"{name}: not defined for bool"))
     if dim is None:
         flat = reduce(name, flatten(input), (0,), False)
-        return flat.reshape((1,) * input.ndim) if keepdim else flat
+        return flat.reshape((1,) * input.ndim) if keepdim else flat  # type: ignore[no-any-return]
+    at = axis_of(dim, input.ndim, name)
     if input.ndim == 0:
-        return input.to(dtypes.int64) * 0
-    return reduce(name, input, (axis_of(dim, input.ndim, name),), keepdim)
+        return input.new_zeros((), dtype=dtypes.int64)  # type: ignore[no-any-return]
+    return reduce(name, input, (at,), keepdim)
 
 
-@public()
+@public(out=True)
 def argmax(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
     """The index of the first largest element (of the flattened tensor if `dim` is None)."""
     return _arg_extreme("argmax", input, dim, keepdim)
 
 
-@public()
+@public(out=True)
 def argmin(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
     """The index of the first smallest element (of the flattened tensor if `dim` is None)."""
     return _arg_extreme("argmin", input, dim, keepdim)
 
 
-@public()
+@public(out=True)
 def any(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
     """Whether any element is nonzero."""
     x = as_bool(input)
@@ -205,7 +174,7 @@ def any(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
     return result.to(dtypes.uint8) if input.dtype is dtypes.uint8 else result
 
 
-@public()
+@public(out=True)
 def all(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
     """Whether all elements are nonzero."""
     x = as_bool(input)
@@ -219,52 +188,86 @@ def count_nonzero(input: Tensor, dim: Any = None) -> Tensor:
     return sum(as_bool(input), dim)
 
 
-@public()
+# --- exponentials ----------------------------------------------------------------------------
+
+
+@public(out=True)
 def logsumexp(input: Tensor, dim: Any, keepdim: bool = False) -> Tensor:
     """``log(sum(exp(x)))`` over `dim` without overflow."""
     x = input if input.dtype.kind == "f" else input.to(dtypes.get_default_dtype())
     return reduce("logsumexp", x, axes_of(dim, x.ndim, "logsumexp"), keepdim)
 
 
-def _softmax_family(name: str, input: Tensor, dim: int, dtype: DType | None) -> Tensor:
-    x = input if dtype is None else input.to(dtype)
+def _softmax_family(name: str, input: Tensor, dim: int, dtype: Any) -> Tensor:
+    x = to_dtype(input, dtype, input.dtype)
     if x.dtype.kind != "f":
         raise DTypeError(at_user_line(f"{name}: not implemented for dtype {x.dtype.name}"))
+    at = axis_of(dim, x.ndim, name)
     if x.ndim == 0:
-        return x.exp() * 0 + 1 if name == "softmax" else x * 0
-    return apply(OPS[name], (x,), {"axis": axis_of(dim, x.ndim, name)})  # type: ignore[no-any-return]
+        return reshape(apply(OPS[name], (reshape(x, 1),), {"axis": 0}), ())
+    return apply(OPS[name], (x,), {"axis": at})  # type: ignore[no-any-return]
 
 
-@public()
-def softmax(input: Tensor, dim: int, dtype: DType | None = None) -> Tensor:
+@public(out=True)
+def softmax(input: Tensor, dim: int, dtype: Any = None) -> Tensor:
     """``exp(x) / sum(exp(x))`` along `dim`."""
     return _softmax_family("softmax", input, dim, dtype)
 
 
-@public()
-def log_softmax(input: Tensor, dim: int, dtype: DType | None = None) -> Tensor:
+@public(out=True)
+def log_softmax(input: Tensor, dim: int, dtype: Any = None) -> Tensor:
     """``log(softmax(x))`` along `dim` without overflow."""
     return _softmax_family("log_softmax", input, dim, dtype)
 
 
-@public(aliases=())
+# --- norms -----------------------------------------------------------------------------------
+
+
+def safe_root(total: Tensor, power: float) -> Tensor:
+    """``total ** power`` with gradient 0 (not NaN) where `total` is 0."""
+    zero = total == 0
+    safe = where_of(zero, 1.0, total, total.dtype)
+    root = safe.sqrt() if power == 0.5 else safe**power
+    return where_of(zero, 0.0, root, total.dtype)
+
+
+def vector_norm(x: Tensor, ord: Any, dim: Any, keepdim: bool) -> Tensor:
+    """The `ord`-norm over `dim` of a floating tensor, with torch's subgradients at zero."""
+    axes = axes_of(dim, x.ndim, "norm")
+    if count_of(x, axes) == 0 and (ord == math.inf or ord < 0):
+        raise RuntimeError(at_user_line(f"norm: an empty tensor has no norm of order {ord}"))
+    if ord == 0:
+        return reduce("reduce_sum", (x != 0).to(x.dtype), axes, keepdim)
+    if ord == 1:
+        return reduce("reduce_sum", x.abs(), axes, keepdim)
+    if ord in (math.inf, -math.inf):
+        return reduce("reduce_max" if ord > 0 else "reduce_min", x.abs(), axes, keepdim)
+    wide = x.float() if x.dtype is dtypes.float16 else x
+    if ord == 2:
+        total = reduce("reduce_sum", wide.square(), axes, keepdim)
+        return safe_root(total, 0.5).to(x.dtype)  # type: ignore[no-any-return]
+    zero = wide == 0
+    powers = where_of(zero, 1.0, wide.abs(), wide.dtype) ** ord
+    powers = where_of(zero, 0.0 if ord > 0 else math.inf, powers, wide.dtype)
+    total = reduce("reduce_sum", powers, axes, keepdim)
+    if ord < 0:
+        return (total ** (1.0 / ord)).to(x.dtype)  # type: ignore[no-any-return]
+    return safe_root(total, 1.0 / ord).to(x.dtype)  # type: ignore[no-any-return]
+
+
+@public(out=True)
 def norm(
-    input: Tensor, p: Any = "fro", dim: Any = None, keepdim: bool = False,
-    dtype: DType | None = None,
-) -> Tensor:  # fmt: skip
-    """The p-norm over `dim` ('fro' is 2; inf, -inf and 0 as in torch)."""
-    x = input if dtype is None else input.to(dtype)
-    if p in ("fro", 2, 2.0, None):
-        return sum(x.square(), dim, keepdim).sqrt()
-    if p == math.inf:
-        return amax(x.abs(), dim, keepdim)
-    if p == -math.inf:
-        return amin(x.abs(), dim, keepdim)
-    if p == 0:
-        return sum((x != 0).to(x.dtype), dim, keepdim)
-    if p == 1:
-        return sum(x.abs(), dim, keepdim)
-    return sum(x.abs() ** p, dim, keepdim) ** (1.0 / p)
+    input: Tensor, p: Any = "fro", dim: Any = None, keepdim: bool = False, dtype: Any = None
+) -> Tensor:
+    """The p-norm over `dim` ('fro' is 2, 'nuc' the sum of singular values, inf, -inf, 0 too)."""
+    x = to_dtype(input, dtype, input.dtype)
+    if x.dtype.kind != "f":
+        raise DTypeError(at_user_line(f"norm: needs a floating dtype, got {x.dtype.name}"))
+    if p == "nuc":
+        return FUNCTIONS["linalg.matrix_norm"](x, "nuc", (-2, -1) if dim is None else dim, keepdim)  # type: ignore[no-any-return]
+    if p not in ("fro", None) and isinstance(p, str):
+        raise RuntimeError(at_user_line(f"norm: unknown order {p!r}"))
+    return vector_norm(x, 2 if p in ("fro", None) else p, dim, keepdim)
 
 
 @public()
@@ -273,104 +276,33 @@ def dist(input: Tensor, other: Tensor, p: float = 2) -> Tensor:
     return norm(input - other, p)
 
 
-@public()
-def median(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
-    """The lower median of all, or (values, indices) along `dim`."""
-    flat = flatten(input) if dim is None else input
-    at = axis_of(-1 if dim is None else dim, flat.ndim, "median")
-    values, order = FUNCTIONS["sort"](flat, at)
-    middle = (int(sizes_of(flat)[at]) - 1) // 2
-    if dim is None:
-        return values.select(at, middle)
-    picked = values.narrow(at, middle, 1), order.narrow(at, middle, 1)
-    return ValuesIndices(*(p if keepdim else p.squeeze(at) for p in picked))
+@public(inplace=True, out=True)
+def renorm(input: Tensor, p: float, dim: int, maxnorm: float) -> Tensor:
+    """Slices along `dim` whose p-norm exceeds `maxnorm` scaled down to it."""
+    at = axis_of(dim, input.ndim, "renorm")
+    if input.ndim < 2 or p <= 0 or maxnorm < 0:
+        raise RuntimeError(at_user_line(
+            "renorm: needs at least 2 dimensions, p > 0 and maxnorm >= 0"))  # fmt: skip
+    others = tuple(i for i in range(input.ndim) if i != at)
+    lengths = vector_norm(input, p, others, True)
+    scale = where_of(lengths > maxnorm, maxnorm / (lengths + 1e-7), 1.0, input.dtype)
+    return input * scale  # type: ignore[no-any-return]
 
 
-# --- scans and sorting -----------------------------------------------------------------------
+@public(function=False)
+def sum_to_size(self: Tensor, *size: Any) -> Tensor:
+    """The sum over the dimensions that `size` lacks or has as 1."""
+    wanted = tuple(size[0]) if len(size) == 1 and not isinstance(size[0], int) else size
+    own = sizes_of(self)
+    extra = len(own) - len(wanted)
+    pairs = zip(own[builtins.max(extra, 0) :], wanted)
+    if extra < 0 or builtins.any(a != b and b != 1 for a, b in pairs):
+        raise RuntimeError(at_user_line(f"sum_to_size: {list(wanted)} from {list(own)}"))
+    axes = tuple(
+        i for i in range(len(own)) if i < extra or (wanted[i - extra] == 1 and own[i] != 1)
+    )
+    result = sum(self, axes) if axes else self
+    return result.reshape(wanted)  # type: ignore[no-any-return]
 
 
-def _scan(name: str, input: Tensor, dim: int, dtype: DType | None) -> Tensor:
-    x = input.to(dtypes.sum_dtype(input.dtype) if dtype is None else dtype)
-    if x.ndim == 0:
-        return x.clone()
-    return apply(OPS[name], (x,), {"axis": axis_of(dim, x.ndim, name)})  # type: ignore[no-any-return]
-
-
-@public(inplace=True)
-def cumsum(input: Tensor, dim: int, *, dtype: DType | None = None) -> Tensor:
-    """The running sum along `dim`."""
-    return _scan("cumsum", input, dim, dtype)
-
-
-@public(inplace=True)
-def cumprod(input: Tensor, dim: int, *, dtype: DType | None = None) -> Tensor:
-    """The running product along `dim`."""
-    return _scan("cumprod", input, dim, dtype)
-
-
-def _cumextreme(input: Tensor, dim: int, largest: bool) -> Any:
-    params = {"axis": axis_of(dim, input.ndim, "cummax"), "largest": largest}
-    return ValuesIndices(*apply(OPS["cumextreme"], (input,), params))
-
-
-@public()
-def cummax(input: Tensor, dim: int) -> Any:
-    """(running maxima, their indices) along `dim`."""
-    return _cumextreme(input, dim, True)
-
-
-@public()
-def cummin(input: Tensor, dim: int) -> Any:
-    """(running minima, their indices) along `dim`."""
-    return _cumextreme(input, dim, False)
-
-
-@public()
-def sort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = False) -> Any:
-    """(sorted values, indices) along `dim`; stable; NaN counts as the largest."""
-    if input.ndim == 0:
-        return ValuesIndices(input.clone(), input.to(dtypes.int64) * 0)
-    params = {"axis": axis_of(dim, input.ndim, "sort"), "descending": bool(descending)}
-    return ValuesIndices(*apply(OPS["sort"], (input,), params))
-
-
-@public()
-def argsort(
-    input: Tensor, dim: int = -1, descending: bool = False, stable: bool = False
-) -> Tensor:
-    """The indices that sort along `dim`."""
-    return sort(input, dim, descending).indices  # type: ignore[no-any-return]
-
-
-@public()
-def topk(
-    input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = True
-) -> Any:
-    """The `k` largest (or smallest) elements along `dim` and their indices, in order."""
-    at = axis_of(dim, input.ndim, "topk")
-    if not 0 <= k <= (sizes_of(input)[at] if input.ndim else 1):
-        raise RuntimeError(at_user_line(f"topk: k={k} is out of range"))
-    if input.ndim == 0:
-        return ValuesIndices(input.clone(), input.to(dtypes.int64) * 0)
-    values, order = sort(input, at, descending=largest)
-    return ValuesIndices(values.narrow(at, 0, k).clone(), order.narrow(at, 0, k).clone())
-
-
-@public()
-def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> Any:
-    """The k-th smallest element (counted from 1) along `dim` and its index."""
-    at = axis_of(dim, input.ndim, "kthvalue")
-    values, order = sort(input, at)
-    picked = values.narrow(at, k - 1, 1), order.narrow(at, k - 1, 1)
-    return ValuesIndices(*(p if keepdim else p.squeeze(at) for p in picked))
-
-
-@public()
-def cross(input: Tensor, other: Tensor, dim: int = -1) -> Tensor:
-    """The cross product of 3-vectors along `dim`."""
-    a, b = input.unbind(dim), other.unbind(dim)
-    parts = [a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]]
-    return FUNCTIONS["stack"](parts, dim)  # type: ignore[no-any-return]
-
-
-__all__ = ["ValuesIndices", "pointwise", "reduce", "unsqueeze"]
+__all__ = ["ValuesIndices"]

@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from tracejit.eager.dispatch import apply, common_dtype, view
+from tracejit.dtypes import DType
+from tracejit.eager.dispatch import view
 from tracejit.eager.modes import state
 from tracejit.eager.register import FUNCTIONS, public
 from tracejit.eager.tape import node_of, type_of
-from tracejit.errors import ShapeError, at_user_line
+from tracejit.errors import ShapeError, at_user_line, user_location
 from tracejit.ir.op import OPS
 from tracejit.ir.sizes import SymInt, product
 from tracejit.ops.declare import normalize_axis
@@ -43,6 +44,9 @@ def axes_of(dims: Any, ndim: int, name: str) -> tuple[int, ...]:
     given = (dims,) if isinstance(dims, int) else tuple(dims)
     if not given:
         return tuple(range(ndim))
+    for d in given:
+        if not hasattr(d, "__index__"):
+            raise TypeError(at_user_line(f"{name}: dim must be an int, not {type(d).__name__}"))
     axes = [axis_of(d, ndim, name) for d in given]
     if len(set(axes)) != len(axes):
         raise RuntimeError(at_user_line(f"{name}: a dim appears twice in {tuple(dims)}"))
@@ -133,8 +137,8 @@ def reshape(input: Tensor, *shape: Any) -> Tensor:
 
 def _view(self: Tensor, *shape: Any) -> Tensor:
     """`reshape` that raises where a copy would be needed; a dtype: the bits reinterpreted."""
-    if len(shape) == 1 and hasattr(shape[0], "numpy") and hasattr(shape[0], "short"):
-        return new_tensor(self._array.view(shape[0].numpy))
+    if len(shape) == 1 and isinstance(shape[0], DType):
+        return _reinterpret(self, shape[0])
     target = complete_shape(self, unpack_sizes(shape), "view")
     result = view(OPS["reshape"], self, {"shape": target})
     if result._base is None and self._array.size:
@@ -145,6 +149,16 @@ def _view(self: Tensor, *shape: Any) -> Tensor:
 
 
 Tensor.view = _view  # type: ignore[attr-defined]
+
+
+def _reinterpret(self: Tensor, dtype: DType) -> Tensor:
+    """The same memory read as another dtype; the last dimension grows or shrinks."""
+    own, wanted = self.dtype.itemsize, dtype.itemsize
+    if own != wanted and (self._array.ndim == 0 or self._array.shape[-1] * own % wanted):
+        raise RuntimeError(at_user_line(f"view: {type_of(self)} cannot be read as {dtype.name}"))
+    if state.capture is not None:
+        state.capture.refuse("view of a tensor as another dtype", user_location())
+    return new_tensor(self._array.view(dtype.numpy))
 
 
 @public(function=False)
@@ -183,9 +197,15 @@ def unflatten(input: Tensor, dim: int, sizes: Sequence[Any]) -> Tensor:
     shape = sizes_of(input)
     at = axis_of(dim, len(shape), "unflatten")
     sizes = tuple(sizes)
+    if not sizes:
+        raise RuntimeError(at_user_line("unflatten: sizes must not be empty"))
     if -1 in sizes:
         rest = product(n for n in sizes if n != -1)
+        if rest == 0 or shape[at] % rest != 0:
+            raise RuntimeError(at_user_line(f"unflatten: {sizes} does not divide {shape[at]}"))
         sizes = tuple(shape[at] // rest if n == -1 else n for n in sizes)
+    if product(sizes) != shape[at]:
+        raise RuntimeError(at_user_line(f"unflatten: {sizes} does not multiply to {shape[at]}"))
     return reshape(input, *shape[:at], *sizes, *shape[at + 1 :])
 
 
@@ -193,6 +213,8 @@ def unflatten(input: Tensor, dim: int, sizes: Sequence[Any]) -> Tensor:
 def squeeze(input: Tensor, dim: Any = None) -> Tensor:
     """Dimensions of size 1 (all, or those named) removed."""
     shape = sizes_of(input)
+    if isinstance(dim, (tuple, list)) and not dim:
+        return view(OPS["reshape"], input, {"shape": shape})
     axes = axes_of(dim, len(shape), "squeeze")
     return _as_view(input, tuple(n for i, n in enumerate(shape) if i not in axes or n != 1))
 
@@ -209,10 +231,10 @@ def _as_view(input: Tensor, shape: tuple[Any, ...]) -> Tensor:
     return view(OPS["reshape"], input, {"shape": shape})
 
 
-@public(aliases=())
-def permute(input: Tensor, *dims: Any) -> Tensor:
+@public()
+def permute(input: Tensor, *dims: Any, **named_dims: Any) -> Tensor:
     """Dimensions in the order `dims`."""
-    order = unpack_sizes(dims)
+    order = unpack_sizes(dims or (named_dims["dims"],))
     ndim = input._array.ndim
     if len(order) != ndim:
         raise RuntimeError(at_user_line(f"permute: {len(order)} dims for {type_of(input)}"))
@@ -243,8 +265,24 @@ def t(input: Tensor) -> Tensor:
 
 
 Tensor.T = property(lambda self: permute(self, *reversed(range(self._array.ndim))))  # type: ignore[attr-defined]
-Tensor.mT = property(lambda self: transpose(self, -2, -1))  # type: ignore[attr-defined]
-Tensor.H = property(lambda self: transpose(self, -2, -1))  # type: ignore[attr-defined]
+Tensor.mT = property(lambda self: _matrix_transpose(self))  # type: ignore[attr-defined]
+Tensor.mH = Tensor.mT  # type: ignore[attr-defined]
+Tensor.H = property(lambda self: _adjoint(self))  # type: ignore[attr-defined]
+
+
+def _adjoint(self: Tensor) -> Tensor:
+    if self._array.ndim not in (0, 2):
+        raise RuntimeError(at_user_line(f"H: expects a matrix, got {type_of(self)}; use mH"))
+    return transpose(self, 0, 1) if self._array.ndim else transpose(self, 0, 0)
+
+
+def _matrix_transpose(self: Tensor) -> Tensor:
+    if self._array.ndim < 2:
+        raise RuntimeError(at_user_line(f"mT: expects at least 2 dimensions, got {type_of(self)}"))
+    return transpose(self, -2, -1)
+
+
+Tensor.adjoint = lambda self: _matrix_transpose(self)  # type: ignore[attr-defined]
 
 
 @public(aliases=("moveaxis",))
@@ -254,6 +292,9 @@ def movedim(input: Tensor, source: Any, destination: Any) -> Tensor:
     src = [axis_of(d, ndim, "movedim") for d in ([source] if isinstance(source, int) else source)]
     given = [destination] if isinstance(destination, int) else destination
     dst = [axis_of(d, ndim, "movedim") for d in given]
+    for name, axes in (("source", src), ("destination", dst)):
+        if len(set(axes)) != len(axes) or len(axes) != len(src):
+            raise RuntimeError(at_user_line(f"movedim: bad {name} {axes}: repeated or too few"))
     order: list[Any] = [None] * ndim
     for s, d in zip(src, dst, strict=True):
         order[d] = s
@@ -314,6 +355,8 @@ FUNCTIONS["broadcast_shapes"] = lambda *shapes: Size(np.broadcast_shapes(*shapes
 def repeat(self: Tensor, *sizes: Any) -> Tensor:
     """The tensor tiled `sizes` times along each dimension (copies)."""
     times = unpack_sizes(sizes)
+    if any(not hasattr(n, "__index__") or n < 0 for n in times):
+        raise RuntimeError(at_user_line(f"repeat: counts {times} must be whole and not negative"))
     own = sizes_of(self)
     own = (1,) * (len(times) - len(own)) + tuple(own)
     if len(own) != len(times):
@@ -329,53 +372,13 @@ def repeat(self: Tensor, *sizes: Any) -> Tensor:
 
 
 @public()
-def tile(input: Tensor, *dims: Any) -> Tensor:
+def tile(input: Tensor, *dims: Any, **named_dims: Any) -> Tensor:
     """`repeat` that pads missing leading counts with 1."""
-    times = unpack_sizes(dims)
+    times = unpack_sizes(dims or (named_dims["dims"],))
     return repeat(input, *((1,) * (input._array.ndim - len(times)) + tuple(times)))
 
 
-# --- joining and splitting -------------------------------------------------------------------
-
-
-def cat(tensors: Sequence[Tensor], dim: int = 0, *, out: Tensor | None = None) -> Tensor:
-    """Joined along `dim`; dtypes promote; empty 1-d tensors are ignored, as in torch."""
-    items = list(tensors)
-    if not items:
-        raise RuntimeError(at_user_line("cat: expects a non-empty sequence of tensors"))
-    ndim = max(t._array.ndim for t in items)
-    if ndim == 0:
-        raise RuntimeError(at_user_line("cat: 0-d tensors cannot be joined; use stack"))
-    items = [t for t in items if not (t._array.shape == (0,) and ndim > 1)] or items[:1]
-    dtype = common_dtype(items)
-    axis = axis_of(dim, ndim, "cat")
-    result = apply(OPS["concatenate"], [t.to(dtype) for t in items], {"axis": axis})
-    if out is not None:
-        return out.copy_(result)
-    return result  # type: ignore[no-any-return]
-
-
-def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
-    """Joined along a new dimension."""
-    items = list(tensors)
-    if not items:
-        raise RuntimeError(at_user_line("stack: expects a non-empty sequence of tensors"))
-    if len({t._array.shape for t in items}) > 1:
-        shapes = [list(t._array.shape) for t in items]
-        raise ShapeError(at_user_line(f"stack: expects tensors of equal shape, got {shapes}"))
-    at = axis_of(dim, items[0]._array.ndim + 1, "stack")
-    return cat([unsqueeze(t, at) for t in items], at)
-
-
-FUNCTIONS.update({"cat": cat, "concat": cat, "concatenate": cat, "stack": stack})
-FUNCTIONS["hstack"] = lambda ts: cat([_at_least(t, 1) for t in ts], 0 if ts[0].ndim <= 1 else 1)
-FUNCTIONS["vstack"] = lambda ts: cat([_at_least(t, 2) for t in ts], 0)
-
-
-def _at_least(tensor: Tensor, ndim: int) -> Tensor:
-    while tensor._array.ndim < ndim:
-        tensor = unsqueeze(tensor, 0)
-    return tensor
+# --- parts ----------------------------------------------------------------------------------
 
 
 @public()
@@ -383,6 +386,12 @@ def narrow(input: Tensor, dim: int, start: Any, length: Any) -> Tensor:
     """`length` elements from `start` along `dim`, as a view."""
     shape = sizes_of(input)
     at = axis_of(dim, len(shape), "narrow")
+    if isinstance(start, Tensor):
+        if start._array.ndim or start.dtype.kind not in "iu":
+            raise RuntimeError(at_user_line("narrow: start must be a 0-d integer tensor"))
+        start = int(start)
+    if not shape:
+        raise RuntimeError(at_user_line("narrow: a 0-d tensor has no dimension"))
     begin = start if start >= 0 else start + shape[at]
     if begin < 0 or length < 0 or begin + length > shape[at]:
         raise RuntimeError(at_user_line(
@@ -412,86 +421,3 @@ def select(input: Tensor, dim: int, index: Any) -> Tensor:
     begin = index if index >= 0 else index + shape[at]
     part = slice_axis(input, at, begin, begin + 1, 1)
     return _as_view(part, (*shape[:at], *shape[at + 1 :]))
-
-
-@public()
-def split(input: Tensor, split_size: Any, dim: int = 0) -> tuple[Tensor, ...]:
-    """Views of `split_size` elements each (or of the sizes listed) along `dim`."""
-    shape = sizes_of(input)
-    at = axis_of(dim, len(shape), "split")
-    total = shape[at]
-    if isinstance(split_size, int):
-        if split_size <= 0 and total != 0:
-            raise RuntimeError(at_user_line(f"split: split_size {split_size} is not positive"))
-        step, whole = int(split_size), int(total)
-        sizes = [min(step, whole - i) for i in range(0, whole, step)] if whole else [0]
-    else:
-        sizes = list(split_size)
-        if sum(sizes) != total:
-            raise RuntimeError(at_user_line(f"split: sizes {sizes} do not add up to {total}"))
-    parts, begin = [], 0
-    for n in sizes:
-        parts.append(slice_axis(input, at, begin, begin + n, 1))
-        begin = begin + n
-    return tuple(parts)
-
-
-FUNCTIONS["split_with_sizes"] = split
-Tensor.split_with_sizes = split  # type: ignore[attr-defined]
-
-
-@public()
-def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
-    """At most `chunks` views of equal size (the last may be smaller) along `dim`."""
-    total = sizes_of(input)[axis_of(dim, input._array.ndim, "chunk")]
-    if chunks <= 0:
-        raise RuntimeError(at_user_line("chunk: expects at least one chunk"))
-    if type(total) is SymInt and total % chunks == 0:
-        return split(input, [total // chunks] * chunks, dim)
-    return split(input, max(-(-int(total) // chunks), 1), dim)
-
-
-@public()
-def tensor_split(input: Tensor, indices_or_sections: Any, dim: int = 0) -> tuple[Tensor, ...]:
-    """NumPy's array_split: near-equal sections, or cuts at the given indices."""
-    total = int(sizes_of(input)[axis_of(dim, input._array.ndim, "tensor_split")])
-    if isinstance(indices_or_sections, int):
-        base, extra = divmod(total, indices_or_sections)
-        sizes = [base + (i < extra) for i in range(indices_or_sections)]
-    else:
-        cuts = [0, *(min(max(c, 0), total) for c in indices_or_sections), total]
-        sizes = [max(b - a, 0) for a, b in zip(cuts, cuts[1:])]
-    return split(input, sizes, dim)
-
-
-@public()
-def unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
-    """The views along one dimension."""
-    at = axis_of(dim, input._array.ndim, "unbind")
-    return tuple(select(input, at, i) for i in range(int(sizes_of(input)[at])))
-
-
-@public()
-def flip(input: Tensor, *dims: Any) -> Tensor:
-    """Reversed along `dims` (a copy, as in torch)."""
-    given = unpack_sizes(dims)
-    axes = axes_of(given, input._array.ndim, "flip") if given else ()
-    return apply(OPS["flip"], (input,), {"axes": axes}).contiguous()  # type: ignore[no-any-return]
-
-
-FUNCTIONS["fliplr"] = lambda x: flip(x, 1)
-FUNCTIONS["flipud"] = lambda x: flip(x, 0)
-
-
-@public()
-def roll(input: Tensor, shifts: Any, dims: Any = None) -> Tensor:
-    """Elements shifted along `dims`, those beyond the end coming back at the start."""
-    if dims is None:
-        return roll(flatten(input), shifts, 0).reshape(sizes_of(input))
-    pairs = zip([shifts], [dims]) if isinstance(shifts, int) else zip(shifts, dims)
-    for shift, dim in pairs:
-        n = int(sizes_of(input)[dim])
-        if n and shift % n:
-            at = n - shift % n
-            input = cat([narrow(input, dim, at, n - at), narrow(input, dim, 0, at)], dim)
-    return input.clone()

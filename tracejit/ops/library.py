@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from tracejit.dtypes import int64
+from tracejit.errors import DTypeError, ShapeError
 from tracejit.ir.op import NONDIFF, Op
 from tracejit.ir.types import TensorType
 from tracejit.ops.declare import FLOAT, INTEGER, check_arity, check_domain, check_same, uniform
@@ -44,4 +46,31 @@ nextafter = library(
 gcd = library(
     "gcd", "The greatest common divisor.", numpy=np.gcd, vjp=NONDIFF, domain=INTEGER,
     sample=uniform(0, 40),
+)  # fmt: skip
+
+
+def _infer_searchsorted(types: Sequence[TensorType], *, right: bool) -> TensorType:
+    check_arity("searchsorted", types, 2)
+    rows, x = types
+    if rows.dtype is not x.dtype:
+        raise DTypeError(f"searchsorted: dtypes differ: {rows}, {x}")
+    if rows.ndim != 1 and rows.shape[:-1] != x.shape[:-1]:
+        raise ShapeError(f"searchsorted: rows of {rows} do not fit {x}")
+    return x.with_dtype(int64)
+
+
+def _numpy_searchsorted(rows: np.ndarray, x: np.ndarray, right: bool) -> np.ndarray:
+    side: Any = "right" if right else "left"
+    if rows.ndim == 1:
+        return np.asarray(np.searchsorted(rows, x, side), np.int64)
+    found = np.empty(x.shape, np.int64)
+    for where in np.ndindex(*x.shape[:-1]):
+        found[where] = np.searchsorted(rows[where], x[where], side)
+    return found
+
+
+searchsorted = Op(
+    "searchsorted", "library", _infer_searchsorted, _numpy_searchsorted, NONDIFF,
+    "Where each x goes in a sorted row: before (`right`: after) equal elements.",
+    names=("rows", "x"), sample=uniform(-3, 3),
 )  # fmt: skip

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from tracejit.dtypes import int64
 from tracejit.errors import ShapeError
 from tracejit.ir.node import Node
 from tracejit.ir.op import OPS, Op
@@ -254,4 +255,97 @@ windows_add = Op(
     "windows_add", "movement", _infer_windows_add, _numpy_windows_add,
     lambda g, out, x, *, shape, **how: (windows(g, **how),),
     "Each element the sum over the windows that hold it (the transpose of `windows`).",
+)  # fmt: skip
+
+
+def _diagonal_size(shape: tuple[Any, ...], offset: int, axis1: int, axis2: int) -> Any:
+    rows, columns = shape[axis1], shape[axis2]
+    rows, columns = (rows + offset, columns) if offset < 0 else (rows, columns - offset)
+    shortest = rows if rows <= columns else columns
+    return shortest if shortest >= 0 else 0
+
+
+def _infer_diagonal(
+    types: Sequence[TensorType], *, offset: int, axis1: int, axis2: int
+) -> TensorType:
+    check_arity("diagonal", types, 1)
+    shape = types[0].shape
+    if axis1 == axis2 or not (0 <= axis1 < len(shape) and 0 <= axis2 < len(shape)):
+        raise ShapeError(f"diagonal: axes {axis1} and {axis2} do not fit {types[0]}")
+    kept = [n for i, n in enumerate(shape) if i not in (axis1, axis2)]
+    return types[0].with_shape((*kept, _diagonal_size(shape, offset, axis1, axis2)))
+
+
+def _numpy_diagonal(x: np.ndarray, offset: int, axis1: int, axis2: int) -> np.ndarray:
+    view = np.diagonal(x, offset, axis1, axis2)
+    if x.flags.writeable:
+        view.flags.writeable = True  # NumPy marks it read-only; it is a view like any other
+    return view
+
+
+def _infer_diagonal_scatter(
+    types: Sequence[TensorType], *, offset: int, axis1: int, axis2: int
+) -> TensorType:
+    check_arity("diagonal_scatter", types, 2)
+    part = _infer_diagonal(types[:1], offset=offset, axis1=axis1, axis2=axis2)
+    check_same("diagonal_scatter", (part, types[1]))
+    return types[0]
+
+
+def _numpy_diagonal_scatter(
+    x: np.ndarray, y: np.ndarray, offset: int, axis1: int, axis2: int
+) -> np.ndarray:
+    result = np.array(x)
+    _numpy_diagonal(result, offset, axis1, axis2)[...] = y
+    return result
+
+
+diagonal = Op(
+    "diagonal", "movement", _infer_diagonal, _numpy_diagonal,
+    lambda g, out, x, **where: (diagonal_scatter(zeros(x.type), g, **where),),
+    "The diagonal over `axis1` and `axis2`, as the last axis.",
+)  # fmt: skip
+diagonal_scatter = Op(
+    "diagonal_scatter", "movement", _infer_diagonal_scatter, _numpy_diagonal_scatter,
+    lambda g, out, x, y, **where: (
+        diagonal_scatter(g, zeros(y.type), **where), diagonal(g, **where),
+    ),
+    "x with the elements that `diagonal` would take replaced by y.", names=("x", "y"),
+)  # fmt: skip
+
+
+def _infer_strided(
+    types: Sequence[TensorType], *, shape: Any, steps: Any, offset: int
+) -> TensorType:
+    check_arity("as_strided", types, 1)
+    if types[0].ndim != 1 or len(shape) != len(steps):
+        raise ShapeError(f"as_strided: {types[0]} with shape {shape} and steps {steps}")
+    last = offset + sum((n - 1) * s for n, s in zip(shape, steps, strict=True))
+    if 0 not in shape and not (0 <= offset and last < types[0].size):
+        raise ShapeError(f"as_strided: element {last} is beyond the memory of {types[0]}")
+    return types[0].with_shape(shape)
+
+
+def _numpy_strided(x: np.ndarray, shape: Any, steps: Any, offset: int) -> np.ndarray:
+    strides = tuple(s * x.strides[0] for s in steps)
+    return np.lib.stride_tricks.as_strided(x[offset:], shape, strides)
+
+
+def strided_index(shape: Any, steps: Any, offset: int) -> Node:
+    """Where in memory each element of an `as_strided` result lies."""
+    kind = TensorType(int64, tuple(shape))
+    where = full(value=int(offset), type=kind)
+    for axis, step in enumerate(steps):
+        where = where + OPS["iota"](type=kind, axis=axis) * step
+    return where
+
+
+def _strided_vjp(g: Node, out: Node, x: Node, *, shape: Any, steps: Any, offset: int) -> Any:
+    index = strided_index(shape, steps, offset)
+    return (OPS["index_put"](zeros(x.type), g, index, axes=(0,), accumulate=True),)
+
+
+as_strided = Op(
+    "as_strided", "movement", _infer_strided, _numpy_strided, _strided_vjp,
+    "Element (i, j, ...) is element offset + i * steps[0] + j * steps[1] ... of the vector x.",
 )  # fmt: skip

@@ -12,11 +12,11 @@ import numpy as np
 
 from tracejit.dtypes import int64
 from tracejit.errors import ShapeError
-from tracejit.ir.node import Node
+from tracejit.ir.node import Node, full_like
 from tracejit.ir.op import OPS, Op
 from tracejit.ir.types import TensorType, TupleType
 from tracejit.ops.declare import ANY, NUMERIC, check_arity, check_domain, uniform
-from tracejit.ops.elementwise import mul
+from tracejit.ops.elementwise import bitwise_and, cast, eq, exp, gt, log, mul, where
 from tracejit.ops.movement import flip, zeros
 
 
@@ -50,10 +50,50 @@ def _numpy_cumprod(x: np.ndarray, axis: int) -> np.ndarray:
     return np.cumprod(x, axis, dtype=wide).astype(x.dtype)
 
 
+def _cumprod_vjp(g: Node, out: Node, x: Node, *, axis: int) -> tuple[Node]:
+    """Before the first zero: sum(g * out) / x; at it: the products without it; after it: 0."""
+    zero, one = full_like(x, 0.0), full_like(x, 1.0)
+    is_zero = eq(x, zero)
+    count = cumsum(cast(is_zero, dtype=int64), axis=axis)
+    before = eq(count, full_like(count, 0))
+    first = bitwise_and(is_zero, eq(count, full_like(count, 1)))
+    others = cumprod(where(first, one, x), axis=axis)
+    by_others = reversed_cumsum(mul(g, others), axis)
+    by_ratio = reversed_cumsum(mul(g, out), axis) / where(is_zero, one, x)
+    return (where(before, by_ratio, where(first, by_others, zero)),)
+
+
 cumprod = Op(
-    "cumprod", "scan", _infer_scan, _numpy_cumprod,
-    lambda g, out, x, *, axis: (reversed_cumsum(mul(g, out), axis) / x,),
-    "The running product along `axis` (its gradient needs nonzero x).", sample=uniform(0.5, 2),
+    "cumprod", "scan", _infer_scan, _numpy_cumprod, _cumprod_vjp,
+    "The running product along `axis`.", sample=uniform(0.5, 2),
+)  # fmt: skip
+
+
+def _numpy_logcumsumexp(x: np.ndarray, axis: int) -> np.ndarray:
+    wide = x.astype(np.float32) if x.dtype == np.float16 else x
+    return np.logaddexp.accumulate(wide, axis).astype(x.dtype) if x.size else x
+
+
+def _part(g: Node, positive: bool) -> Node:
+    """log |g| where g has the sign, else -inf."""
+    g = g if positive else -g
+    chosen = gt(g, full_like(g, 0.0))
+    return where(chosen, log(where(chosen, g, full_like(g, 1.0))), full_like(g, float("-inf")))
+
+
+def _logcumsumexp_vjp(g: Node, out: Node, x: Node, *, axis: int) -> tuple[Node]:
+    """exp(x) * sum of g / exp(out) from here on, in logarithms so that nothing overflows."""
+
+    def side(positive: bool) -> Node:
+        later = logcumsumexp(flip(_part(g, positive) - out, axes=(axis,)), axis=axis)
+        return exp(flip(later, axes=(axis,)) + x)
+
+    return (side(True) - side(False),)
+
+
+logcumsumexp = Op(
+    "logcumsumexp", "scan", _infer_scan, _numpy_logcumsumexp, _logcumsumexp_vjp,
+    "log(cumsum(exp(x))) along `axis`, without overflow.", sample=uniform(-3, 3),
 )  # fmt: skip
 
 

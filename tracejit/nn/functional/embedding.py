@@ -11,7 +11,7 @@ from tracejit import dtypes
 from tracejit.eager.factories import arange
 from tracejit.eager.modes import no_grad
 from tracejit.eager.pointwise import where_of
-from tracejit.eager.shape import stack
+from tracejit.eager.joining import stack
 from tracejit.errors import at_user_line
 from tracejit.nn.functional.check import check_all
 from tracejit.nn.functional.linear import safe_norm

@@ -11,7 +11,7 @@ from typing import Any
 
 from tracejit.eager.factories import tensor
 from tracejit.eager.modes import no_grad
-from tracejit.eager.shape import stack
+from tracejit.eager.joining import stack
 from tracejit.tensor import Tensor
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from tracejit.eager.shape import cat
+from tracejit.eager.joining import cat
 from tracejit.tensor import Tensor
 
 
