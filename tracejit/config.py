@@ -32,9 +32,9 @@ SWITCHES: dict[str, tuple[Any, str]] = {
     "cache_dir": (_default_cache_dir(), "folder of the kernel cache (private to the user)"),
     "cache_bytes": (256 << 20, "size bound of the kernel cache in bytes"),
     "debug": (0, "1: say what is compiled; 2: with timings; 3: with kernel sources"),
-    "dump": ("", "stages of the IR to print, comma separated ('captured', a pass, 'plan', 'all')"),
+    "dump": ("", "stages of the IR to print: 'captured', a pass, 'plan', 'all'; comma separated"),
     "check": (0, "1: verify the graph after every pass; 2: also run every kernel as plain Python"),
-    "disable": (False, "run functions under @compile eagerly"),
+    "disable": (False, "run functions under @compile eagerly, traced or not"),
     "disable_passes": ("", "passes to switch off, comma separated (to bisect a fault)"),
     "max_traces": (64, "traces kept for one compiled function; the least used goes first"),
     "max_branches": (16, "outcomes of one branch point before the function stays eager"),
@@ -43,6 +43,10 @@ SWITCHES: dict[str, tuple[Any, str]] = {
     "parallel_grain": (32768, "elements of pointwise work under which a kernel stays serial"),
     "forbid_sync": (False, "raise on any host synchronisation but item(), print and branches"),
 }
+
+
+DISABLED = [False]
+"""The switch `disable` where every compiled call can look at it without cost."""
 
 
 def _parse(name: str, text: str) -> Any:
@@ -86,6 +90,8 @@ class _Config(types.ModuleType):
         if not name.startswith("__") and name not in SWITCHES:
             raise AttributeError(f"tracejit.config has no switch {name!r}; see config.describe()")
         super().__setattr__(name, value)
+        if name == "disable":
+            DISABLED[0] = bool(value)
 
 
 def load_environment() -> None:

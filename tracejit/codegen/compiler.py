@@ -11,6 +11,7 @@ from __future__ import annotations
 import dis
 import hashlib
 import linecache
+import sys
 import tempfile
 import threading
 import time
@@ -206,7 +207,17 @@ def _make(name: str, source: str, key: str, fast: bool) -> CompiledKernel:
     kernel.compile_ms = (time.perf_counter() - started) * 1e3
     with _lock:
         _record("disk" if kernel.from_cache else "compile", name, key, kernel.compile_ms)
+    if config.debug >= 1:
+        _say(kernel)
     return kernel
+
+
+def _say(kernel: CompiledKernel) -> None:
+    """What `config.debug` asks for: the kernel, its time, its source."""
+    origin = "load from disk" if kernel.from_cache else "compile"
+    spent = f" ({kernel.compile_ms:.1f} ms)" if config.debug >= 2 else ""
+    source = f"\n{kernel.source}" if config.debug >= 3 else ""
+    print(f"tracejit: {origin} {kernel.name} {kernel.key[:12]}{spent}{source}", file=sys.stderr)
 
 
 def _link(kernel: CompiledKernel, code: bytes) -> bool:

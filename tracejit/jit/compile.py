@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from tracejit import config, dtypes
+from tracejit.config import DISABLED
 from tracejit.eager.capture import Capture
 from tracejit.eager.modes import state
 from tracejit.errors import CaptureError, CheckFailed, CompileError, Location, TraceWarning
@@ -216,6 +217,8 @@ class CompiledFunction:
         return functools.partial(self, instance)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if DISABLED[0]:
+            return self.function(*args, **kwargs)
         signature = self.signatures.get((len(args), *kwargs))
         if signature is not None:
             flat = args if not kwargs else (*args, *kwargs.values())
@@ -246,7 +249,7 @@ class CompiledFunction:
     # --- misses -----------------------------------------------------------------------------
 
     def _miss(self, args: Any, kwargs: Any, group: Group | None = None) -> Any:
-        if config.disable or state.capture is not None or self.eager_reason is not None:
+        if state.capture is not None or self.eager_reason is not None:
             return self.function(*args, **kwargs)
         with self._lock:
             return self._capture(args, kwargs, group)
@@ -281,6 +284,8 @@ class CompiledFunction:
         if len(self.misses) > known:
             reason = f"{reason}; not kept: {self.misses.pop().reason}"
         self.misses.append(Miss(reason, (time.perf_counter() - started) * 1e3))
+        if config.debug >= 1:
+            report.say_miss(self)
         return self._strip(value)
 
     def _strip(self, value: Any) -> Any:

@@ -6,11 +6,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from tracejit import dtypes
+from tracejit import config, dtypes
 from tracejit.errors import Location
 from tracejit.ir.graph import Graph
 from tracejit.ir.node import Node
@@ -140,6 +141,13 @@ def _all_segments(function: Any) -> Iterator[Segment]:
         for group in signature.groups:
             for _, segment in _segments(group.tree.root):
                 yield segment
+
+
+def say_miss(function: Any) -> None:
+    """One line about the latest miss, for ``config.debug``."""
+    miss = function.misses[-1]
+    time = f" ({miss.milliseconds:.1f} ms)" if config.debug >= 2 else ""
+    print(f"tracejit: capture {function.__qualname__}: {miss.reason}{time}", file=sys.stderr)
 
 
 def cache_info(function: Any) -> CacheInfo:

@@ -123,6 +123,7 @@ class Executable:
         if config.check >= 1:
             verify_plan(self.plan)
         self.stages["plan"] = self.plan
+        pipeline.show("plan", self.plan)
         self.why_not = self.plan.why_not
         self.graph = self.plan.graph
         self.in_place = {} if "memory" in pipeline.disabled_passes() else memory.in_place(self.plan)

@@ -5,9 +5,11 @@ Invariant: `PASSES` is the whole truth about what happens to a graph before it i
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from tracejit import config
 from tracejit.ir.graph import Graph
@@ -28,6 +30,14 @@ def disabled_passes() -> frozenset[str]:
     return frozenset(n.strip() for n in config.disable_passes.split(",") if n.strip())
 
 
+def show(stage: str, what: Any) -> None:
+    """Print a graph or plan to stderr if `config.dump` names its stage."""
+    if config.dump:
+        wanted = {name.strip() for name in config.dump.split(",")}
+        if stage in wanted or "all" in wanted:
+            print(f"# stage {stage}\n{what}\n", file=sys.stderr)
+
+
 def run(graph: Graph, stages: dict[str, Graph] | None = None) -> Graph:
     """`graph` after every pass that is switched on; `stages` collects the graph after each.
 
@@ -37,6 +47,7 @@ def run(graph: Graph, stages: dict[str, Graph] | None = None) -> Graph:
     off = disabled_passes() - {"decompose"}
     if config.check >= 1:
         verify(graph)
+    show("captured", graph)
     if stages is not None:
         stages["captured"] = graph
     for name, function in PASSES:
@@ -48,6 +59,7 @@ def run(graph: Graph, stages: dict[str, Graph] | None = None) -> Graph:
         graph = replace(result, notes=f"after {name}: {result.notes}, {elapsed:.2f} ms")
         if config.check >= 1:
             verify(graph)
+        show(name, graph)
         if stages is not None:
             stages[name] = graph
     return replace(graph, notes="")
