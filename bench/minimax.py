@@ -7,7 +7,7 @@ after each rounding, so the rounded polynomial stays near-optimal.
 
 from __future__ import annotations
 
-from typing import Callable, Sequence
+from collections.abc import Callable, Sequence
 
 import mpmath as mp
 import numpy as np

@@ -17,6 +17,7 @@ from tracejit.codegen.mathlib.bits import (
     isnan,
     maximum,
     minimum,
+    nextafter,
     round,
     rsqrt,
     sign,
@@ -54,6 +55,7 @@ __all__ = ["abs", "acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "c
            "core", "cos", "cosh", "define", "digamma", "erf", "erfc", "erfinv", "exp", "exp2",
            "expm1", "floor", "floor_divide", "fmax", "fmin", "fmod", "gcd", "hypot", "isfinite",
            "isinf", "isnan", "lgamma", "log", "log10", "log1p", "log2", "maximum", "minimum",
-           "normal_f32", "normal_f64", "philox", "philox_numpy", "pow", "random_i64", "remainder",
-           "round", "rsqrt", "shift_left", "shift_right", "sigmoid", "sign", "signbit", "sin",
-           "sinh", "sqrt", "tan", "tanh", "trunc", "uniform_f16", "uniform_f32", "uniform_f64"]
+           "nextafter", "normal_f32", "normal_f64", "philox", "philox_numpy", "pow", "random_i64",
+           "remainder", "round", "rsqrt", "shift_left", "shift_right", "sigmoid", "sign", "signbit",
+           "sin", "sinh", "sqrt", "tan", "tanh", "trunc", "uniform_f16", "uniform_f32",
+           "uniform_f64"]

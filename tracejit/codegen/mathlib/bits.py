@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from tracejit.codegen.mathlib import core
-from tracejit.codegen.mathlib.core import Scalar, Value, intrinsic, is_float, kind_of, select
-from tracejit.codegen.mathlib.define import Kinds, common, floating, math_function, predicate
+from tracejit.codegen.mathlib.core import (
+    Scalar,
+    Value,
+    intrinsic,
+    is_float,
+    kind_of,
+    number,
+    select,
+)
+from tracejit.codegen.mathlib.define import Kinds, common, math_function, predicate
 
 
 def _same(kinds: Kinds) -> tuple[Kinds, str] | None:
@@ -55,7 +64,7 @@ def abs(x: Scalar) -> Scalar:
 @math_function(_same)
 def sign(x: Scalar) -> Scalar:
     """Return -1, 0 or 1 in x's dtype; NaN gives 0 as in torch."""
-    zero, one = core.number(0, kind_of(x)), core.number(1, kind_of(x))
+    zero, one = number(0, kind_of(x)), number(1, kind_of(x))
     positive = select(x > 0, one, zero)
     return positive if kind_of(x)[0] == "u" else select(x < 0, -one, positive)
 
@@ -99,9 +108,9 @@ def _extremum(a: Scalar, b: Scalar, larger: bool) -> Scalar:
         # LLVM knows these as reductions, which compare-and-select is only with nnan.
         return intrinsic("llvm.maximum" if larger else "llvm.minimum", a, a.like(b))
     tie = core.bits(a) & core.bits(b) if larger else core.bits(a) | core.bits(b)
-    pick = np.where(a > b if larger else a < b, a, b)
-    pick = np.where(a == b, tie.view(a.dtype), pick)
-    return np.where(np.isnan(a) | np.isnan(b), a + b, pick)[()]
+    pick = select(a > b if larger else a < b, a, b)
+    pick = select(a == b, tie.view(a.dtype), pick)
+    return select(np.isnan(a) | np.isnan(b), a + b, pick)
 
 
 @math_function(common)
@@ -116,13 +125,31 @@ def minimum(a: Scalar, b: Scalar) -> Scalar:
     return _extremum(a, b, False)
 
 
-@math_function(floating)
+def _known(a: Scalar, b: Scalar, larger: bool) -> Scalar:
+    """Return the extremum of the operands that are not NaN."""
+    both = _extremum(a, b, larger)
+    return select(b != b, a, select(a != a, b, both)) if is_float(kind_of(a)) else both
+
+
+@math_function(common)
 def fmax(a: Scalar, b: Scalar) -> Scalar:
     """Return the larger operand, or the one that is not NaN."""
-    return select(b != b, a, select(a != a, b, _extremum(a, b, True)))
+    return _known(a, b, True)
 
 
-@math_function(floating)
+@math_function(common)
 def fmin(a: Scalar, b: Scalar) -> Scalar:
     """Return the smaller operand, or the one that is not NaN."""
-    return select(b != b, a, select(a != a, b, _extremum(a, b, False)))
+    return _known(a, b, False)
+
+
+@math_function()
+def nextafter(x: Scalar, y: Scalar) -> Scalar:
+    """Return the float next to x in the direction of y."""
+    kind = kind_of(x)
+    smallest = core.copysign(number(2.0 ** (-149 if kind == "f32" else -1074), kind), y)
+    word = core.bits(x)
+    outward = (y > x) == (x > 0.0)
+    near = core.unbits(select(outward, word + 1, word - 1))
+    near = select(x == y, y, select(x == 0.0, smallest, near))
+    return select((x == x) & (y == y), near, x + y)

@@ -9,8 +9,9 @@ depend on a value (use `select`), hence every function vectorises inside a loop.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from fractions import Fraction
-from typing import Any, Callable
+from typing import Any
 
 import numpy as np
 from llvmlite import ir
@@ -187,7 +188,8 @@ def _fma32(a: Scalar, b: Scalar, c: Scalar) -> Scalar:
     word = np.asarray(s).view(np.int64)
     inexact = np.isfinite(s) & (error != 0) & ((word & 1) == 0)
     toward = np.where((error > 0) == (s > 0), 1, -1)
-    return np.where(inexact, word + toward, word).view(np.float64)[()].astype(np.float32)
+    odd = np.asarray(np.where(inexact, word + toward, word))
+    return odd.view(np.float64).astype(np.float32)[()]
 
 
 def _fma64_one(a: float, b: float, c: float) -> float:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import functools
 import inspect
-from typing import Any, Callable, Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from llvmlite import ir
@@ -28,7 +29,7 @@ FUNCTIONS: dict[str, MathFunction] = {}
 
 
 class MathFunction:
-    """A named scalar function: typing `rule` (operand kinds -> operand, result kinds) and `body`."""
+    """A named scalar function: typing `rule` (kinds -> operand, result kinds) and `body`."""
 
     def __init__(self, name: str, rule: Rule, body: Callable[..., Any]) -> None:
         self.name, self.rule, self.body = name, rule, body
@@ -90,7 +91,7 @@ def register(function: Callable[..., Any], rule: Rule, body: Callable[..., Any])
         return values[0]
 
 
-def math_function(rule: Rule = floating) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def math_function(rule: Rule = floating) -> Callable[[Callable[..., Any]], Any]:
     """Decorate a branch-free scalar function: its call in a kernel is typed by `rule`.
 
     Called from Python it takes Python numbers, NumPy scalars or arrays, casts them by `rule` and
@@ -98,7 +99,7 @@ def math_function(rule: Rule = floating) -> Callable[[Callable[..., Any]], Calla
     math functions, is the attribute `.body`.
     """
 
-    def decorate(body: Callable[..., Any]) -> Callable[..., Any]:
+    def decorate(body: Callable[..., Any]) -> Any:
         @functools.wraps(body)
         def twin(*args: Any) -> Any:
             arrays = [np.asarray(a) for a in args]

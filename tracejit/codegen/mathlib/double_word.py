@@ -1,8 +1,9 @@
 """Double-word arithmetic: a number as an unevaluated sum high + low of two floats.
 
-Error-free transformations after Dekker (1971) and Knuth, products by fused multiply-add; see Joldes,
-Muller and Popescu, "Tight and rigorous error bounds for basic building blocks of double-word
-arithmetic" (2017). Invariant: in every returned pair |low| is at most about an ulp of high.
+Error-free transformations after Dekker (1971) and Knuth, products by fused multiply-add; see
+Joldes, Muller and Popescu, "Tight and rigorous error bounds for basic building blocks of
+double-word arithmetic" (2017). Invariant: in every returned pair |low| is at most about an ulp of
+high.
 """
 
 from __future__ import annotations

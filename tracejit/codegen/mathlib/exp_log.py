@@ -28,11 +28,14 @@ NAN = float("nan")
 LOG2E = 1.4426950408889634
 # ln 2 = HI + LO: HI has trailing zeros enough for n*HI to be exact for every exponent n.
 LN2 = {"f32": (0.693359375, -2.12194440e-4), "f64": (0.6931471803691238, 1.9082149292705877e-10)}
-LN2_PAIR = {"f32": (0.6931472, -1.9046542e-09), "f64": (0.6931471805599453, 2.3190468138462996e-17)}
+LN2_PAIR = {"f32": (0.6931472, -1.9046542e-09),
+            "f64": (0.6931471805599453, 2.3190468138462996e-17)}
 LOG2E_PAIR = {"f32": (1.442695, 1.925963e-08), "f64": (LOG2E, 2.0355273740931033e-17)}
-LOG10E_PAIR = {"f32": (0.4342945, -1.010305e-08), "f64": (0.4342944819032518, 1.098319650216765e-17)}
+LOG10E_PAIR = {"f32": (0.4342945, -1.010305e-08),
+               "f64": (0.4342944819032518, 1.098319650216765e-17)}
 # the high part has trailing zeros enough for its product with an exponent to be exact
-LOG10_2_PAIR = {"f32": (0.3010254, 4.605039e-06), "f64": (0.30102999566383914, 1.42050232272661e-13)}
+LOG10_2_PAIR = {"f32": (0.3010254, 4.605039e-06),
+                "f64": (0.30102999566383914, 1.42050232272661e-13)}
 # e**x - 1 rounds to -1 below; half of it, or a quarter, is infinite above
 EXPM1_RANGE = {"f32": (-20.0, 89.0, 89.5), "f64": (-40.0, 710.0, 710.5)}
 # Adding then subtracting 1.5 * 2**mantissa_bits rounds to an integer, held in the low bits.

@@ -1,8 +1,11 @@
-"""Hyperbolic functions on the shared expm1 core, their inverses on the logarithm of a double word."""
+"""Hyperbolic functions and their inverses.
+
+The functions use the reduction of exp_log, the inverses the logarithm of a sum in double words.
+"""
 
 from __future__ import annotations
 
-from typing import Callable
+from collections.abc import Callable
 
 from tracejit.codegen.mathlib.core import (
     Scalar,
@@ -89,7 +92,8 @@ def _log_of_sum(x: Scalar, root: Pair) -> Scalar:
 
 def _asinh(x: Scalar) -> Scalar:
     a = fabs(x)
-    return select(a < TINY, x, copysign(_log_of_sum(a, square_root(add(two_product(a, a), ONE))), x))
+    y = _log_of_sum(a, square_root(add(two_product(a, a), ONE)))
+    return select(a < TINY, x, copysign(y, x))
 
 
 def _acosh(x: Scalar) -> Scalar:

@@ -115,7 +115,7 @@ def _fmod(x: Scalar, y: Scalar) -> Scalar:
 
 @math_function(_numeric)
 def fmod(x: Scalar, y: Scalar) -> Scalar:
-    """Return x - y*trunc(x/y), exactly, with the sign of x; floats give NaN for y = 0, integers 0."""
+    """Return x - y*trunc(x/y), exactly, with the sign of x; for y = 0 NaN, or the integer 0."""
     return _fmod(x, y) if is_float(kind_of(x)) else _divide(x, y)[1]
 
 
@@ -132,7 +132,7 @@ def remainder(x: Scalar, y: Scalar) -> Scalar:
 
 @math_function(_numeric)
 def floor_divide(x: Scalar, y: Scalar) -> Scalar:
-    """Return floor(x/y) as Python and torch: from the exact remainder; x/0 for floats, integers 0."""
+    """Return floor(x/y) from the exact remainder, as torch; for y = 0 x/y, or the integer 0."""
     if not is_float(kind_of(x)):
         quotient, rest = _divide(x, y)
         return select(_differ_in_sign(rest, y), quotient - 1, quotient)

@@ -6,7 +6,7 @@ f32 functions run a shorter polynomial in f64. Polynomials from `bench/derive_co
 
 from __future__ import annotations
 
-from typing import Callable
+from collections.abc import Callable
 
 from tracejit.codegen.mathlib.core import (
     Scalar,

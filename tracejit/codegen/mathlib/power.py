@@ -7,7 +7,7 @@ its first terms in double words), so that a product of 700 still gives a result 
 
 from __future__ import annotations
 
-from typing import Callable
+from collections.abc import Callable
 
 from tracejit.codegen.mathlib.core import (
     Scalar,
@@ -136,7 +136,7 @@ def _pow_rule(kinds: Kinds) -> tuple[Kinds, str] | None:
 
 @math_function(_pow_rule)
 def pow(x: Scalar, y: Scalar) -> Scalar:
-    """Return x**y. Floats as in C; integers wrap, and a negative y gives 1/x**-y cut to an integer."""
+    """Return x**y: floats as in C; integers wrap, for a negative y 1/x**-y cut to an integer."""
     kind = kind_of(x)
     if kind == "f64":
         return _with_special_cases(_power64, x, y)
