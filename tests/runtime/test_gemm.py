@@ -374,3 +374,16 @@ def test_blocks_of_other_processors_give_right_values(monkeypatch, dtype, featur
             a, b = random((m, k), dtype), random((k, n), dtype, 1)
             for read_a, read_b in itertools.product((np.array, transposed), repeat=2):
                 assert close(matmul(read_a(a), read_b(b)), a, b)
+
+
+@pytest.mark.parametrize("dtype", [F4, F8])
+def test_a_single_column_has_the_bits_of_any_column(dtype):
+    with config.override(gemm="builtin"):
+        for m, k in ((1, 5), (2, 1), (17, 300), (1000, 64), (200, 1000)):
+            a, b = random((m, k), dtype), random((k, 40), dtype, 1)
+            whole = matmul(a, b)
+            for column in (0, 7, 39):
+                for read_a in (np.array, transposed, padded):
+                    for vector in (b[:, column].copy(), b[:, column : column + 1], b[:, column]):
+                        result = matmul(read_a(a), vector).reshape(-1)
+                        assert (result == whole[:, column]).all()

@@ -9,6 +9,7 @@ on how it was cut along m and n.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from tracejit.codegen.objects import cpu
@@ -273,10 +274,10 @@ class _Pack(_Emitter):
 
 
 class _PackTransposed(_Emitter):
-    """Transpose `columns` (at most one vector) rows of k elements, `b_row` bytes apart, to k rows
-    of one vector.
+    """Transpose `columns` (at most one vector) rows of k elements, `b_row` bytes apart, to k rows.
 
-    Works on squares of one vector each way, by a butterfly of shuffles.
+    Works on squares of one vector each way, by a butterfly of shuffles: first on whole squares,
+    then, with masks, on what is left of k or on fewer columns than a vector has.
     """
 
     def __init__(self, dtype: str, shape: Block, name: str):
@@ -284,21 +285,45 @@ class _PackTransposed(_Emitter):
 
     def text(self) -> str:
         lanes = self.shape.lanes
-        self.add("  br label %loop\nloop:")
-        self.add("  %i = phi i64 [ 0, %entry ], [ %i.next, %last ]")
-        source = self.let(f"add i64 %b, {self.let(f'mul i64 %i, {self.item}')}")
-        target = self.let(f"add i64 %to, {self.let('mul i64 %i, %to_row')}")
-        left = self.let("sub i64 %k, %i")
-        square = [self._load_row(source, r, left) for r in range(lanes)]
-        for r, row in enumerate(self._transpose(square)):
-            pointer = self.at(target, self.let(f"mul i64 %to_row, {r}"))
-            self.store(row, pointer)
-            following = f"row.{r + 1}" if r + 1 < lanes else "last"
-            more = self.let(f"icmp ugt i64 {left}, {r + 1}")
-            self.add(f"  br i1 {more}, label %{following}, label %last\n{following}:")
-        self.add(f"  %i.next = add i64 %i, {lanes}\n  %more = icmp ult i64 %i.next, %k")
-        self.add("  br i1 %more, label %loop, label %done\ndone:")
+        self.add(f"  %wide = icmp eq i64 %columns, {lanes}")
+        self.add(f"  %even = and i64 %k, {-lanes}\n  %most = select i1 %wide, i64 %even, i64 0")
+        self.add("  %any = icmp ne i64 %most, 0\n  br i1 %any, label %whole, label %whole.end")
+        self._squares("whole", "[ 0, %entry ]", "%most", self._whole)
+        self.add("whole.end:\n  %rest = icmp ult i64 %most, %k")
+        self.add("  br i1 %rest, label %part, label %done")
+        self._squares("part", "[ %most, %whole.end ]", "%k", self._part)
+        self.add("part.end:\n  br label %done\ndone:")
         return self.finish()
+
+    def _squares(
+        self, name: str, start: str, stop: str, square: Callable[[str, str], None]
+    ) -> None:
+        """A loop over squares; `square` emits one."""
+        self.add(f"{name}:\n  %{name}.i = phi i64 {start}, [ %{name}.next, %{name}.last ]")
+        source = self.let(f"add i64 %b, {self.let(f'mul i64 %{name}.i, {self.item}')}")
+        target = self.let(f"add i64 %to, {self.let(f'mul i64 %{name}.i, %to_row')}")
+        square(source, target)
+        self.add(f"  br label %{name}.last\n{name}.last:")
+        self.add(f"  %{name}.next = add i64 %{name}.i, {self.shape.lanes}")
+        self.add(f"  %{name}.more = icmp ult i64 %{name}.next, {stop}")
+        self.add(f"  br i1 %{name}.more, label %{name}, label %{name}.end")
+
+    def _whole(self, source: str, target: str) -> None:
+        rows = []
+        for r in range(self.shape.lanes):
+            address = self.let(f"add i64 {source}, {self.let(f'mul i64 %b_row, {r}')}")
+            rows.append(self.load(address, 0))
+        for r, row in enumerate(self._transpose(rows)):
+            self.store(row, self.at(target, self.let(f"mul i64 %to_row, {r}")))
+
+    def _part(self, source: str, target: str) -> None:
+        left = self.let("sub i64 %k, %part.i")
+        square = [self._load_row(source, r, left) for r in range(self.shape.lanes)]
+        for r, row in enumerate(self._transpose(square)):
+            self.store(row, self.at(target, self.let(f"mul i64 %to_row, {r}")))
+            following = f"row.{r + 1}" if r + 1 < self.shape.lanes else "stored"
+            more = self.let(f"icmp ugt i64 {left}, {r + 1}")
+            self.add(f"  br i1 {more}, label %{following}, label %stored\n{following}:")
 
     def _load_row(self, source: str, r: int, left: str) -> str:
         """A vector of row r: no lane past the row's end, and none at all past the last row."""

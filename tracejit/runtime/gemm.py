@@ -28,14 +28,22 @@ from tracejit.runtime.threads import ready_driver
 
 Array = np.ndarray[Any, Any]
 
-_EXPORTS = ("gemm_tiles", "zeros", "nothing", "enter", "leave", "builtin", *gemm_libraries.CALLS)
+_EXPORTS = (
+    "gemm_tiles",
+    "zeros",
+    "nothing",
+    "enter",
+    "leave",
+    "builtin",
+    "builtin_column",
+    *gemm_libraries.CALLS,
+)
 _SERIAL_WORK = 1 << 18  # multiply-adds (a few microseconds) that are not worth a second thread
 _TILE_WORK = 1 << 21  # a tile with less is not cut further
-_TILE_ROWS, _TILE_COLUMNS = (
-    128,
-    256,
-)  # of a large product: panels of B stay in the second-level cache
+# Tiles of a large product: panels of B stay in the second-level cache.
+_TILE_ROWS, _TILE_COLUMNS = 128, 256
 _MANY_TILES = 16
+_LEAST_COLUMNS = 16  # fewer cost as much
 _lock = threading.Lock()
 
 
@@ -112,10 +120,12 @@ class Layout(NamedTuple):
 
 def tile_shape(m: int, n: int, k: int) -> tuple[int, int]:
     """Rows and columns of a tile of an m x n product over k. A function of the shape alone."""
-    if m * n * k <= _TILE_WORK:
+    if m * max(n, _LEAST_COLUMNS) * k <= _TILE_WORK:
         return max(m, 1), max(n, 1)
-    rows, columns = min(m, _TILE_ROWS), min(n, _TILE_COLUMNS)
-    while -(-m // rows) * -(-n // columns) < _MANY_TILES and rows * columns * k > _TILE_WORK:
+    rows, columns = min(m, _TILE_ROWS), max(min(n, _TILE_COLUMNS), 1)
+    while -(-m // rows) * -(-n // columns) < _MANY_TILES:
+        if rows * max(columns, _LEAST_COLUMNS) * k <= _TILE_WORK:
+            break
         if columns > rows and columns > 64:
             columns = -(-columns // 128) * 64
         elif rows > 32:
@@ -190,6 +200,8 @@ def _describe(
     rows, columns = tile_shape(m, n, k)
     down, across = -(-m // rows), -(-n // columns)
     call = chosen.call
+    if n == 1 and c.leading == 1 and chosen.library.call == "builtin":
+        call = chosen.addresses["builtin_column"]
     if k == 0:
         if factors[1] not in (0.0, 1.0):
             raise ValueError(f"product over k = 0 with beta = {factors[1]}: expected 0 or 1")
@@ -211,7 +223,7 @@ def _describe(
         *(item * c.leading, item),
     )
     words[layout.GEMM_CONTEXT] = address_of(chosen.guard)
-    grain = max(1, _SERIAL_WORK // max(1, rows * columns * k))
+    grain = max(1, _SERIAL_WORK // max(1, rows * max(columns, _LEAST_COLUMNS) * k))
     return words, matrices * down * across, grain
 
 
