@@ -20,7 +20,7 @@ from tracejit.eager.shape import sizes_of, unpack_sizes
 from tracejit.eager.tape import attach, type_of
 from tracejit.errors import DTypeError, ShapeError, at_user_line, user_location
 from tracejit.ir.op import OPS
-from tracejit.ir.sizes import hints_of
+from tracejit.ir.sizes import SymInt, hints_of
 from tracejit.ir.types import CPU, Device, TensorType
 from tracejit.ops.reference import nested
 from tracejit.tensor import Tensor, new_tensor
@@ -133,9 +133,8 @@ def tensor(
     if requires_grad and array.dtype.kind != "f":
         raise RuntimeError(at_user_line("only floating tensors can require gradients"))
     if state.capture is not None and _contains_tensor(data):
-        result = state.capture.tensor_from(data, array)
-    else:
-        result = constant_tensor(array)
+        state.capture.foreign_data()
+    result = constant_tensor(array)
     return finish(result, requires_grad, device)
 
 
@@ -304,7 +303,7 @@ def _record_arange(result: Tensor, count: Any, start: Any, step: Any, kind: DTyp
     node = OPS["iota"](type=whole, axis=0)
     if step != 1:
         node = node * _python(step, wide)
-    if type(start) is not int and type(start) is not float:
+    if type(start) is SymInt:
         node = node + OPS["broadcast_to"](OPS["size"](value=start), shape=(count,))
     elif start != 0:
         node = node + _python(start, wide)
@@ -468,12 +467,14 @@ def type_as(self: Tensor, other: Tensor) -> Tensor:
     return to_dtype(self, other.dtype)
 
 
-@public(function=False)
-def type(self: Tensor, dtype: Any = None) -> Any:
+def _type(self: Tensor, dtype: Any = None) -> Any:
     """The dtype's name, or the tensor converted to a dtype."""
     if dtype is None:
         return f"tracejit.{self.dtype.name}"
     return to_dtype(self, dtypes.as_dtype(dtype))
+
+
+Tensor.type = _type  # type: ignore[attr-defined]
 
 
 def _define_conversion(name: str, dtype: DType) -> None:
