@@ -35,7 +35,7 @@ BINARY = {
 
 
 def input_node(name: str, shape: Sequence[Any], dtype: DType = dtypes.float32, **more: Any) -> Node:
-    """A graph input."""
+    """A graph input; `more` may be ``role="scalar"``."""
     return OPS["input"](name=name, type=TensorType(dtype, tuple(shape)), **more)
 
 

@@ -111,8 +111,9 @@ class Emitter:
         """Of each value, whether it varies along the inner axis."""
         varies: dict[int, bool] = {}
         for v in self.program.values:
-            if v.kind in ("load", "iota"):
+            if v.kind in ("load", "iota", "gather"):
                 varies[id(v)] = self.variant.classes[v.slot] != "b"
+                varies[id(v)] |= any(varies[id(a)] for a in v.args)
             elif v.kind == "op":
                 varies[id(v)] = any(varies[id(a)] for a in v.args)
             else:
@@ -126,7 +127,7 @@ class Emitter:
         for v in self.program.loads:
             if self.pointers[v.slot] != f"p{v.slot}":
                 continue
-            if v.kind == "load":
+            if v.kind != "iota":
                 dtype = storage(v.dtype)
                 place = self.layout.pointer(v.slot)
                 note = f"  # {comment(str(v.node.type))}" if self.annotate else ""
@@ -149,6 +150,9 @@ class Emitter:
             if v.kind == "const":
                 self.names[id(v)] = v.name
                 w.put(f"{v.name} = {literal(v.node.params['value'], v.dtype)}")
+            elif v.kind == "step":
+                self.names[id(v)] = v.name
+                w.put(f"{v.name} = word(t, {self.layout.word(v.slot)})")
             elif v.kind == "word":
                 self.names[id(v)] = v.name
                 w.put(f"{v.name} = {self.word_text(v)}")
@@ -201,17 +205,20 @@ class Emitter:
 
     def load(self, value: Value, j: str, base: bool) -> str:
         index = self.at(value.slot, j, base)
-        if value.kind == "load":
+        if value.kind == "gather":
+            place, step = (self.names[id(a)] for a in value.args)
+            index = f"{index} + {place} * {step}"
+        if value.kind != "iota":
             return f"load_{storage(value.dtype)}({self.pointers[value.slot]}, {index})"
         return cast_text(f"(p{value.slot} + {index})", int64, value.dtype)
 
     def value(self, value: Value, j: str, flat: str, base: bool = True) -> None:
         """Compute one value here and name it."""
-        if value.kind in ("const", "word", "reduce"):
+        if value.kind in ("const", "word", "step", "reduce"):
             return
         self.mark(value)
         name = value.name
-        if value.kind in ("load", "iota"):
+        if value.kind in ("load", "iota", "gather"):
             text = self.load(value, j, base)
         elif value.kind == "random":
             text = self.random(value, flat)

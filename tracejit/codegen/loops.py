@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tracejit.dtypes import DType
+from tracejit.dtypes import DType, int64
 from tracejit.ir.node import Node
 from tracejit.ir.op import OPS
 from tracejit.ir.plan import KernelStep
@@ -26,7 +26,8 @@ SAVE_COST = 8  # additions from which a value is kept for a later loop rather th
 class Value:
     """One value of the loop body.
 
-    kind   'load', 'iota' (both have `views`), 'const', 'word', 'op', 'random' or 'reduce'.
+    kind   'load', 'iota', 'gather' (these have `views`), 'const', 'word', 'step' (a word: the
+           stride of a gather's axis), 'op', 'random' or 'reduce'.
     node   the node it stands for; the stored value of a load.
     args   values read.
     slot   number among the loads (and iotas), or among the words.
@@ -46,7 +47,7 @@ class Value:
     def name(self) -> str:
         """Its name in kernel source."""
         op = self.node.op.name.replace("reduce_", "").rstrip("_")
-        stem = {"load": "x", "iota": "index", "word": "scalar", "const": "c"}.get(self.kind, op)
+        stem = {"load": "x", "iota": "index", "word": "scalar", "const": "c", "step": "step"}.get(self.kind, op)
         return f"{stem}_{self.number}"
 
 
@@ -168,11 +169,22 @@ class Builder:
         if is_reduction(node):
             arg = self.expand(node.inputs[0], ())
             return self.add(Value("reduce", node, node.dtype, (arg,), loop=arg.loop + 1))
+        if node.op.name == "gather":
+            return self.gather(node, views)
         if node.op.kind == "random":
             args = tuple(self.expand(self.spread(x), ()) for x in node.inputs)
             return self.add(Value("random", node, node.dtype, args, loop=_latest(args)))
         args = tuple(self.expand(x, views) for x in node.inputs)
         return self.add(Value("op", node, node.dtype, args, loop=_latest(args)))
+
+    def gather(self, node: Node, views: tuple[Node, ...]) -> Value:
+        """An element of stored memory at a computed place along one axis."""
+        index = self.expand(node.inputs[1], views)
+        step = Value("step", node, int64, slot=len(self.program.words))
+        self.program.words.append(step)
+        self.add(step)
+        args = (index, step)
+        return self.add_load(Value("gather", node, node.dtype, args, views, loop=index.loop))
 
     def spread(self, node: Node) -> Node:
         """A 0-d value over the whole domain."""

@@ -222,6 +222,9 @@ class _Builder:
 
     def word(self, value: Value) -> Any:
         """A table word that a call does not change, or the number of the argument that sets it."""
+        if value.kind == "step":
+            operand = self.operand(*base_and_views(value.node.inputs[0]))
+            return operand.layout.strides[value.node.params["axis"]]
         if value.node.op.name == "size":
             return self.size(value.node.params["value"])
         return self.graph.inputs.index(value.node)
@@ -237,20 +240,28 @@ class _Builder:
     def load(self, value: Value, domain: tuple[int, ...]) -> Operand:
         if value.kind == "load":
             return self.operand(value.node, value.views)
+        if value.kind == "gather":
+            return self.gathered(value)
         shape = self.shape(value.node.shape)
         axis = value.node.params.get("axis", 0)
         strides = tuple(1 if i == axis else 0 for i in range(len(shape)))
         layout: Layout | None = Layout(shape, strides)
         for view in value.views:
-            assert layout is not None
-            layout = apply_view(layout, view, self.size)
-            if layout is None:
-                return self.written_iota(value)
-        assert layout is not None
-        return Operand(Buffer("index", 0, 0), layout, value.dtype)
+            layout = apply_view(layout, view, self.size) if layout is not None else None
+        assert layout is not None, "decompose computes positions before a reshape regroups them"
+        return Operand(Buffer("index", 0, 0), layout, value.dtype, False)
 
-    def written_iota(self, value: Value) -> Operand:
-        raise NotImplementedError(f"positions seen through a reshape: {value.node!r}")
+    def gathered(self, value: Value) -> Operand:
+        """The operand of a gather, at index 0 of its axis, over the positions of the index."""
+        operand = self.operand(*base_and_views(value.node.inputs[0]))
+        axis = value.node.params["axis"]
+        strides = tuple(0 if i == axis else s for i, s in enumerate(operand.layout.strides))
+        layout = Layout(self.shape(value.node.shape), strides, operand.layout.offset)
+        for view in value.views:
+            seen = apply_view(layout, view, self.size)
+            assert seen is not None, "a gather is only seen through the row's own axes"
+            layout = seen
+        return Operand(operand.buffer, layout, operand.dtype, False)
 
     def store(self, store: Store, domain: tuple[int, ...]) -> Operand:
         """Where a store goes, with its strides over the domain."""

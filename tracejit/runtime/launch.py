@@ -18,6 +18,7 @@ from tracejit.codegen.cpu import Variant, table_layout
 from tracejit.codegen.cpu_reduce import BLOCK, COLUMN_BLOCK
 from tracejit.codegen.loops import LoopProgram
 from tracejit.dtypes import DType
+from tracejit.errors import CompileError
 from tracejit.runtime.arena import Buffer
 from tracejit.runtime.driver import aligned_words
 from tracejit.runtime.program import Patch, Step, address_of
@@ -33,11 +34,15 @@ PIECES = 8  # pieces a column reduction is cut into at least, where it is large 
 
 @dataclass(frozen=True, eq=False)
 class Operand:
-    """A view of a buffer: its layout in elements of `dtype`."""
+    """A view of a buffer: its layout in elements of `dtype`.
+
+    One that is not plain is read by position: it cannot be replaced by a copy.
+    """
 
     buffer: Buffer
     layout: Layout
     dtype: DType
+    is_plain: bool = True
 
     def getter(self) -> Callable[[tuple[Any, ...]], np.ndarray[Any, Any]]:
         """A function from the call's arguments to the array."""
@@ -157,7 +162,7 @@ class Launch:
             table[place + 1 : place + 1 + len(strides)] = strides
         for slot, value in enumerate(self.program.words):
             place = layout.word(slot)
-            if value.node.op.name == "size":
+            if value.kind == "step" or value.node.op.name == "size":
                 table[place] = self.words[slot]
             else:
                 kind = "float64" if value.dtype.kind == "f" else "int"
@@ -265,10 +270,20 @@ def _single_axis(
     """The loads, with a copy of those that keep one of `runs` from being a single axis."""
     result = []
     for load in loads:
+        if not load.is_plain:
+            result.append(load)
+            continue
         alone = [collapse(nest, run, [load], [True]) for run in runs]
         uneven = any(len(c.sizes) > 1 for c in alone)
-        result.append(builder.copied(load) if uneven and load.buffer.kind != "index" else load)
+        result.append(builder.copied(load) if uneven else load)
     return result
+
+
+def _all_copied(builder: _Builder, loads: Sequence[Operand]) -> list[Operand]:
+    """Row-major copies of all loads; raises where one reads by position (fusion avoids that)."""
+    if not all(load.is_plain for load in loads):
+        raise CompileError("a reduction over several axes reads positions that cannot be merged")
+    return [builder.copied(load) for load in loads]
 
 
 def _joined(parts: Sequence[Collapsed]) -> Collapsed:
@@ -286,7 +301,7 @@ def _row(
     operands = _single_axis(builder, nest, [inner_run], loads) + stores
     inner = collapse(nest, inner_run, operands, [True] * len(operands))
     if len(inner.sizes) > 1:  # loads that are even alone but not together
-        operands = [builder.copied(x) for x in operands[: len(loads)]] + stores
+        operands = _all_copied(builder, operands[: len(loads)]) + stores
         inner = collapse(nest, inner_run, operands, [True] * len(operands))
     outer = collapse(nest, outer_run, operands, [True] * len(operands))
     collapsed = _joined([outer, _or_one(inner, 1)])
@@ -337,7 +352,7 @@ def _column(
     operands = _single_axis(builder, nest, runs, loads) + stores
     parts = [collapse(nest, run, operands, counts) for run in runs]
     if any(len(part.sizes) > 1 for part in parts):
-        operands = [builder.copied(x) for x in operands[: len(loads)]] + stores
+        operands = _all_copied(builder, operands[: len(loads)]) + stores
         parts = [collapse(nest, run, operands, counts) for run in runs]
     outer, rows, columns = (_or_one(p, s) for p, s in zip(parts, (0, 0, 1), strict=True))
     a, m, n = outer.sizes[0], rows.sizes[0], columns.sizes[0]

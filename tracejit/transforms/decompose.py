@@ -14,8 +14,9 @@ from tracejit.dtypes import accumulator, bool_, int64, uint8
 from tracejit.ir.graph import Graph
 from tracejit.ir.node import Node, full_like, topological
 from tracejit.ir.op import OPS
-from tracejit.ir.sizes import SymInt
+from tracejit.ir.sizes import SymInt, product
 from tracejit.transforms.simplify import constant_value, is_one
+from tracejit.transforms.views import base_and_views, regroups_ones_only
 
 _SPLITTABLE = ("reduce_sum", "reduce_prod", "reduce_max", "reduce_min")
 _LAST_INT64 = 2**63 - 1
@@ -109,6 +110,59 @@ def scatter_one_per_row(node: Node) -> Node | None:
     return OPS["where"](hit, value, x)
 
 
+def take_as_gather(node: Node) -> Node | None:
+    """Slices at indices are a gather whose operand and index repeat along each other's axes."""
+    if node.op.name != "take":
+        return None
+    x, index = node.inputs
+    axis = node.params["axis"]
+    before, after = x.shape[:axis], x.shape[axis + 1 :]
+    if index.ndim == 0:
+        one = OPS["take"](x, OPS["reshape"](index, shape=(1,)), axis=axis)
+        return OPS["reshape"](one, shape=node.shape)
+    lead = index.shape[:-1]
+    spread = OPS["reshape"](x, shape=(*before, *(1 for _ in lead), x.shape[axis], *after))
+    spread = OPS["broadcast_to"](spread, shape=(*before, *lead, x.shape[axis], *after))
+    column = OPS["reshape"](
+        index, shape=(*(1 for _ in before), *index.shape, *(1 for _ in after))
+    )
+    column = OPS["broadcast_to"](column, shape=node.shape)
+    return OPS["gather"](spread, column, axis=axis + len(lead))
+
+
+def index_as_take(node: Node) -> Node | None:
+    """Arrays of indices at neighbouring axes are one index into those axes merged."""
+    if node.op.name != "index":
+        return None
+    x, *indices = node.inputs
+    axes = node.params["axes"]
+    if list(axes) != list(range(axes[0], axes[0] + len(axes))):
+        return None
+    flat = indices[0]
+    for axis, more in zip(axes[1:], indices[1:], strict=True):
+        flat = OPS["add"](OPS["mul"](flat, size_like(flat, x.shape[axis])), more)
+    merged = product(x.shape[a] for a in axes)
+    shape = (*x.shape[: axes[0]], merged, *x.shape[axes[-1] + 1 :])
+    return OPS["take"](OPS["reshape"](x, shape=shape), flat, axis=axes[0])
+
+
+def store_positions(node: Node) -> Node | None:
+    """Positions that a reshape regroups have no strides: they are computed before it."""
+    if node.op.name != "reshape":
+        return None
+    x = node.inputs[0]
+    if base_and_views(x)[0].op.name != "iota" or regroups_ones_only(x.shape, node.shape):
+        return None
+    return OPS["reshape"](OPS["maximum"](x, x), shape=node.params["shape"])
+
+
+def size_like(node: Node, size: Any) -> Node:
+    """A size, known or symbolic, as int64 of the shape of `node`."""
+    if type(size) is not SymInt:
+        return full_like(node, size)
+    return OPS["broadcast_to"](OPS["size"](value=size), shape=node.shape)
+
+
 RULES: tuple[Callable[[Node], Node | None], ...] = (
     drop_structure,
     composite,
@@ -117,6 +171,9 @@ RULES: tuple[Callable[[Node], Node | None], ...] = (
     arg_as_minimum,
     split_axes,
     scatter_one_per_row,
+    store_positions,
+    index_as_take,
+    take_as_gather,
 )
 
 

@@ -28,17 +28,40 @@ from tracejit.transforms.views import (
 )
 
 REDUCTIONS = frozenset({"reduce_sum", "reduce_prod", "reduce_max", "reduce_min"})
+MAX_NODES = 120  # ops of one kernel: beyond that compiling costs more than memory traffic saves
 FREE = frozenset({"input", "full", "iota", "constant", "size"})  # read by a kernel without a step
 
 
 def is_pointwise(node: Node) -> bool:
-    """Whether each element depends on one element of every input."""
-    return node.op.kind == "elementwise" or node.op.kind == "random"
+    """Whether each element depends on one element of every input (of a gather: of the index)."""
+    return node.op.kind in ("elementwise", "random") or node.op.name == "gather"
+
+
+def reads_anywhere(node: Node, x: Node) -> bool:
+    """Whether the node reads elements of its input `x` at places that only a run knows."""
+    return node.op.name == "gather" and x is node.inputs[0]
 
 
 def is_reduction(node: Node) -> bool:
     """Whether the node reduces a run of axes in a kernel (over no axes it is left to the host)."""
     return node.op.name in REDUCTIONS and bool(node.params["axes"])
+
+
+def reads_positions(node: Node) -> bool:
+    """Whether the node reads positions or computed places, which have no strides to merge."""
+    return node.op.name == "gather" or any(
+        base_and_views(x)[0].op.name == "iota" for x in node.inputs
+    )
+
+
+def needs_merged_axes(shape: str, domain: Sequence[Any], axes: tuple[int, int]) -> bool:
+    """Whether the loop shape has to walk several axes as one."""
+    first, last = axes
+    runs = {
+        "row": [domain[first:last]],
+        "column": [domain[:first], domain[first:last], domain[last:]],
+    }.get(shape, [])
+    return any(sum(not is_one(n) for n in run) > 1 for run in runs)
 
 
 def reduction_shape(node: Node) -> str:
@@ -158,6 +181,10 @@ class Fuser:
 
     def fit(self, group: Group, node: Node) -> tuple[str, AxisMap | None] | str:
         """The level (and lift) at which `node` fits into `group`, or the reason why it does not."""
+        if len(group.nodes) >= MAX_NODES:
+            return f"the kernel has {MAX_NODES} ops already"
+        if reads_positions(node) and needs_merged_axes(group.shape, group.domain, group.axes):
+            return "it reads by position, and the loop merges axes"
         if group.key == sizes_key(node.shape):
             bad = self.element_fault(group, node)
             return bad if bad else ("element", None)
@@ -170,7 +197,7 @@ class Fuser:
             base, views = base_and_views(x)
             if self.of.get(id(base)) is not group:
                 continue
-            if group.level[id(base)] != "row":
+            if group.level[id(base)] != "row" or reads_anywhere(node, x):
                 return "it reads elements of the row, not the row's own values"
             through = axis_map(base.shape, views)
             if through is None or compose(lift, through) != group.lift[id(base)]:
@@ -184,6 +211,8 @@ class Fuser:
             if self.of.get(id(base)) is not group:
                 continue
             through = axis_map(base.shape, views)
+            if reads_anywhere(node, x):
+                return "it reads elements at computed places"
             if group.level[id(base)] == "element":
                 if through is None or through != identity_map(base.shape) or (
                     sizes_key(base.shape) != group.key
@@ -231,6 +260,12 @@ class Fuser:
             return False
         if a.shape != "map" and b.shape != "map" and (a.shape, a.axes) != (b.shape, b.axes):
             return False
+        if len(a.nodes) + len(b.nodes) > MAX_NODES:
+            return False
+        axes = a.axes if a.shape != "map" else b.axes
+        merged = needs_merged_axes(a.shape if a.shape != "map" else b.shape, a.domain, axes)
+        if merged and any(map(reads_positions, a.nodes + b.nodes)):
+            return False
         if self.has_path_outside(a, b) or self.has_path_outside(b, a):
             return False
         shape = a.shape if a.shape != "map" else b.shape
@@ -244,7 +279,7 @@ class Fuser:
                 if self.of.get(id(base)) is not source:
                     continue
                 through = axis_map(base.shape, views)
-                if through is None:
+                if through is None or reads_anywhere(node, x):
                     return False
                 if source.level[id(base)] == "element":
                     same = sizes_key(base.shape) == source.key and through == identity_map(base.shape)
@@ -287,6 +322,8 @@ class Fuser:
             return "it reduces another shape than that of the loop"
         if group.shape != "map" and (group.shape, group.axes) != (shape, span):
             return f"the kernel reduces other axes ({group.shape})"
+        if needs_merged_axes(shape, group.domain, span) and any(map(reads_positions, group.nodes)):
+            return "it reads by position, and the loop merges axes"
         through = axis_map(base.shape, views)
         if group.level[id(base)] == "element":
             same = sizes_key(base.shape) == group.key

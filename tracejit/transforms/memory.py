@@ -45,7 +45,8 @@ def _may_write(steps: list[Step], writer: int, target: Node, value: Node) -> boo
     for node in step.body:
         for x in node.inputs:
             base, views = base_and_views(x)
-            if base is target and (views or base_and_views(node)[1]):
+            elsewhere = views or base_and_views(node)[1] or node.op.name == "gather"
+            if base is target and elsewhere:
                 return False
     return _reads_in_step(step, target)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from tracejit.ir.graph import Graph
 from tracejit.ir.node import Node
 from tracejit.ir.sizes import size_key
-from tracejit.transforms.views import base_and_views
+from tracejit.transforms.views import base_and_views, regroups_ones_only
 
 if TYPE_CHECKING:
     from tracejit.transforms.fuse import Group
@@ -21,6 +21,15 @@ GIVEN = ("input", "constant", "size")
 NOTHING = ("full", "iota")
 CHEAP = 10  # additions that may be repeated to save a write and a read
 TRIVIAL = 4  # ... to save a read only, or when the reader has more elements than the value
+
+
+def _reads_iota(node: Node) -> bool:
+    return any(base_and_views(x)[0].op.name == "iota" for x in node.inputs)
+
+
+def gathered(node: Node, x: Node) -> bool:
+    """Whether `x` is the operand of a gather, which must lie in memory."""
+    return node.op.name == "gather" and x is node.inputs[0]
 
 
 class Chosen(NamedTuple):
@@ -47,6 +56,7 @@ class _Chooser:
         self.again: set[tuple[int, int]] = set()  # (group number, node): recomputed there
         self.leaves: dict[int, set[int]] = {g.number: set() for g in groups}
         self.readers: dict[int, list[tuple[Group, bool]]] = {}
+        self.reshaped: set[int] = set()  # values that some reader regroups
 
     def find_readers(self) -> None:
         """Who reads which value of another group, and whether a view repeats it."""
@@ -60,8 +70,12 @@ class _Chooser:
                     self.leaves[group.number].add(id(base))
                     if source is None:
                         continue
-                    if group.shape == "host":
+                    if group.shape == "host" or gathered(node, x):
                         self.stored.add(id(base))
+                    for view in views:
+                        before = view.inputs[0].shape
+                        if view.op.name == "reshape" and not regroups_ones_only(before, view.shape):
+                            self.reshaped.add(id(base))
                     repeats = any(v.op.name in ("broadcast_to", "windows") for v in views)
                     self.readers.setdefault(id(base), []).append((group, repeats))
 
@@ -85,6 +99,9 @@ class _Chooser:
 
     def pays(self, value: Node, reader: Group, repeats: bool, closure: Closure) -> bool:
         """Whether `reader` had better recompute the value than load it."""
+        if any(map(_reads_iota, closure.nodes)):
+            if reader.shape != "map" or id(value) in self.reshaped:
+                return False
         size = [size_key(n) for n in value.shape]
         new = [
             x for x in closure.leaves
@@ -146,6 +163,9 @@ def _collect(
             node = stack.pop()
             for x in node.inputs:
                 base, _ = base_and_views(x)
+                if gathered(node, x):
+                    reads[id(base)] = base
+                    continue
                 if base.op.name in NOTHING or id(base) in body:
                     continue
                 mine = of.get(id(base)) is group or (group.number, id(base)) in chooser.again

@@ -65,6 +65,11 @@ def _regroup(
     return [None if is_one(n) else next(labels) for n in after]
 
 
+def regroups_ones_only(before: Sequence[Any], after: Sequence[Any]) -> bool:
+    """Whether a reshape does no more than add or drop literal ones."""
+    return _regroup(list(range(len(before))), before, after) is not None
+
+
 def identity_map(shape: Sequence[Any]) -> AxisMap:
     """The map of a chain that moves nothing."""
     return tuple(None if is_one(n) else i for i, n in enumerate(shape))
