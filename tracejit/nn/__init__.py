@@ -31,6 +31,7 @@ from tracejit.nn.activation import (
     Tanhshrink,
     Threshold,
 )
+from tracejit.nn.attention import MultiheadAttention
 from tracejit.nn.batchnorm import (
     BatchNorm1d,
     BatchNorm2d,
@@ -46,6 +47,14 @@ from tracejit.nn.containers import (
     ParameterDict,
     ParameterList,
     Sequential,
+)
+from tracejit.nn.convolution import (
+    Conv1d,
+    Conv2d,
+    Conv3d,
+    ConvTranspose1d,
+    ConvTranspose2d,
+    ConvTranspose3d,
 )
 from tracejit.nn.distance import CosineSimilarity, PairwiseDistance
 from tracejit.nn.dropout import (
@@ -83,7 +92,63 @@ from tracejit.nn.loss import (
 )
 from tracejit.nn.module import Module
 from tracejit.nn.normalization import GroupNorm, LayerNorm, LocalResponseNorm, RMSNorm
+from tracejit.nn.padding import (
+    CircularPad1d,
+    CircularPad2d,
+    CircularPad3d,
+    ConstantPad1d,
+    ConstantPad2d,
+    ConstantPad3d,
+    ReflectionPad1d,
+    ReflectionPad2d,
+    ReflectionPad3d,
+    ReplicationPad1d,
+    ReplicationPad2d,
+    ReplicationPad3d,
+    ZeroPad1d,
+    ZeroPad2d,
+    ZeroPad3d,
+)
 from tracejit.nn.parameter import Buffer, Parameter
-from tracejit.nn.shape import Flatten, Unflatten
+from tracejit.nn.pooling import (
+    AdaptiveAvgPool1d,
+    AdaptiveAvgPool2d,
+    AdaptiveAvgPool3d,
+    AdaptiveMaxPool1d,
+    AdaptiveMaxPool2d,
+    AdaptiveMaxPool3d,
+    AvgPool1d,
+    AvgPool2d,
+    AvgPool3d,
+    LPPool1d,
+    LPPool2d,
+    LPPool3d,
+    MaxPool1d,
+    MaxPool2d,
+    MaxPool3d,
+    MaxUnpool1d,
+    MaxUnpool2d,
+    MaxUnpool3d,
+)
+from tracejit.nn.rnn import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNBase, RNNCell, RNNCellBase
+from tracejit.nn.shape import (
+    ChannelShuffle,
+    Flatten,
+    Fold,
+    PixelShuffle,
+    PixelUnshuffle,
+    Unflatten,
+    Unfold,
+    Upsample,
+    UpsamplingBilinear2d,
+    UpsamplingNearest2d,
+)
+from tracejit.nn.transformer import (
+    Transformer,
+    TransformerDecoder,
+    TransformerDecoderLayer,
+    TransformerEncoder,
+    TransformerEncoderLayer,
+)
 
 __all__ = [name for name in dir() if not name.startswith("_")]

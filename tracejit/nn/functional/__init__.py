@@ -38,7 +38,32 @@ from tracejit.nn.functional.activation import (
     threshold,
     threshold_,
 )
+from tracejit.nn.functional.adaptive_pool import (
+    adaptive_avg_pool1d,
+    adaptive_avg_pool2d,
+    adaptive_avg_pool3d,
+    adaptive_max_pool1d,
+    adaptive_max_pool2d,
+    adaptive_max_pool3d,
+    max_unpool1d,
+    max_unpool2d,
+    max_unpool3d,
+)
+from tracejit.nn.functional.attention import (
+    multi_head_attention_forward,
+    scaled_dot_product_attention,
+)
 from tracejit.nn.functional.classify import cross_entropy, nll_loss
+from tracejit.nn.functional.convolution import (
+    conv1d,
+    conv2d,
+    conv3d,
+    conv_transpose1d,
+    conv_transpose2d,
+    conv_transpose3d,
+    fold,
+    unfold,
+)
 from tracejit.nn.functional.dropout import (
     alpha_dropout,
     dropout,
@@ -48,6 +73,7 @@ from tracejit.nn.functional.dropout import (
     feature_alpha_dropout,
 )
 from tracejit.nn.functional.embedding import embedding, embedding_bag, one_hot
+from tracejit.nn.functional.grid import affine_grid, grid_sample
 from tracejit.nn.functional.linear import (
     bilinear,
     cosine_similarity,
@@ -87,5 +113,25 @@ from tracejit.nn.functional.normalization import (
     rms_norm,
 )
 from tracejit.nn.functional.padding import pad
+from tracejit.nn.functional.pooling import (
+    avg_pool1d,
+    avg_pool2d,
+    avg_pool3d,
+    lp_pool1d,
+    lp_pool2d,
+    lp_pool3d,
+    max_pool1d,
+    max_pool2d,
+    max_pool3d,
+)
+from tracejit.nn.functional.vision import (
+    channel_shuffle,
+    interpolate,
+    pixel_shuffle,
+    pixel_unshuffle,
+    upsample,
+    upsample_bilinear,
+    upsample_nearest,
+)
 
 __all__ = [name for name in dir() if not name.startswith("_")]

@@ -189,7 +189,10 @@ def softplus(input: Any, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
 
 def logsigmoid(input: Any) -> Tensor:
     """``log(sigmoid(x))`` without overflow."""
-    return input.minimum(0.0) - (-input.abs()).exp().log1p()  # type: ignore[no-any-return]
+    below = input < 0  # at 0 both selections must have the slopes whose sum is 1/2
+    low = _where(below, input, 0.0, input)
+    distance: Any = _where(below, -input, input, input)
+    return low - (-distance).exp().log1p()  # type: ignore[no-any-return]
 
 
 def softsign(input: Any) -> Tensor:

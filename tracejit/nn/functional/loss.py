@@ -150,10 +150,9 @@ def kl_div(
     if log_target:
         loss = target.exp() * (target - input)
     else:
-        positive = target > 0
-        safe = where_of(positive, target, 1.0, target.dtype)
-        zero = where_of(target == 0, 0.0, target.log(), target.dtype)
-        entropy = where_of(positive, target * safe.log(), zero, target.dtype)  # type: ignore[attr-defined]
+        zero = target == 0
+        safe: Any = where_of(zero, 1.0, target, target.dtype)
+        entropy: Any = where_of(zero, 0.0, target * safe.log(), target.dtype)
         loss = entropy - target * input
     if reduction == "batchmean":
         return loss.sum() / (input.shape[0] if input.ndim else 1)  # type: ignore[no-any-return]

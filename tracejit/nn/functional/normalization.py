@@ -110,7 +110,7 @@ def batch_norm(
             f"batch_norm: expected more than 1 value per channel when training, got {type_of(input)}"))  # fmt: skip
     dims = (0, *range(2, input.ndim))
     result, mean, var = _standardized(x, dims, eps)
-    if running_mean is not None:
+    if running_mean is not None and count != 0:
         _update(running_mean, running_var, mean.reshape(-1), var.reshape(-1), count, momentum)
     return _affine(result, weight, bias).to(input.dtype)  # type: ignore[no-any-return]
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from tracejit import dtypes
 from tracejit.eager.factories import as_tensor, from_numpy, tensor
-from tracejit.eager.shape import stack
+from tracejit.eager.joining import stack
 from tracejit.tensor import Tensor
 
 
