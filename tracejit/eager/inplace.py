@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tracejit import dtypes
-from tracejit.eager.modes import state
+from tracejit.eager.modes import MODULE_VERSION, state
 from tracejit.eager.tape import bump_version, node_of, replay_views, storage_of, type_of
 from tracejit.errors import DTypeError, ShapeError, at_user_line, user_location
 from tracejit.ir.node import Node, full_like
@@ -79,6 +79,7 @@ def resize(target: Tensor, shape: tuple[int, ...]) -> Tensor:
     count = min(old.size, data.size)
     data.reshape(-1)[:count] = old[:count]
     bump_version(target)
+    MODULE_VERSION[0] += 1
     target._array, target._base, target._view, target._storage = data, None, (), None
     return target
 
