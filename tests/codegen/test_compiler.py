@@ -112,6 +112,29 @@ def test_strict_unless_fast_math_is_asked_for():
     assert "nnan" not in fast.llvm and "ninf" not in fast.llvm
 
 
+def test_fast_math_leaves_the_math_library_alone():
+    source = ADD.replace("load_f32(x, i) + to_f32({constant})", "m.exp(load_f32(x, i))")
+    x = np.linspace(-80, 80, 1001, dtype=np.float32)
+    strict = run(compile_kernel("exp", source), x, 0, len(x))
+    with config.override(fast_math=True):
+        fast = run(compile_kernel("exp", source), x, 0, len(x))
+    assert (fast == strict).all()
+
+
+def test_compiling_loads_little_of_numba(tmp_path):
+    script = (
+        "import sys; from tracejit.codegen.compiler import compile_kernel\n"
+        f"compile_kernel('add', {ADD.format(constant=1)!r})\n"
+        "heavy = 'numba.np.arraymath numba.cpython.unicode numba.typed.typeddict scipy.linalg'\n"
+        "print([name for name in heavy.split() if name in sys.modules])"
+    )
+    environment = {"TRACEJIT_CACHE_DIR": str(tmp_path), "PYTHONPATH": ":".join(sys.path)}
+    result = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True
+    )
+    assert result.stdout.strip() == "[]", result.stderr
+
+
 @pytest.mark.parametrize(
     ("source", "word"),
     [

@@ -3,6 +3,7 @@
 import ctypes
 import itertools
 import mmap
+import os
 import threading
 
 import numpy as np
@@ -15,7 +16,7 @@ from tracejit.runtime import gemm, gemm_libraries
 from tracejit.runtime.driver import aligned_words
 from tracejit.runtime.gemm import Epilogue, Layout, matmul, product, provider, tile_shape
 from tracejit.runtime.program import Patch, Program, address_of
-from tracejit.runtime.threads import get_num_threads, set_num_threads
+from tracejit.runtime.threads import get_num_threads, ready_driver, set_num_threads
 
 F4, F8 = np.dtype(np.float32), np.dtype(np.float64)
 LIBRARIES = [
@@ -347,6 +348,23 @@ def test_openblas_gets_its_threads_back():
         assert wrong == [] and openblas_threads() == 2
     finally:
         set_threads(before)
+
+
+@pytest.mark.skipif(gemm_libraries.find("openblas", F4) is None, reason="no openblas")
+def test_a_forked_child_multiplies_while_another_thread_did():
+    a, b = random((100, 100)), random((100, 100), seed=1)
+    with config.override(gemm="openblas"):
+        expected = matmul(a, b)
+        guard = provider(F4).guard
+        threads = openblas_threads()
+        ready_driver().call_at(provider(F4).addresses["enter"], address_of(guard))
+        child = os.fork()
+        if child == 0:
+            good = openblas_threads() == threads and (matmul(a, b) == expected).all()
+            os._exit(0 if good else 1)
+        assert os.waitpid(child, 0)[1] == 0
+        ready_driver().call_at(provider(F4).addresses["leave"], address_of(guard))
+        assert openblas_threads() == threads
 
 
 @pytest.mark.parametrize("dtype", ["f32", "f64"])

@@ -145,7 +145,8 @@ def compile_kernel(name: str, source: str) -> CompiledKernel:
         with _lock:
             _table[key] = kernel
             while len(_table) > _KEPT:
-                _table.popitem(last=False)
+                _, dropped = _table.popitem(last=False)
+                linecache.cache.pop(dropped.filename, None)
         return kernel
     finally:
         with _lock:

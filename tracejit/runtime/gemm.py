@@ -9,6 +9,7 @@ reads C.
 from __future__ import annotations
 
 import math
+import os
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -270,6 +271,20 @@ def _choose(dtype: np.dtype[Any], wish: str) -> Provider:
             f"config.gemm = {wish!r}, but there is no such library in this installation"
         )
     return Provider(dtype, library)
+
+
+def _after_fork() -> None:
+    """Runs of other threads did not come along into a forked child: what they held is let go."""
+    for found in _providers.values():
+        guard = found.guard
+        guard[layout.CONTEXT_LOCK] = 0
+        if guard[layout.CONTEXT_USERS]:
+            guard[layout.CONTEXT_USERS] = 1
+            ready_driver().call_at(found.addresses["leave"], address_of(guard))
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def _linked() -> LinkedObject:
