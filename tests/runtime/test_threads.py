@@ -56,7 +56,10 @@ def test_several_threads_really_work():
     assert before >= 3
 
 
-def test_idle_threads_go_to_sleep_and_wake_again():
+@pytest.mark.parametrize("numbers", [threads._FUTEX, {}])  # futex; condition variable
+def test_idle_threads_go_to_sleep_and_wake_again(monkeypatch, numbers):
+    monkeypatch.setattr(threads, "_FUTEX", numbers)
+    set_num_threads(3)
     set_num_threads(2)
     expected = square(grain=1 << 60)
     for _ in range(3):

@@ -36,6 +36,7 @@ from tracejit.runtime.externals import (
     pthread_mutex_unlock,
     pthread_sigmask,
     sched_yield,
+    syscall,
 )
 
 # Fields of the state, one per process. Errors are pairs of exception type and text.
@@ -53,7 +54,8 @@ ERROR_COUNT, ERROR_RUNNING, ERROR_ARGUMENT, ERROR_WORDS = 0, 1, 2, 3
 POOL_TICKET = 0  # chunks of the present step in the upper half, chunks claimed in the lower
 POOL_DONE = 8  # chunks finished
 POOL_SLEEPERS = 16
-POOL_STOP = 24
+POOL_EPOCH = 24  # counts wakes; its lower half is the futex
+POOL_STOP = 25
 POOL_KERNEL = 32
 POOL_TABLE = 33
 POOL_UNITS = 34
@@ -62,6 +64,8 @@ POOL_THREADS = 40  # the caller's thread counted
 POOL_STARTED = 41
 POOL_SPINS = 42  # how long an idle worker spins before it sleeps
 POOL_SETMASK = 43
+POOL_FUTEX = 44  # the number of Linux's futex call, or 0: then a condition variable serves
+FUTEX_WAIT, FUTEX_WAKE, MANY = 128, 129, 1 << 30  # private to the process
 POOL_MUTEX = 48
 POOL_CONDITION = 64
 POOL_WORDS = 80
@@ -132,15 +136,29 @@ def _work(pool: int) -> None:
 
 
 def _sleep(pool: int) -> None:
-    """Sleep until there may be work. The waker reads `sleepers` after it wrote the ticket, so no
-    wake is lost.
+    """Sleep until there may be work.
+
+    The waker writes the ticket, then reads the number of sleepers; a sleeper counts itself, then
+    reads the ticket. One of the two always sees the other, so no wake is lost.
     """
-    pthread_mutex_lock(pool + 8 * POOL_MUTEX)
     atomic_add(pool, POOL_SLEEPERS, 1)
-    while not _has_work(pool) and not atomic_load(pool, POOL_STOP):
-        pthread_cond_wait(pool + 8 * POOL_CONDITION, pool + 8 * POOL_MUTEX)
+    if load(pool, POOL_FUTEX):
+        _sleep_on_futex(pool)
+    else:
+        pthread_mutex_lock(pool + 8 * POOL_MUTEX)
+        while not _has_work(pool) and not atomic_load(pool, POOL_STOP):
+            pthread_cond_wait(pool + 8 * POOL_CONDITION, pool + 8 * POOL_MUTEX)
+        pthread_mutex_unlock(pool + 8 * POOL_MUTEX)
     atomic_add(pool, POOL_SLEEPERS, -1)
-    pthread_mutex_unlock(pool + 8 * POOL_MUTEX)
+
+
+def _sleep_on_futex(pool: int) -> None:
+    """On Linux: half the cost of a condition variable for the one who wakes."""
+    while not atomic_load(pool, POOL_STOP):
+        epoch = atomic_load(pool, POOL_EPOCH)
+        if _has_work(pool):
+            return
+        syscall(load(pool, POOL_FUTEX), pool + 8 * POOL_EPOCH, FUTEX_WAIT, epoch & LOWER_HALF, 0)
 
 
 def worker(pool: int) -> int:
@@ -178,9 +196,13 @@ def _start_workers(pool: int) -> None:
 def wake(pool: int) -> int:
     """Wake the sleeping workers of a pool, if there are any."""
     if atomic_load(pool, POOL_SLEEPERS):
-        pthread_mutex_lock(pool + 8 * POOL_MUTEX)
-        pthread_cond_broadcast(pool + 8 * POOL_CONDITION)
-        pthread_mutex_unlock(pool + 8 * POOL_MUTEX)
+        if load(pool, POOL_FUTEX):
+            atomic_add(pool, POOL_EPOCH, 1)
+            syscall(load(pool, POOL_FUTEX), pool + 8 * POOL_EPOCH, FUTEX_WAKE, MANY, 0)
+        else:
+            pthread_mutex_lock(pool + 8 * POOL_MUTEX)
+            pthread_cond_broadcast(pool + 8 * POOL_CONDITION)
+            pthread_mutex_unlock(pool + 8 * POOL_MUTEX)
     return 0
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 from typing import Any
@@ -18,7 +19,11 @@ from tracejit import config
 from tracejit.runtime import externals, native
 from tracejit.runtime.driver import Driver, aligned_words, driver
 
-_SPIN_SECONDS = 50e-6  # idle workers stay awake this long: the gap between two kernels of one model
+# Linux's number of the futex call, by processor.
+_FUTEX = {"x86_64": 202, "aarch64": 98, "riscv64": 98, "ppc64le": 221}
+_SPIN_SECONDS = (
+    100e-6  # idle workers stay awake this long: the gap between two kernels of one model
+)
 _lock = threading.Lock()
 _pools: list[np.ndarray[Any, Any]] = []
 _spins = 0
@@ -57,6 +62,8 @@ def _install_pool(native_driver: Driver, count: int) -> None:
     pool[native.POOL_THREADS] = count
     pool[native.POOL_SPINS] = _count_spins(native_driver)
     pool[native.POOL_SETMASK] = int(signal.SIG_SETMASK)
+    if sys.platform == "linux":
+        pool[native.POOL_FUTEX] = _FUTEX.get(os.uname().machine, 0)
     externals.pthread_mutex_init(pool.ctypes.data + 8 * native.POOL_MUTEX, 0)
     externals.pthread_cond_init(pool.ctypes.data + 8 * native.POOL_CONDITION, 0)
     _pools.append(pool)
