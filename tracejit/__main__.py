@@ -1,0 +1,7 @@
+"""``python -m tracejit`` is the command ``tracejit``."""
+
+import sys
+
+from tracejit.cli import main
+
+sys.exit(main())

@@ -1,0 +1,147 @@
+"""`tracejit demo`: the digits learnt twice, eagerly and compiled, and what the difference is.
+
+Invariant: both runs start from the same parameters and see the same batches in the same order; the
+program they run (`data/digits_program.py`) is the same text.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any, TextIO
+
+import numpy as np
+
+import tracejit
+from tracejit.inspect.load import load_text
+from tracejit.inspect.render import can_show, number, progress, sparkline, table
+from tracejit.jit.compile import CompiledFunction, compile
+from tracejit.tensor import Tensor
+from tracejit.utils.data import DataLoader, TensorDataset
+
+DATA = Path(__file__).parent / "data"
+_TEST_SHARE = 5  # every fifth image is held back for the test
+_BATCH = 64
+
+
+def load_digits() -> tuple[Tensor, Tensor]:
+    """The UCI handwritten digits: images f32[1797,64] from 0 to 1, labels i64[1797]."""
+    with np.load(DATA / "digits.npz") as archive:
+        images, labels = archive["images"], archive["labels"]
+    pixels = images.reshape(len(images), 64).astype(np.float32) / 16
+    return tracejit.tensor(pixels), tracejit.tensor(labels.astype(np.int64))
+
+
+@dataclass
+class Run:
+    """One training run. `step_ms` leaves out the calls that captured or compiled."""
+
+    name: str
+    losses: list[float]
+    times: list[float]
+    accuracy: float
+    step: Any
+
+    @property
+    def is_compiled(self) -> bool:
+        return isinstance(self.step, CompiledFunction)
+
+    @property
+    def step_ms(self) -> float:
+        """The median time of a step."""
+        return statistics.median(self.times)
+
+    @property
+    def compile_ms(self) -> float:
+        """All captures, with the kernels they compiled."""
+        return sum(m.milliseconds for m in self.step.misses) if self.is_compiled else 0.0
+
+
+def main(epochs: int, seed: int, out: TextIO) -> int:
+    """Run the demo; 0 if it did what it says on the tin, 1 if not."""
+    started = time.perf_counter()
+    program = load_text((DATA / "digits_program.py").read_text("utf-8"), "digits_program.py")
+    images, labels = load_digits()
+    held = tracejit.arange(len(labels)) % _TEST_SHARE == 0
+    train, test = (images[~held], labels[~held]), (images[held], labels[held])
+    print(f"UCI handwritten digits: {len(train[1])} images to learn from, {len(test[1])} to test; "
+          f"MLP 64-256-128-10, Adam, batches of {_BATCH}, {epochs} epochs\n", file=out)  # fmt: skip
+    eager = _train(program, "eager", lambda step: step, train, test, epochs, seed)
+    compiled = _train(program, "compiled", compile, train, test, epochs, seed)
+    passed = report([eager, compiled], out)
+    _show_kernel(compiled.step, out)
+    print(f"\n{time.perf_counter() - started:.1f} s in all", file=out)
+    return 0 if passed else 1
+
+
+def _train(
+    program: ModuleType, name: str, wrap: Callable[[Any], Any], train: tuple[Tensor, Tensor],
+    test: tuple[Tensor, Tensor], epochs: int, seed: int,
+) -> Run:  # fmt: skip
+    tracejit.manual_seed(seed)
+    model = program.Classifier()
+    optimizer = tracejit.optim.Adam(model.parameters(), lr=2e-3)
+    step = wrap(program.make_step(model, optimizer))
+    order = tracejit.Generator().manual_seed(seed)
+    batches = DataLoader(TensorDataset(*train), _BATCH, shuffle=True, generator=order)
+    run = Run(name, [], [], 0.0, step)
+    for _ in progress(range(epochs), epochs, f"{name:8s}"):
+        for images, labels in batches:
+            started = time.perf_counter()
+            loss = step(images, labels)
+            run.times.append((time.perf_counter() - started) * 1e3)
+            run.losses.append(loss.item())
+    run.accuracy = program.accuracy(model, *test)
+    return run
+
+
+def report(runs: list[Run], out: TextIO) -> bool:
+    """Curves, accuracy and the table; whether the runs agree and have learnt enough."""
+    eager, compiled = runs
+    for run in runs:
+        curve = sparkline([math.log(loss) for loss in run.losses])
+        shown = f"{curve}  " if can_show(curve, out) else ""
+        print(f"log loss, {run.name:8s}  {shown}{run.losses[0]:.3f} -> {run.losses[-1]:.4f}   "
+              f"test accuracy {100 * run.accuracy:.2f} %", file=out)  # fmt: skip
+    gaps = [abs(a - b) for a, b in zip(eager.losses, compiled.losses, strict=True)]
+    same = sum(g == 0 for g in gaps)
+    print(f"the curves differ by at most {max(gaps):.2g}; {same} of {len(gaps)} losses have the "
+          "same bits\n", file=out)  # fmt: skip
+    kernels = str(len(compiled.step.kernels)) if compiled.is_compiled else ""
+    rows = [
+        ["eager", number(eager.step_ms), "", "", "1.00"],
+        ["compiled", number(compiled.step_ms), number(compiled.compile_ms), kernels,
+         number(eager.step_ms / compiled.step_ms)],
+    ]  # fmt: skip
+    print(table(["training step", "ms/step", "compile ms", "kernels", "speed-up"], rows), file=out)
+    for reason in filter(None, [compiled.step.eager_reason]):
+        print(f"the compiled step runs eagerly: {reason}", file=out)
+    enough = min(r.accuracy for r in runs) >= 0.96
+    if not enough:
+        print("FAILED: test accuracy below 96 %", file=out)
+    if max(gaps) > 1e-2:
+        print("FAILED: the loss curves differ", file=out)
+    return enough and max(gaps) <= 1e-2 and compiled.step.eager_reason is None
+
+
+def _show_kernel(step: CompiledFunction, out: TextIO) -> None:
+    """The first kernel that fuses much: its part of the plan, and its source."""
+    if not step.kernels:
+        return
+    kernel = next((k for k in step.kernels if len(k.nodes) >= 8), step.kernels[0])
+    print(f"\none of the kernels, {kernel.name}: {len(kernel.nodes)} ops fused.\n", file=out)
+    print(_plan_part(step.ir("plan"), kernel.name), file=out)
+    print(f"\nits source, compiled by Numba:\n\n{kernel.source}", file=out)
+
+
+def _plan_part(plan: str, name: str) -> str:
+    """The lines of a plan that are about one kernel."""
+    lines = plan.splitlines()
+    first = next(i for i, line in enumerate(lines) if f"kernel {name} over" in line)
+    last = next(i for i in range(first, len(lines)) if lines[i].startswith("     stores"))
+    return "\n".join(lines[first : last + 1])
