@@ -1,7 +1,8 @@
 """What a backward graph takes from its forward graph: saved, or worked out again.
 
-Source of the idea: a minimum cut between forward and backward (as in "Recomputation with min-cut",
-AOTAutograd's partitioner). Invariant: results do not change, only what is stored.
+The cheapest set of values to save is a minimum cut between what the forward pass must compute and
+what the backward pass reads, each value weighing its bytes (the idea of AOTAutograd's min-cut
+partitioner). Invariant: results do not change, only what is stored.
 """
 
 from __future__ import annotations
@@ -9,57 +10,63 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tracejit.ir.node import Node, topological
-from tracejit.ir.types import TupleType
+from tracejit.ir.sizes import hints_of, product
+from tracejit.ir.types import TensorType
+from tracejit.transforms.maxflow import INFINITE, FlowNetwork
 
-_FREE_KINDS = ("movement", "source", "structure")
-RECOMPUTE_COST = 40
-"""A value is worked out again rather than saved while its chain costs less, in additions."""
+_RECOMPUTABLE = ("elementwise", "movement", "source", "random")
+_PER_VALUE = 64
+"""Weight of saving anything at all, in bytes: of equal cuts the one with fewer values wins."""
 
 
 def residuals(
-    gradients: Sequence[Node],
-    inputs: Sequence[Node],
-    outputs: Sequence[Node],
+    gradients: Sequence[Node], inputs: Sequence[Node], outputs: Sequence[Node],
     seeds: Sequence[Node],
-) -> list[Node]:
+) -> list[Node]:  # fmt: skip
     """Forward nodes whose values the backward graph should be given.
 
-    Inputs of the graph are always at hand; so is what follows from them by cheap pointwise ops.
+    Inputs of the graph are always at hand. Pointwise values, views, constants and counter-based
+    random numbers can be worked out again; all others are computed once.
     """
-    forward = {id(n) for n in topological(outputs)}
-    at_hand = {id(n): 0 for n in (*inputs, *seeds)}
-    saved: list[Node] = []
-    read = _read_by_backward(gradients, forward)
-    for node in topological(gradients):
-        if id(node) in at_hand:
-            continue
-        cost = _recompute_cost(node, at_hand)
-        if id(node) not in forward:
-            continue
-        if cost is not None and cost <= RECOMPUTE_COST:
-            at_hand[id(node)] = cost
-        elif id(node) in read:
-            saved.append(node)
-            at_hand[id(node)] = 0
-    return saved
+    forward = [n for n in topological(outputs)]
+    known = {id(n) for n in (*inputs, *seeds)}
+    position = {id(n): i for i, n in enumerate(forward)}
+    source, sink = 2 * len(forward), 2 * len(forward) + 1
+    network = FlowNetwork(2 * len(forward) + 2)
+    for i, node in enumerate(forward):
+        network.add_edge(2 * i, 2 * i + 1, 0 if id(node) in known else _weight(node))
+        if id(node) in known or not _is_recomputable(node):
+            network.add_edge(source, 2 * i, INFINITE)
+        else:
+            for value in node.inputs:
+                network.add_edge(2 * position[id(value)] + 1, 2 * i, INFINITE)
+    for node in _read_by_backward(gradients, position):
+        network.add_edge(2 * position[id(node)] + 1, sink, INFINITE)
+    below = network.sink_side(source, sink)
+    return [
+        node
+        for i, node in enumerate(forward)
+        if 2 * i not in below and 2 * i + 1 in below and id(node) not in known
+    ]
 
 
-def _recompute_cost(node: Node, at_hand: dict[int, int]) -> int | None:
-    """Additions per element to work the node out from what is at hand; None if it cannot be."""
-    if node.op.kind not in ("elementwise", *_FREE_KINDS) or isinstance(node.type, TupleType):
-        return None
-    total = node.op.cost if node.op.kind == "elementwise" else 0
-    for value in node.inputs:
-        if id(value) not in at_hand:
-            return None
-        total += at_hand[id(value)]
-    return total
+def _is_recomputable(node: Node) -> bool:
+    if not isinstance(node.type, TensorType):
+        return False
+    return node.op.kind in _RECOMPUTABLE or node.op.name in ("detach", "alias", "with_value")
 
 
-def _read_by_backward(gradients: Sequence[Node], forward: set[int]) -> set[int]:
-    """Ids of values that backward nodes read (and of gradients that are forward values)."""
-    read = {id(g) for g in gradients}
+def _weight(node: Node) -> int:
+    if not isinstance(node.type, TensorType):
+        return INFINITE  # its projections can be saved, the tuple cannot
+    size = node.type.dtype.itemsize
+    return int(product(hints_of(node.type.shape))) * size + _PER_VALUE
+
+
+def _read_by_backward(gradients: Sequence[Node], forward: dict[int, int]) -> list[Node]:
+    """Forward values that backward nodes read, and gradients that are forward values."""
+    found = {id(g): g for g in gradients if id(g) in forward}
     for user in topological(gradients):
         if id(user) not in forward:
-            read.update(id(value) for value in user.inputs)
-    return read
+            found.update({id(v): v for v in user.inputs if id(v) in forward})
+    return list(found.values())
