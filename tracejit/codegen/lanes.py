@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba.core import cgutils, types, typing
+from numba.core import types, typing
 from numba.extending import lower_builtin, type_callable
 
 from tracejit.codegen.language import NAMES, STORAGE, Pointer, PointerType
@@ -57,7 +57,8 @@ def _define_memory(stem: str, count: int, dtype: str, pointer: PointerType) -> N
 
     @lower_builtin(make)
     def lower(context: Any, b: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
-        slot = cgutils.alloca_once(b, memory)
+        with b.goto_entry_block():  # not cgutils.alloca_once, which stores a zero aggregate
+            slot = b.alloca(memory)
         slot.align = 64
         return b.bitcast(slot, ir.IntType(8).as_pointer())
 
