@@ -18,6 +18,7 @@ from tracejit.ir.op import OPS
 from tracejit.ir.plan import HostStep, KernelStep, Plan, Step
 from tracejit.ir.sizes import size_key
 from tracejit.ir.types import TupleType
+from tracejit.transforms.fuse_rows import merge_rows
 from tracejit.transforms.recompute import choose_stored
 from tracejit.transforms.views import (
     AxisMap,
@@ -354,6 +355,17 @@ class Fuser:
             else:
                 self.place_host(node)
         self.merge_siblings()
+        merge_rows(self)
+
+    def lift_of(self, rows: Group, node: Node) -> AxisMap | None:
+        """How a node's value lies along the rows of a row group, if it does."""
+        return row_lift(rows, node.shape)
+
+    def may_be_lifted(self, group: Group, rows: Group) -> bool:
+        """Whether a map group might become per-row values of a row group."""
+        if len(group.nodes) + len(rows.nodes) > MAX_NODES or any(map(reads_positions, group.nodes)):
+            return False
+        return not (self.has_path_outside(group, rows) or self.has_path_outside(rows, group))
 
     def merge_siblings(self) -> None:
         """Merge groups that read the same values in the same loop."""
