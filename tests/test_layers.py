@@ -1,0 +1,115 @@
+"""The layers: a module imports only from its own layer and those to its left, at any depth of code.
+
+Invariant: the table below is the whole truth; an import inside a function counts like any other.
+``if TYPE_CHECKING:`` blocks do not run and do not count.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "tracejit"
+
+LAYERS: tuple[tuple[str, ...], ...] = (
+    ("config", "errors", "dtypes"),
+    ("ir",),
+    ("ops",),
+    ("transforms",),
+    ("codegen",),
+    ("runtime",),
+    ("tensor", "eager", "random", "autograd", "linalg", "special"),
+    ("jit",),
+    ("nn", "optim", "utils", "serialization", "func", "amp"),
+    ("inspect", "testing"),
+    ("demo", "cli", "__main__"),
+)
+RANK = {name: i for i, layer in enumerate(LAYERS) for name in layer}
+
+ROOT_USERS = ("inspect", "testing", "demo", "cli", "__main__", "nn", "optim", "utils")
+"""Who may write ``import tracejit``: layers to the right of everything that ``__init__`` loads."""
+
+
+def layer_of(module: str) -> str:
+    """The second name of a dotted module: ``tracejit.jit.guards`` is of ``jit``."""
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 else ""
+
+
+def imports(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """Line and module of every import that can run."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            yield from (found for child in node.orelse for found in imports(child))
+            continue
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"line {node.lineno}: a relative import"
+            if node.module == "tracejit":
+                yield from ((node.lineno, f"tracejit.{alias.name}") for alias in node.names)
+            else:
+                yield node.lineno, str(node.module)
+        yield from imports(node)
+
+
+def breaches(source: str, module: str) -> list[str]:
+    """What the source of a module imports from layers to its right."""
+    own = layer_of(module)
+    found = []
+    for line, target in imports(ast.parse(source)):
+        if target.split(".")[0] != "tracejit":
+            continue
+        layer = layer_of(target)
+        if layer not in RANK:  # the package itself, or a public name of it
+            if own not in ROOT_USERS:
+                found.append(f"{module}:{line} imports {target}")
+        elif RANK[layer] > RANK[own]:
+            found.append(f"{module}:{line} ({own}) imports {target} ({layer})")
+    return found
+
+
+def modules() -> list[tuple[str, Path]]:
+    names = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        if parts[0] != "data" and parts != ("__init__",):
+            parts = parts[:-1] if parts[-1] == "__init__" else parts
+            names.append((".".join(("tracejit", *parts)), path))
+    return names
+
+
+@pytest.mark.parametrize(("module", "path"), modules(), ids=[m for m, _ in modules()])
+def test_imports_go_leftwards(module, path):
+    assert layer_of(module) in RANK, f"{module} is in no layer: add it to LAYERS"
+    assert breaches(path.read_text("utf-8"), module) == []
+
+
+@pytest.mark.parametrize(
+    ("source", "count"),
+    [
+        ("from tracejit.ir.node import Node", 0),
+        ("from tracejit import config, dtypes", 0),
+        ("from tracejit.jit.compile import compile", 1),
+        ("def f():\n    import tracejit.nn", 1),
+        ("class A:\n    def f(self):\n        from tracejit import cli", 1),
+        ("import tracejit", 1),
+        ("if TYPE_CHECKING:\n    from tracejit.jit import compile", 0),
+        ("if not x:\n    from tracejit.jit import compile", 1),
+    ],
+)  # fmt: skip
+def test_the_test_finds_breaches(source, count):
+    assert len(breaches(source, "tracejit.transforms.somewhere")) == count
+
+
+def test_only_known_layers_import_numba():
+    users = {
+        layer_of(module)
+        for module, path in modules()
+        for _, target in imports(ast.parse(path.read_text("utf-8")))
+        if target.split(".")[0] in ("numba", "llvmlite")
+    }
+    assert users <= {"codegen", "runtime"}
