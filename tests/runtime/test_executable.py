@@ -54,7 +54,7 @@ def layer_norm(x: Node, eps: float = 1e-5) -> Node:
     return centred * expand_reduced(OPS["rsqrt"](variance + eps), x, axes)
 
 
-@pytest.mark.parametrize("seed", range(24))
+@pytest.mark.parametrize("seed", range(8))
 def test_random_graphs(seed: int) -> None:
     graph, arrays = random_graph(seed)
     same_as_interpreter(graph, arrays)

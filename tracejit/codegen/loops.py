@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from tracejit.codegen.scalars import literal
 from tracejit.dtypes import DType, int64
 from tracejit.ir.node import Node
 from tracejit.ir.op import OPS
@@ -108,6 +109,7 @@ class Builder:
         self.body = {id(n) for n in step.body}
         self.roots = {id(n) for n in step.stores}
         self.memo: dict[tuple[int, ...], Value] = {}
+        self.constants: dict[str, Value] = {}
         self.keep: list[Node] = []  # nodes made here: their ids are keys
 
     def build(self) -> LoopProgram:
@@ -157,7 +159,7 @@ class Builder:
     def make(self, node: Node, views: tuple[Node, ...]) -> Value:
         """A new value for `node`."""
         if node.op.name == "full":
-            return self.add(Value("const", node, node.dtype))
+            return self.constant(node)
         if node.op.name == "iota":
             return self.add_load(Value("iota", node, node.dtype, views=views))
         if is_scalar_input(node):
@@ -176,6 +178,14 @@ class Builder:
             return self.add(Value("random", node, node.dtype, args, loop=_latest(args)))
         args = tuple(self.expand(x, views) for x in node.inputs)
         return self.add(Value("op", node, node.dtype, args, loop=_latest(args)))
+
+    def constant(self, node: Node) -> Value:
+        """A constant; equal ones are one value, whatever their shapes."""
+        text = literal(node.params["value"], node.dtype)
+        found = self.constants.get(text)
+        if found is None or found.dtype is not node.dtype:
+            found = self.constants[text] = self.add(Value("const", node, node.dtype))
+        return found
 
     def gather(self, node: Node, views: tuple[Node, ...]) -> Value:
         """An element of stored memory at a computed place along one axis."""

@@ -232,10 +232,30 @@ class _Builder:
     def kernel_step(self, step: KernelStep) -> None:
         program = self.executable.program_of(step)
         domain = self.shape(step.domain)
+        if self.regrouped_copy(program):
+            return
         ones = tuple(map(is_one, step.domain))
         loads = [self.load(v, domain) for v in program.loads]
         stores = [self.store(s, domain) for s in program.stores]
         self.launch(program, Nest(step.shape, domain, ones, step.axes), loads, stores)
+
+    def regrouped_copy(self, program: LoopProgram) -> bool:
+        """A copy whose last views regroup axes: one launch over the shape before them."""
+        value = program.values[0]
+        if len(program.values) > 1 or value.kind != "load" or len(program.stores) > 1:
+            return False
+        views = list(value.views)
+        tail = len(views)
+        while tail and views[tail - 1].op.name == "reshape":
+            tail -= 1
+        if tail == len(views):
+            return False
+        source = self.operand(value.node, views[:tail])
+        target = self.new_value(program.stores[0].node)
+        if target.layout != contiguous(target.layout.shape):
+            return False
+        self.copy(source, Operand(target.buffer, contiguous(source.layout.shape), target.dtype))
+        return True
 
     def load(self, value: Value, domain: tuple[int, ...]) -> Operand:
         if value.kind == "load":
