@@ -20,6 +20,9 @@ from tracejit.runtime.buffers import (
     set_cache_limit,
 )
 
+# Python warns of every fork of a process with threads; that it works is what is tested here.
+pytestmark = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+
 F4 = np.dtype(np.float32)
 BIG = (1000, 3)
 

@@ -18,6 +18,9 @@ from tracejit.runtime.gemm import Epilogue, Layout, matmul, product, provider, t
 from tracejit.runtime.program import Patch, Program, address_of
 from tracejit.runtime.threads import get_num_threads, ready_driver, set_num_threads
 
+# Python warns of every fork of a process with threads; that it works is what is tested here.
+pytestmark = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+
 F4, F8 = np.dtype(np.float32), np.dtype(np.float64)
 LIBRARIES = [
     pytest.param(

@@ -14,6 +14,9 @@ from tracejit.codegen.compiler import compile_kernel
 from tracejit.runtime import native, threads
 from tracejit.runtime.threads import get_num_threads, ready_driver, set_num_threads
 
+# Python warns of every fork of a process with threads; that it works is what is tested here.
+pytestmark = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+
 SQUARE = """def kernel(t, lo, hi):
     x, y = ptr_f64(word(t, 0)), ptr_f64(word(t, 1))
     for i in range(lo, hi):
