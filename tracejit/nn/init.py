@@ -57,7 +57,7 @@ def trunc_normal_(
         warnings.warn("trunc_normal_: mean is more than 2 std from [a, b]", stacklevel=2)
     low, high = cdf((a - mean) / std), cdf((b - mean) / std)
     with no_grad():
-        u = tensor.new_empty(*tensor.shape).uniform_(2 * low - 1, 2 * high - 1, generator=generator)  # type: ignore[attr-defined]
+        u = tensor.new_empty(tensor.shape).uniform_(2 * low - 1, 2 * high - 1, generator=generator)  # type: ignore[attr-defined]
         value = (u.erfinv() * (std * math.sqrt(2.0)) + mean).clamp(a, b)
         return tensor.copy_(value)  # type: ignore[no-any-return, attr-defined]
 
@@ -181,7 +181,7 @@ def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01, generator: Any =
     rows = int(tensor._array.shape[0])
     zeros = math.ceil(sparsity * rows)
     with no_grad():
-        noise = tensor.new_empty(*tensor.shape).normal_(0.0, std, generator=generator)  # type: ignore[attr-defined]
-        rank = tensor.new_empty(*tensor.shape).uniform_(generator=generator)  # type: ignore[attr-defined]
+        noise = tensor.new_empty(tensor.shape).normal_(0.0, std, generator=generator)  # type: ignore[attr-defined]
+        rank = tensor.new_empty(tensor.shape).uniform_(generator=generator)  # type: ignore[attr-defined]
         order = rank.argsort(0).argsort(0)
         return tensor.copy_(noise.masked_fill(order < zeros, 0.0))  # type: ignore[no-any-return, attr-defined]

@@ -1,6 +1,6 @@
 """The counter of module changes, and the dictionaries that advance it.
 
-Invariant: it only grows; in-place changes of tensors do not touch it.
+Invariant: it only grows; writes into tensors do not touch it.
 """
 
 from __future__ import annotations

@@ -10,7 +10,6 @@ from typing import Any
 
 from tracejit import dtypes
 from tracejit.eager.factories import tensor
-from tracejit.eager.modes import read_scalar
 from tracejit.eager.pointwise import where_of
 from tracejit.optim.optimizer import (
     Optimizer,
@@ -27,9 +26,9 @@ from tracejit.optim.optimizer import (
 
 
 def betas_of(group: dict[str, Any]) -> tuple[Any, Any]:
-    """The group's two betas."""
-    betas = group["betas"]
-    return read_scalar(betas, 0), read_scalar(betas, 1)
+    """The group's two betas (guarded by value: a tuple is replaced, not written to)."""
+    beta1, beta2 = group["betas"]
+    return beta1, beta2
 
 
 def corrections(beta1: Any, beta2: Any) -> PerStep:
@@ -97,7 +96,7 @@ class Adam(_Moments):
         for p in params:
             state = self.state[p]
             g = gradient(group, p)
-            if group["weight_decay"] != 0:
+            if decay != 0:
                 if group["decoupled_weight_decay"]:
                     p.mul_(1 - lr * decay)
                 else:
@@ -156,7 +155,7 @@ class NAdam(_Moments):
         for p in params:
             state = self.state[p]
             g = gradient(group, p)
-            if group["weight_decay"] != 0:
+            if decay != 0:
                 if group["decoupled_weight_decay"]:
                     p.mul_(1 - lr * decay)
                 else:
@@ -203,7 +202,7 @@ class RAdam(_Moments):
         for p in params:
             state = self.state[p]
             g = gradient(group, p)
-            if group["weight_decay"] != 0:
+            if decay != 0:
                 if group["decoupled_weight_decay"]:
                     p.mul_(1 - lr * decay)
                 else:
@@ -238,7 +237,7 @@ class Adamax(_Moments):
         for p in params:
             state = self.state[p]
             g = gradient(group, p)
-            if group["weight_decay"] != 0:
+            if decay != 0:
                 g = decayed(g, p, decay)
             first, norm = state["exp_avg"], state["exp_inf"]
             first.add_((g - first) * (1 - beta1))

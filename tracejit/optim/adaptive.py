@@ -46,7 +46,7 @@ class Adagrad(Optimizer):
         for p in params:
             state = self.state[p]
             g = gradient(group, p)
-            if group["weight_decay"] != 0:
+            if decay != 0:
                 g = decayed(g, p, decay)
             total = state["sum"].add_(g * g)
             p.sub_(g * rate(state["step"]) / (total.sqrt() + eps))
@@ -76,7 +76,7 @@ class Adadelta(Optimizer):
         for p in params:
             state = self.state[p]
             g = gradient(group, p)
-            if group["weight_decay"] != 0:
+            if decay != 0:
                 g = decayed(g, p, decay)
             squares = state["square_avg"].mul_(rho).add_(g * g * (1 - rho))
             delta = (state["acc_delta"] + eps).sqrt() / (squares + eps).sqrt() * g
@@ -107,27 +107,27 @@ class RMSprop(Optimizer):
             group, "lr", "alpha", "eps", "weight_decay", "momentum"
         )
         for p in params:
-            self._make_state(group, p)
+            self._make_state(group, p, momentum)
         advance_steps([self.state[p] for p in params], group, self)
         for p in params:
             state = self.state[p]
             g = gradient(group, p)
-            if group["weight_decay"] != 0:
+            if decay != 0:
                 g = decayed(g, p, decay)
             spread = state["square_avg"].mul_(alpha).add_(g * g * (1 - alpha))
             if group["centered"]:
                 mean = state["grad_avg"].add_((g - state["grad_avg"]) * (1 - alpha))
                 spread = spread - mean * mean
             scaled = g / (spread.sqrt() + eps)
-            if group["momentum"] > 0:
+            if momentum > 0:
                 scaled = state["momentum_buffer"].mul_(momentum).add_(scaled)
             p.sub_(scaled * lr)
 
-    def _make_state(self, group: dict[str, Any], p: Any) -> None:
+    def _make_state(self, group: dict[str, Any], p: Any, momentum: Any) -> None:
         state = self.state[p]
         if "square_avg" not in state:
             state["square_avg"] = zeros_for(p)
-            if group["momentum"] > 0:
+            if momentum > 0:
                 state["momentum_buffer"] = zeros_for(p)
             if group["centered"]:
                 state["grad_avg"] = zeros_for(p)

@@ -237,7 +237,7 @@ def decayed(g: Any, p: Any, weight_decay: Any) -> Any:
 
 def zeros_for(p: Any) -> Any:
     """A zero tensor of a parameter's shape, dtype and device."""
-    return p.new_zeros(*p.shape)
+    return p.new_zeros(p.shape)
 
 
 def advance_steps(states: Iterable[dict[str, Any]], group: Any, optimizer: Optimizer) -> None:

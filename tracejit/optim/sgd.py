@@ -49,9 +49,9 @@ class SGD(Optimizer):
         )
         for p in params:
             g = gradient(group, p)
-            if group["weight_decay"] != 0:
+            if decay != 0:
                 g = decayed(g, p, decay)
-            if group["momentum"] != 0:
+            if momentum != 0:
                 g = self._direction(p, g, group, momentum, dampening)
             p.add_(g * -lr)
 
@@ -92,7 +92,7 @@ class ASGD(Optimizer):
         for p in params:
             state = self.state[p]
             g = gradient(group, p)
-            if group["weight_decay"] != 0:
+            if decay != 0:
                 g = decayed(g, p, decay)
             p.mul_(1 - state["eta"] * lambd)
             p.add_(g * -state["eta"])

@@ -282,5 +282,5 @@ def gumbel_softmax(
     if not hard:
         return soft  # type: ignore[no-any-return]
     best = soft.argmax(dim, keepdim=True)
-    one = soft.new_zeros(*soft.shape).scatter(dim, best, 1.0)
+    one = soft.new_zeros(soft.shape).scatter(dim, best, 1.0)
     return one - soft.detach() + soft  # type: ignore[no-any-return]

@@ -125,7 +125,7 @@ def multilabel_margin_loss(
     labels = (target if target.ndim == 2 else target.reshape(1, -1)).to(dtypes.int64)
     valid = (labels < 0).to(dtypes.int64).cumsum(1) == 0
     safe = where_of(valid, labels, 0, dtypes.int64)
-    hits = rows.new_zeros(*rows.shape).scatter_add(1, safe, valid.to(rows.dtype))
+    hits = rows.new_zeros(rows.shape).scatter_add(1, safe, valid.to(rows.dtype))
     other = (hits == 0).unsqueeze(1)
     gap = (1 - rows.gather(1, safe).unsqueeze(2) + rows.unsqueeze(1)).clamp(min=0)
     gap = where_of(valid.unsqueeze(2) & other, gap, 0.0, gap.dtype)
