@@ -56,7 +56,8 @@ def run_in_python(
 def test_map_source_runs_as_python() -> None:
     x = inp("x", (3, 4))
     program, graph = program_of((x,), OPS["tanh"](x) * 2.0 + x)
-    array, out = np.random.default_rng(0).standard_normal((3, 4)).astype("f4"), np.zeros((3, 4), "f4")
+    array = np.random.default_rng(0).standard_normal((3, 4)).astype("f4")
+    out = np.zeros((3, 4), "f4")
     run_in_python(program, Variant("map", 1, "uu"), [12], [(array, [1]), (out, [1])], 12)
     np.testing.assert_allclose(out, interpret(graph, [array])[0], rtol=1e-6)
     turned = np.ascontiguousarray(array.T)
@@ -131,8 +132,9 @@ def test_annotated_source_differs_in_comments_alone() -> None:
 
 
 @pytest.mark.parametrize("value, dtype, text", [
-    (0.1, dtypes.float32, "np.float32(0.1)"), (float("-inf"), dtypes.float64, "np.float64(-np.inf)"),
-    (-0.0, dtypes.float32, "np.float32(-0.0)"), (float("nan"), dtypes.float16, "np.float32(np.nan)"),
+    (0.1, dtypes.float32, "np.float32(0.1)"), (-0.0, dtypes.float32, "np.float32(-0.0)"),
+    (float("-inf"), dtypes.float64, "np.float64(-np.inf)"),
+    (float("nan"), dtypes.float16, "np.float32(np.nan)"),
     (300, dtypes.uint8, "np.uint8(44)"), (1, dtypes.bool_, "True"),
     (2**62, dtypes.int64, "np.int64(4611686018427387904)"),
 ])  # fmt: skip

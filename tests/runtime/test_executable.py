@@ -139,7 +139,8 @@ def test_batch_sizes_share_kernels() -> None:
         y0 = done.run(arrays)
         assert y0[0].shape == (rows, 10)
         assert y0[1].shape == (10,)
-        np.testing.assert_allclose(y0[2], arrays[0] @ arrays[1].reshape(10, 1), rtol=1e-4, atol=1e-5)
+        product = arrays[0] @ arrays[1].reshape(10, 1)
+        np.testing.assert_allclose(y0[2], product, rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(y0[0].sum(1), np.ones(rows), rtol=1e-5)
     assert len(done.kernels) == 2
     assert len(env.facts) == facts
@@ -246,7 +247,8 @@ def test_threads_run_one_executable_at_once() -> None:
 
 def embedding_graph() -> tuple[Graph, list[np.ndarray]]:
     rng = np.random.default_rng(0)
-    w, i, p = input_node("w", (50, 16)), input_node("i", (4, 7), dtypes.int64), input_node("p", (7, 16))
+    w, p = input_node("w", (50, 16)), input_node("p", (7, 16))
+    i = input_node("i", (4, 7), dtypes.int64)
     y = OPS["take"](w, i, axis=0) + OPS["broadcast_to"](p, shape=(4, 7, 16))
     return Graph("e", (w, i, p), (y,)), [rand(50, 16), rng.integers(0, 50, (4, 7)), rand(7, 16)]
 

@@ -39,7 +39,8 @@ FIRES = {
     "neg_neg": "%0 = neg(%x) : f32[8]\n%1 = neg(%0) : f32[8]",
     "cast_back": "%0 = cast(%x) {dtype=f64} : f64[8]\n%1 = cast(%0) {dtype=f32} : f32[8]",
     "cast_same": "%1 = cast(%x) {dtype=f32} : f32[8]",
-    "merge_reshapes": "%0 = reshape(%x) {shape=(2,4)} : f32[2,4]\n%1 = reshape(%0) {shape=(8,)} : f32[8]",
+    "merge_reshapes": "%0 = reshape(%x) {shape=(2,4)} : f32[2,4]\n"
+                      "%1 = reshape(%0) {shape=(8,)} : f32[8]",
     "merge_broadcasts": "%1 = broadcast_to(%x) {shape=(8,)} : f32[8]",
     "flip_none": "%1 = flip(%x) {axes=()} : f32[8]",
     "slice_all": "%1 = slice(%x) {starts=(0,), steps=(1,), stops=(8,)} : f32[8]",
@@ -63,9 +64,11 @@ MUST_NOT_FIRE = {
     "x / x is NaN for 0": "%1 = div(%x, %x) : f32[8]",
     "a narrowing rounds": "%0 = cast(%x) {dtype=f16} : f16[8]\n%1 = cast(%0) {dtype=f32} : f32[8]",
     "an integer drops": "%0 = cast(%x) {dtype=i64} : i64[8]\n%1 = cast(%0) {dtype=f32} : f32[8]",
-    "where needs one value": "%0 = lt(%x, %x) : b1[8]\n%1 = neg(%x) : f32[8]\n%2 = where(%0, %x, %1) : f32[8]",
+    "where needs one value": "%0 = lt(%x, %x) : b1[8]\n%1 = neg(%x) : f32[8]\n"
+                             "%2 = where(%0, %x, %1) : f32[8]",
     "half a slice": "%0 = slice(%x) {starts=(0,), steps=(2,), stops=(8,)} : f32[4]\n"
-                    "%1 = broadcast_to(%0) {shape=(2,4)} : f32[2,4]\n%2 = reshape(%1) {shape=(8,)} : f32[8]",
+                    "%1 = broadcast_to(%0) {shape=(2,4)} : f32[2,4]\n"
+                    "%2 = reshape(%1) {shape=(8,)} : f32[8]",
     "one reciprocal is not two": "%0 = reciprocal(%x) : f32[8]\n%1 = reciprocal(%0) : f32[8]",
 }  # fmt: skip
 

@@ -317,9 +317,10 @@ class FullEmitter(LaneEmitter):
             w.put(f"store_{partial(v)}(held_{v.number}, j - first, {name})")
         w.depth = depth
         for v in self.program.reductions:
-            w.put(f"for j0 in range(0, stop - start, {LANES}):")
+            w.put("count = stop - start")
+            w.put(f"for j0 in range(0, count, {LANES}):")
             w.depth += 1
-            w.put(f"for l in range(select(stop - start - j0 < {LANES}, stop - start - j0, {LANES})):")
+            w.put(f"for l in range(select(count - j0 < {LANES}, count - j0, {LANES})):")
             w.depth += 1
             self.accumulate(v, f"load_{partial(v)}(held_{v.number}, j0 + l)")
             w.depth = depth

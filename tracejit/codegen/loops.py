@@ -23,6 +23,9 @@ from tracejit.transforms.views import AxisMap, base_and_views, is_one
 SAVE_COST = 8  # additions from which a value is kept for a later loop rather than recomputed
 
 
+_STEMS = {"load": "x", "iota": "index", "word": "scalar", "const": "c", "step": "step"}
+
+
 @dataclass(eq=False)
 class Value:
     """One value of the loop body.
@@ -48,8 +51,7 @@ class Value:
     def name(self) -> str:
         """Its name in kernel source."""
         op = self.node.op.name.replace("reduce_", "").rstrip("_")
-        stem = {"load": "x", "iota": "index", "word": "scalar", "const": "c", "step": "step"}.get(self.kind, op)
-        return f"{stem}_{self.number}"
+        return f"{_STEMS.get(self.kind, op)}_{self.number}"
 
 
 @dataclass(eq=False)

@@ -60,8 +60,8 @@ def _uniform_f64(key: Scalar, counter: Scalar) -> Scalar:
 
 def _box_muller(u1: Scalar, u2: Scalar) -> Scalar:
     """A normal number from u1, u2 in [0, 1)."""
-    radius = sqrt(log.body(1.0 - u1) * -2.0)  # type: ignore[attr-defined]
-    return radius * cos.body(u2 * (2.0 * math.pi))  # type: ignore[attr-defined]
+    radius = sqrt(log.body(1.0 - u1) * -2.0)
+    return radius * cos.body(u2 * (2.0 * math.pi))
 
 
 def _normal_f32(key: Scalar, counter: Scalar) -> Scalar:

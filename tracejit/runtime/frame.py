@@ -8,6 +8,7 @@ calls a frame holds no reference to the caller's arrays.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -165,7 +166,7 @@ class _Builder:
         return found
 
     def temporary(self, shape: tuple[int, ...], dtype: Any) -> Operand:
-        count = int(np.prod(shape, dtype=np.int64))
+        count = prod(shape)
         buffer = self.arena.new(max(count, 1) * dtype.itemsize)
         return Operand(buffer, contiguous(shape), dtype)
 
@@ -444,7 +445,7 @@ class _HostCall:
     def __call__(self, arguments: tuple[Any, ...]) -> int:
         arrays = [get(arguments) for get in self.getters]
         if self.node.op.name == "matmul":
-            matmul(*arrays, out=self.targets[0](arguments))
+            matmul(arrays[0], arrays[1], self.targets[0](arguments))
             return 0
         value = evaluate_node(self.node, arrays)
         for (node, _), target in zip(self.results, self.targets, strict=True):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tracejit.ir.node import Node
-from tracejit.runtime import gemm
+from tracejit.runtime import gemm, native_gemm
 from tracejit.runtime.launch import Operand
 from tracejit.runtime.program import Patch, Step
 from tracejit.transforms.views import Layout, base_and_views, contiguous, reshape_layout
@@ -44,7 +44,7 @@ class GemmLaunch:
     @property
     def first(self) -> int:
         """The word of the table that holds the address of A."""
-        return int(gemm.layout.GEMM_A)
+        return int(native_gemm.GEMM_A)
 
 
 def reading(layout: Layout) -> gemm.Layout | None:

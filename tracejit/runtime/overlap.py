@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-
 from tracejit.codegen.compiler import compile_kernel
 from tracejit.runtime.driver import aligned_words
 from tracejit.runtime.launch import Operand
@@ -30,7 +29,7 @@ _SOURCE = """def kernel(t, lo, hi):
 
 
 class OverlapCheck:
-    """The step and its table: status address, count, then (address, first and last byte, target)."""
+    """The step and its table: status address, count, (address, first and last byte, target)..."""
 
     def __init__(self, arrays: Sequence[tuple[Operand, bool]], patches: list[Patch]):
         self.kernel = compile_kernel("overlap_check", _SOURCE)

@@ -89,7 +89,7 @@ def op_graph(
         shape = np.broadcast_shapes(*(a.shape for a in arrays))
         operands = [x if x.shape == shape else OPS["broadcast_to"](x, shape=shape) for x in inputs]
     result = op(*operands, **params)
-    outputs = (result,)
+    outputs: tuple[Node, ...] = (result,)
     if op.multiple:
         outputs = tuple(result[i] for i in range(len(result.type.items)))
     if dtype is not None:

@@ -178,7 +178,8 @@ class Fuser:
         place = f" ({node.loc.full()})" if node.loc is not None else ""
         last = group.nodes[-1]
         other = f" ({last.loc})" if last.loc is not None else ""
-        self.why_not.append(f"{node.op.name}{place} is not fused with {last.op.name}{other}: {reason}")
+        name = f"{node.op.name}{place}"
+        self.why_not.append(f"{name} is not fused with {last.op.name}{other}: {reason}")
 
     def fit(self, group: Group, node: Node) -> tuple[str, AxisMap | None] | str:
         """The level (and lift) at which `node` fits into `group`, or the reason why it does not."""
@@ -206,7 +207,7 @@ class Fuser:
         return "row", lift
 
     def element_fault(self, group: Group, node: Node) -> str:
-        """Why `node`, of the domain's shape, cannot be computed element by element; '' if it can."""
+        """Why `node`, of the domain's shape, does not go element by element ('' if it does)."""
         for x in node.inputs:
             base, views = base_and_views(x)
             if self.of.get(id(base)) is not group:
@@ -283,7 +284,8 @@ class Fuser:
                 if through is None or reads_anywhere(node, x):
                     return False
                 if source.level[id(base)] == "element":
-                    same = sizes_key(base.shape) == source.key and through == identity_map(base.shape)
+                    same = through == identity_map(base.shape)
+                    same = same and sizes_key(base.shape) == source.key
                     if not same or (reader.level[id(node)] == "row" and not is_reduction(node)):
                         return False
                 elif shape != "row":

@@ -42,7 +42,7 @@ def axis_map(shape: Sequence[Any], views: Sequence[Node]) -> AxisMap | None:
         if name == "transpose":
             current = [current[p] for p in view.params["perm"]]
         elif name == "broadcast_to":
-            current = [None] * (view.ndim - len(sizes)) + current
+            current = [*(None for _ in range(view.ndim - len(sizes))), *current]
         elif name == "reshape":
             moved = _regroup(current, sizes, view.shape)
             if moved is None:
