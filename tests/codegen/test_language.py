@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import doctest
 import subprocess
 import sys
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from mathlib_tools import kernel, run, run_python, same, source, values
 
+from tracejit.codegen import language, mathlib
 from tracejit.codegen.compiler import compile_kernel
 from tracejit.codegen.language import STORAGE, call_kernel, numba_namespace, python_namespace
 from tracejit.codegen.mathlib.core import NUMPY_TYPE
@@ -155,3 +157,9 @@ def test_pointer_reads_and_writes_the_memory_itself() -> None:
 def test_import_of_tracejit_leaves_numba_alone() -> None:
     code = "import sys, tracejit; assert 'numba' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_examples_in_the_documentation_run() -> None:
+    for module in (language, mathlib):
+        outcome = doctest.testmod(module)
+        assert outcome.attempted > 0 and outcome.failed == 0

@@ -1,7 +1,15 @@
 """Math functions for kernels, `m.exp(x)` and so on, in float32 and float64.
 
 Every function is branch-free, vectorises, honours NaN, infinities, signed zeros and subnormals,
-and is within 2 ulp. Called from Python it is its own reference twin, bit for bit.
+and is within 2 ulp. Called from Python it is its own reference twin, bit for bit. To add one, write
+the scalar body over `core`'s operations, decorate it with `define.math_function`, export it here;
+the tests of twins find it by themselves, its reference goes into `tests/codegen/test_mathlib.py`.
+
+    >>> import numpy as np
+    >>> exp(np.array([0.0, -np.inf, np.nan], np.float32))
+    array([ 1.,  0., nan], dtype=float32)
+    >>> philox(0, 0)
+    (np.uint32(1713891541), np.uint32(3781805453), np.uint32(3159862348), np.uint32(2600524760))
 """
 
 from tracejit.codegen.mathlib import core, define
