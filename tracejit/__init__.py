@@ -38,16 +38,7 @@ from tracejit.dtypes import (
 from tracejit.dtypes import DType as dtype
 from tracejit.dtypes import float32 as float
 from tracejit.dtypes import int32 as int
-from tracejit.eager import indexing as _indexing
-from tracejit.eager import linalg as _linalg
-from tracejit.eager import methods as _methods
-from tracejit.eager import joining as _joining
-from tracejit.eager import rounding as _rounding
-from tracejit.eager import scans as _scans
-from tracejit.eager import selection as _selection
-from tracejit.eager import statistics as _statistics
-from tracejit.eager import views as _views
-from tracejit.eager import reduce as _reduce
+from tracejit.eager import functions as _functions
 from tracejit.eager.methods import from_dlpack
 from tracejit.eager.modes import (
     enable_grad,

@@ -124,5 +124,9 @@ class DivisionError(RuntimeError, ZeroDivisionError):
     """An integer divided by zero. A RuntimeError as in PyTorch, a ZeroDivisionError as in Python."""
 
 
+class LinAlgError(RuntimeError, ValueError):
+    """A matrix that a factorisation or a solver cannot take: singular, not positive definite."""
+
+
 class TraceWarning(UserWarning):
     """A compiled function runs eagerly, and why."""

@@ -68,6 +68,7 @@ class Capture:
     scalars   numbers that are inputs.
     branches  values that steered the run, in order.
     checks    conditions that a replay must verify before effects take place.
+    conditions  what input numbers must give again: (read, value) pairs, for the guards.
     unsound   (reason, location) of what a replay could not repeat.
     """
 
@@ -82,6 +83,7 @@ class Capture:
         self.scalars: list[ScalarInput] = []
         self.branches: list[Branch] = []
         self.checks: list[tuple[Node, str]] = []
+        self.conditions: list[tuple[Callable[[], Any], Any]] = []
         self.draws: list[Draw] = []
         self.unsound: list[tuple[str, Location | None]] = []
         self.leaf_resets: list[Tensor] = []
@@ -170,12 +172,12 @@ class Capture:
         """A number read by library code from ``container[key]``: always an input."""
         for scalar in self.scalars:
             if scalar.label == f"{id(container)}[{key!r}]":
-                return SymFloat(self, scalar.node, scalar.value)
+                return SymFloat(self, scalar.node, scalar.value, lambda: float(container[key]))
         value = float(value)
         node = self.add_scalar(
             lambda sizes: float(container[key]), value, f"{id(container)}[{key!r}]"
         )
-        return SymFloat(self, node, value)
+        return SymFloat(self, node, value, lambda: float(container[key]))
 
     def random_inputs(self, generator: Any, key: int, first: int, count: Any) -> tuple[Node, Node]:
         """The key and first counter of a draw as inputs; the generator moves on at replay."""
@@ -211,13 +213,21 @@ class Capture:
         self.branches.append(Branch(node, kind, value, location))
         return value
 
-    def decide(self, node: Node, outcome: bool) -> bool:
+    def decide(
+        self, node: Node, outcome: bool, read: Callable[[], bool] | None = None
+    ) -> bool:
         """A comparison of a traced number steers Python."""
+        if read is not None:
+            self.conditions.append((read, outcome))
+            return outcome
         self.branches.append(Branch(node, "bool", outcome, user_location()))
         return outcome
 
     def pin(self, number: SymFloat) -> float:
         """Python needs a traced number itself."""
+        if number.read is not None:
+            self.conditions.append((number.read, number.hint))
+            return number.hint
         self.branches.append(Branch(number.node, "item", number.hint, user_location()))
         return number.hint
 

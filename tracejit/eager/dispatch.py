@@ -20,6 +20,7 @@ from tracejit.eager.tape import attach, node_of, save_for_backward, storage_of, 
 from tracejit.errors import (
     DeviceError,
     DTypeError,
+    LinAlgError,
     ShapeError,
     TracejitError,
     at_user_line,
@@ -44,7 +45,9 @@ def fail(op: Op, operands: Sequence[Any], error: Exception) -> Exception:
     """The error to raise for `op`: names the op, the types and the user's line."""
     types = ", ".join(str(type_of(x)) if isinstance(x, Tensor) else repr(x) for x in operands)
     kind = type(error)
-    if isinstance(error, (ShapeError, ValueError)) and not isinstance(error, DTypeError):
+    if isinstance(error, np.linalg.LinAlgError):
+        kind = LinAlgError
+    elif isinstance(error, (ShapeError, ValueError)) and not isinstance(error, DTypeError):
         kind = ShapeError
     elif isinstance(error, TypeError) and not isinstance(error, DTypeError):
         kind = DTypeError

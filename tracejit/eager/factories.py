@@ -6,18 +6,18 @@ Invariant: data that comes from Python or NumPy is copied, except by `from_numpy
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from tracejit import dtypes
 from tracejit.dtypes import DType
-from tracejit.eager.dispatch import apply, link_view, pointwise, view
+from tracejit.eager.dispatch import link_view, pointwise
+from tracejit.eager.inplace import check_writable, deliver, store
 from tracejit.eager.modes import state
 from tracejit.eager.register import FUNCTIONS, public
 from tracejit.eager.shape import sizes_of, unpack_sizes
-from tracejit.eager.tape import attach, type_of
+from tracejit.eager.tape import attach, node_of, type_of
 from tracejit.errors import DTypeError, ShapeError, at_user_line, user_location
 from tracejit.ir.op import OPS
 from tracejit.ir.sizes import SymInt, hints_of
@@ -164,15 +164,33 @@ def from_numpy(array: np.ndarray) -> Tensor:
 # --- constants and ranges --------------------------------------------------------------------
 
 
-def _full(sizes: tuple[Any, ...], value: Any, dtype: Any, requires_grad: bool, device: Any) -> Tensor:
+def _full(
+    sizes: tuple[Any, ...], value: Any, dtype: Any, requires_grad: bool, device: Any,
+    out: Tensor | None = None,
+) -> Tensor:  # fmt: skip
     kind = dtypes.get_default_dtype() if dtype is None else dtypes.as_dtype(dtype)
+    if out is not None and dtype is None:
+        kind = out.dtype
     shape = unpack_sizes(sizes)
+    for n in shape:
+        if not isinstance(n, int) and not hasattr(n, "__index__"):
+            raise TypeError(at_user_line(f"a size must be an int, not {n!r}"))
     if any(n < 0 for n in hints_of(shape)):
         raise RuntimeError(at_user_line(f"negative dimension in {list(shape)}"))
+    if kind.kind in "iu" and not isinstance(value, float):
+        check_integer(value, kind)
     array = np.full(hints_of(shape), value, kind.numpy)
     result = _source(new_tensor(array), "full", value=_python(value, kind),
                      type=TensorType(kind, tuple(shape)))  # fmt: skip
-    return finish(result, requires_grad, device)
+    return finish(result, requires_grad, device) if out is None else deliver(result, out)  # type: ignore[no-any-return]
+
+
+def check_integer(value: Any, kind: DType) -> None:
+    """Raise RuntimeError for an integer that `kind` cannot hold."""
+    info = np.iinfo(kind.numpy)
+    if not info.min <= value <= info.max:
+        raise DTypeError(at_user_line(
+            f"value {value} cannot be converted to {kind.name} without overflow"))  # fmt: skip
 
 
 def _python(value: Any, kind: DType) -> Any:
@@ -181,37 +199,39 @@ def _python(value: Any, kind: DType) -> Any:
     return bool(value) if kind.kind == "b" else int(value)
 
 
-def zeros(
-    *size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False, **_: Any
-) -> Tensor:
-    """Zeros of a shape: ``zeros(2, 3)`` or ``zeros((2, 3))``."""
-    return _full(size, 0, dtype, requires_grad, device)
+def _constant_factory(name: str, value: int, doc: str) -> Any:
+    def factory(
+        *size: Any, out: Tensor | None = None, dtype: Any = None, layout: Any = None,
+        device: Any = None, pin_memory: bool = False, requires_grad: bool = False,
+        memory_format: Any = None, **named_size: Any,
+    ) -> Tensor:  # fmt: skip
+        sizes = size or (named_size.pop("size"),)
+        if named_size:
+            raise TypeError(at_user_line(f"{name}: unknown arguments {list(named_size)}"))
+        return _full(sizes, value, dtype, requires_grad, device, out)
+
+    factory.__name__ = factory.__qualname__ = name
+    factory.__doc__ = doc
+    return factory
 
 
-def ones(
-    *size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False, **_: Any
-) -> Tensor:
-    """Ones of a shape."""
-    return _full(size, 1, dtype, requires_grad, device)
-
-
-def empty(
-    *size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False, **_: Any
-) -> Tensor:
-    """A tensor whose contents mean nothing (zeros here, so that runs are repeatable)."""
-    return _full(size, 0, dtype, requires_grad, device)
+zeros = _constant_factory("zeros", 0, "Zeros of a shape: ``zeros(2, 3)`` or ``zeros((2, 3))``.")
+ones = _constant_factory("ones", 1, "Ones of a shape.")
+empty = _constant_factory(
+    "empty", 0, "A tensor whose contents mean nothing (zeros here, so that runs are repeatable)."
+)
 
 
 def full(
-    size: Any, fill_value: Any, *, dtype: Any = None, device: Any = None,
-    requires_grad: bool = False,
+    size: Any, fill_value: Any, *, out: Tensor | None = None, dtype: Any = None,
+    layout: Any = None, device: Any = None, pin_memory: bool = False, requires_grad: bool = False,
 ) -> Tensor:  # fmt: skip
     """One value everywhere; the dtype is the value's unless given."""
     if isinstance(fill_value, Tensor):
         fill_value = fill_value.item()
-    kind = dtypes.scalar_dtype(fill_value) if dtype is None else dtype
-    return _full((size,) if isinstance(size, int) else (tuple(size),), fill_value, kind,
-                 requires_grad, device)  # fmt: skip
+    kind = dtypes.scalar_dtype(fill_value) if dtype is None and out is None else dtype
+    sizes = (size,) if isinstance(size, int) else (tuple(size),)
+    return _full(sizes, fill_value, kind, requires_grad, device, out)
 
 
 def _like(input: Tensor, value: Any, dtype: Any, device: Any, requires_grad: bool) -> Tensor:
@@ -222,32 +242,35 @@ def _like(input: Tensor, value: Any, dtype: Any, device: Any, requires_grad: boo
 
 @public(method=False)
 def zeros_like(
-    input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False, **_: Any
-) -> Tensor:
+    input: Tensor, *, dtype: Any = None, layout: Any = None, device: Any = None,
+    requires_grad: bool = False, pin_memory: bool = False, memory_format: Any = None,
+) -> Tensor:  # fmt: skip
     """Zeros of the shape and dtype of `input`."""
     return _like(input, 0, dtype, device, requires_grad)
 
 
 @public(method=False)
 def ones_like(
-    input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False, **_: Any
-) -> Tensor:
+    input: Tensor, *, dtype: Any = None, layout: Any = None, device: Any = None,
+    requires_grad: bool = False, pin_memory: bool = False, memory_format: Any = None,
+) -> Tensor:  # fmt: skip
     """Ones of the shape and dtype of `input`."""
     return _like(input, 1, dtype, device, requires_grad)
 
 
 @public(method=False)
 def empty_like(
-    input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False, **_: Any
-) -> Tensor:
+    input: Tensor, *, dtype: Any = None, layout: Any = None, device: Any = None,
+    requires_grad: bool = False, pin_memory: bool = False, memory_format: Any = None,
+) -> Tensor:  # fmt: skip
     """A tensor of the shape and dtype of `input` whose contents mean nothing."""
     return _like(input, 0, dtype, device, requires_grad)
 
 
 @public(method=False)
 def full_like(
-    input: Tensor, fill_value: Any, *, dtype: Any = None, device: Any = None,
-    requires_grad: bool = False,
+    input: Tensor, fill_value: Any, *, dtype: Any = None, layout: Any = None, device: Any = None,
+    requires_grad: bool = False, pin_memory: bool = False, memory_format: Any = None,
 ) -> Tensor:  # fmt: skip
     """One value everywhere, of the shape and dtype of `input`."""
     return _like(input, fill_value, dtype, device, requires_grad)
@@ -270,7 +293,8 @@ Tensor.new_tensor = _new(tensor)  # type: ignore[attr-defined]
 
 
 def arange(
-    start: Any, end: Any = None, step: Any = 1, *, dtype: Any = None, device: Any = None,
+    start: Any = 0, end: Any = None, step: Any = 1, *, out: Tensor | None = None,
+    dtype: Any = None, layout: Any = None, device: Any = None, pin_memory: bool = False,
     requires_grad: bool = False,
 ) -> Tensor:  # fmt: skip
     """``start, start + step, ...`` below `end`; int64 if all are ints."""
@@ -281,6 +305,12 @@ def arange(
         dtypes.get_default_dtype() if any(isinstance(x, float) for x in (start, end, step))
         else dtypes.int64
     )  # fmt: skip
+    if out is not None and dtype is None:
+        kind = out.dtype
+    if not all(math.isfinite(x) for x in (start, end, step) if type(x) is float):
+        raise RuntimeError(at_user_line(f"arange: unsupported range {start} to {end} by {step}"))
+    if kind.kind in "iu":
+        start, end, step = (int(x) if type(x) is float else x for x in (start, end, step))
     if step == 0 or (end - start) * step < 0:
         raise RuntimeError(at_user_line(f"arange: bounds {start}, {end} do not fit step {step}"))
     if isinstance(step, int) and isinstance(start, int) and isinstance(end, int):
@@ -294,7 +324,7 @@ def arange(
     result = new_tensor(values)
     if state.capture is not None:
         result = _record_arange(result, count, start, step, kind)
-    return finish(result, requires_grad, device)
+    return finish(result, requires_grad, device) if out is None else deliver(result, out)  # type: ignore[no-any-return]
 
 
 def _record_arange(result: Tensor, count: Any, start: Any, step: Any, kind: DType) -> Tensor:
@@ -314,71 +344,9 @@ def _record_arange(result: Tensor, count: Any, start: Any, step: Any, kind: DTyp
     return result
 
 
-def linspace(
-    start: Any, end: Any, steps: int, *, dtype: Any = None, device: Any = None,
-    requires_grad: bool = False,
-) -> Tensor:  # fmt: skip
-    """`steps` numbers evenly spaced from `start` to `end`, both included."""
-    kind = dtypes.get_default_dtype() if dtype is None else dtypes.as_dtype(dtype)
-    values = np.linspace(float(start), float(end), steps)
-    if kind.kind != "f":
-        values = np.trunc(values)
-    return finish(constant_tensor(values.astype(kind.numpy)), requires_grad, device)
-
-
-def logspace(start: Any, end: Any, steps: int, base: float = 10.0, **how: Any) -> Tensor:
-    """``base ** linspace(start, end, steps)``."""
-    return base ** linspace(start, end, steps, **how)  # type: ignore[no-any-return]
-
-
-def eye(n: int, m: int | None = None, *, dtype: Any = None, **how: Any) -> Tensor:
-    """The identity matrix, n x m."""
-    kind = dtypes.get_default_dtype() if dtype is None else dtypes.as_dtype(dtype)
-    array = np.eye(n, n if m is None else m, dtype=kind.numpy)
-    return finish(constant_tensor(array), how.get("requires_grad", False), how.get("device"))
-
-
-def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
-    """Coordinate grids of 1-d tensors; `indexing` 'ij' or 'xy'."""
-    items = unpack_sizes(tensors)
-    swap = indexing == "xy" and len(items) >= 2
-    order = [items[1], items[0], *items[2:]] if swap else list(items)
-    shape = tuple(t.numel() for t in order)
-    grids = [
-        t.reshape(*(1,) * i, -1, *(1,) * (len(order) - i - 1)).expand(*shape)
-        for i, t in enumerate(order)
-    ]
-    if swap:
-        grids = [g.transpose(0, 1) for g in (grids[1], grids[0], *grids[2:])]
-    return tuple(grids)
-
-
-def _triangle(input: Tensor, diagonal: int, lower: bool) -> Tensor:
-    shape = sizes_of(input)
-    if len(shape) < 2:
-        raise RuntimeError(at_user_line("tril/triu: needs at least 2 dimensions"))
-    rows = arange(shape[-2]).reshape(-1, 1)
-    columns = arange(shape[-1]).reshape(1, -1)
-    keep = columns - rows <= diagonal if lower else columns - rows >= diagonal
-    return FUNCTIONS["where"](keep, input, 0).to(input.dtype)  # type: ignore[no-any-return]
-
-
-@public(inplace=True)
-def tril(input: Tensor, diagonal: int = 0) -> Tensor:
-    """The lower triangle (elements above `diagonal` are zero)."""
-    return _triangle(input, diagonal, True)
-
-
-@public(inplace=True)
-def triu(input: Tensor, diagonal: int = 0) -> Tensor:
-    """The upper triangle (elements below `diagonal` are zero)."""
-    return _triangle(input, diagonal, False)
-
-
 FUNCTIONS.update({
     "tensor": tensor, "as_tensor": as_tensor, "asarray": as_tensor, "from_numpy": from_numpy,
     "zeros": zeros, "ones": ones, "empty": empty, "full": full, "arange": arange,
-    "linspace": linspace, "logspace": logspace, "eye": eye, "meshgrid": meshgrid,
     "scalar_tensor": lambda value, **how: tensor(value, **how),
 })  # fmt: skip
 
@@ -397,8 +365,6 @@ def clone(input: Tensor, *, memory_format: Any = None) -> Tensor:
 
 def _record_identity(source: Tensor, result: Tensor) -> None:
     """`result` has the value of `source`."""
-    from tracejit.eager.tape import node_of
-
     tracked = state.grad and source._requires_grad
     if state.capture is not None:
         node = node_of(source)
@@ -422,9 +388,7 @@ def detach(input: Tensor) -> Tensor:
     result._device = input._device
     link_view(result, input, OPS["detach"], {})
     if state.capture is not None:
-        from tracejit.eager.tape import node_of
-
-        attach(result, OPS["detach"](node_of(input)), False)
+            attach(result, OPS["detach"](node_of(input)), False)
     return result
 
 
@@ -497,8 +461,6 @@ for _name, _dtype in (
 @public(function=False)
 def copy_(self: Tensor, src: Any, non_blocking: bool = False) -> Tensor:
     """The contents of `src` (broadcast, converted) written into this tensor."""
-    from tracejit.eager.inplace import check_writable, store
-
     check_writable(self, "copy_")
     source = src if isinstance(src, Tensor) else tensor(src, dtype=self.dtype)
     if source._device != self._device:
@@ -511,9 +473,10 @@ def copy_(self: Tensor, src: Any, non_blocking: bool = False) -> Tensor:
 @public(function=False)
 def fill_(self: Tensor, value: Any) -> Tensor:
     """One value written everywhere."""
-    from tracejit.eager.inplace import check_writable, store
-
     check_writable(self, "fill_")
+    if isinstance(value, Tensor) and value._array.ndim:
+        raise RuntimeError(at_user_line(
+            f"fill_: the value must be a number or 0-d, not {type_of(value)}"))  # fmt: skip
     if isinstance(value, Tensor):
         return copy_(self, value)
     filler = pointwise(OPS["cast"], (_full(((),), 0, self.dtype, False, None),),
@@ -523,10 +486,16 @@ def fill_(self: Tensor, value: Any) -> Tensor:
     return store(self, _full(((),), value, self.dtype, False, self._device).expand(*sizes_of(self)))
 
 
-@public(function=False)
+def fill(input: Tensor, value: Any) -> Tensor:
+    """A tensor of the shape and dtype of `input` with one value everywhere."""
+    return fill_(clone(input), value)
+
+
+FUNCTIONS["fill"], FUNCTIONS["fill_"] = fill, fill_
+
+
+@public(aliases=())
 def zero_(self: Tensor) -> Tensor:
     """Zero written everywhere."""
     return fill_(self, 0)
 
-
-__all__ = ["Sequence", "apply", "view"]

@@ -18,8 +18,9 @@ from tracejit.eager.factories import as_tensor, copy_
 from tracejit.eager.inplace import check_writable, store
 from tracejit.eager.modes import state
 from tracejit.eager.pointwise import as_bool, where_of
-from tracejit.eager.register import FUNCTIONS, public
-from tracejit.eager.shape import axis_of, expand, permute, sizes_of
+from tracejit.eager.register import FUNCTIONS, public, with_out
+from tracejit.eager.selection import check_mask
+from tracejit.eager.shape import expand, sizes_of
 from tracejit.eager.tape import type_of
 from tracejit.errors import DTypeError, ShapeError, at_user_line
 from tracejit.ir.op import OPS
@@ -271,25 +272,44 @@ Tensor.__setitem__ = setitem  # type: ignore[attr-defined]
 
 def nonzero(input: Tensor, *, as_tuple: bool = False) -> Any:
     """Indices of the nonzero elements, [n, ndim] or a tuple. In a capture, a branch point."""
-    where = np.nonzero(input._array)
+    x = input if input._array.ndim or not as_tuple else input.reshape(1)
+    if x._array.ndim == 0:
+        return new_tensor(np.zeros((int(bool(x)), 0), np.int64))
+    where = np.nonzero(x._array)
     results = tuple(new_tensor(w.astype(np.int64)) for w in where)
     if state.capture is not None:
-        state.capture.leave_shape(input, results, "nonzero")
-    if as_tuple:
-        return results
-    if not results:
-        return new_tensor(np.zeros((int(bool(input._array)), 0), np.int64))
-    return FUNCTIONS["stack"](results, 1)
-
-
-FUNCTIONS["nonzero"] = FUNCTIONS["argwhere"] = nonzero
-Tensor.nonzero = nonzero  # type: ignore[attr-defined]
+        state.capture.leave_shape(x, results, "nonzero")
+    return results if as_tuple else FUNCTIONS["stack"](results, 1)
 
 
 @public()
+def argwhere(input: Tensor) -> Tensor:
+    """Indices of the nonzero elements, [n, ndim]."""
+    return nonzero(input)  # type: ignore[no-any-return]
+
+
+def nonzero_static(input: Tensor, *, size: int, fill_value: int = -1) -> Tensor:
+    """`nonzero` with exactly `size` rows: cut, or filled up with `fill_value`."""
+    found = nonzero(input)[:size]
+    rest = size - int(sizes_of(found)[0])
+    filler = found.new_full((rest, input._array.ndim), fill_value)
+    return FUNCTIONS["cat"]([found, filler], 0)  # type: ignore[no-any-return]
+
+
+FUNCTIONS["nonzero"] = with_out(nonzero)
+FUNCTIONS["nonzero_static"] = with_out(nonzero_static)
+setattr(Tensor, "nonzero", nonzero)
+setattr(Tensor, "nonzero_static", nonzero_static)
+
+
+@public(out=True)
 def masked_select(input: Tensor, mask: Tensor) -> Tensor:
     """The elements where `mask` is true, in one dimension."""
+    if mask.dtype is not dtypes.bool_:
+        raise DTypeError(at_user_line(f"masked_select: needs a bool mask, got {type_of(mask)}"))
     x, chosen = FUNCTIONS["broadcast_tensors"](input, mask)
+    if x._array.ndim == 0:
+        x, chosen = x.reshape(1), chosen.reshape(1)
     return getitem(x, chosen)
 
 
@@ -297,140 +317,91 @@ def masked_select(input: Tensor, mask: Tensor) -> Tensor:
 def masked_fill_(self: Tensor, mask: Tensor, value: Any) -> Tensor:
     """`value` written where `mask` is true."""
     check_writable(self, "masked_fill_")
+    check_mask("masked_fill_", mask, self, value)
     return store(self, where_of(mask, value, self, self.dtype))
 
 
-def _axis_index(input: Tensor, dim: int, index: Tensor, name: str) -> tuple[int, Tensor]:
-    axis = axis_of(dim, input._array.ndim, name)
-    return axis, index
-
-
-def _strict_index(index: Tensor, size: Any, name: str) -> Tensor:
-    """gather and scatter take no negative indices."""
-    if index.dtype is not dtypes.int64:
-        if index.dtype is dtypes.int32:
-            index = index.to(dtypes.int64)
-        else:
-            raise DTypeError(at_user_line(f"{name}: expected an int64 index, got {type_of(index)}"))
-    array = index._array
-    if array.size and (int(array.min()) < 0 or int(array.max()) >= size):
-        bad = int(array.min()) if int(array.min()) < 0 else int(array.max())
-        raise IndexError(at_user_line(
-            f"{name}: index {bad} is out of bounds for dimension with size {size}"))  # fmt: skip
-    if array.size and state.capture is not None:
-        require(lambda: ((index >= 0) & (index < size)).all(), f"{name}: index out of bounds")
-    return index
-
-
-def _at_axis(input: Tensor, dim: int, index: Tensor, name: str) -> tuple[Tensor, int, Tensor]:
-    x = input if input._array.ndim else input.reshape(1)
-    axis = axis_of(dim, x._array.ndim, name)
-    size = sizes_of(x)[axis] if x._array.ndim else 1
-    i = index if index._array.ndim else index.reshape(1)
-    return x, axis, _strict_index(i, size, name)
-
-
-@public()
-def gather(input: Tensor, dim: int, index: Tensor, *, sparse_grad: bool = False) -> Tensor:
-    """``out[i][j] = input[index[i][j]][j]`` for dim 0, and so on."""
-    x, axis, i = _at_axis(input, dim, index, "gather")
-    result: Tensor = apply(OPS["gather"], (x, i), {"axis": axis})
-    return result if index._array.ndim else result.reshape(())
-
-
-@public()
-def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Tensor:
-    """NumPy's take_along_axis: sizes off `dim` broadcast."""
-    if dim is None:
-        return gather(input.reshape(-1), 0, indices.reshape(-1))
-    axis = axis_of(dim, input._array.ndim, "take_along_dim")
-    shapes = [list(sizes_of(t)) for t in (input, indices)]
-    common = [a if b == 1 else b for a, b in zip(*shapes, strict=True)]
-    x = expand(input, *(n if i == axis else c for i, (n, c) in enumerate(zip(shapes[0], common))))
-    at = expand(indices, *(n if i == axis else c for i, (n, c) in enumerate(zip(shapes[1], common))))
-    return gather(x, axis, checked_index(at, shapes[0][axis], "take_along_dim"))
-
-
-def _scatter_source(input: Tensor, index: Tensor, value: Any) -> Tensor:
-    if isinstance(value, Tensor):
-        shape = sizes_of(index)
-        if value._array.ndim == 0 and index._array.ndim:
-            return value.expand(*shape)
-        cut = tuple(slice(0, n) for n in shape)
-        return value[cut] if sizes_of(value) != shape else value
-    return as_tensor(value).to(input.dtype).expand(*sizes_of(index))
-
-
 @public(inplace=True)
-def scatter(
-    input: Tensor, dim: int, index: Tensor, src: Any = None, *, value: Any = None,
-    reduce: str | None = None,
-) -> Tensor:  # fmt: skip
-    """`src` written at `index` along `dim`; `reduce` 'add' adds instead."""
-    x, axis, i = _at_axis(input, dim, index, "scatter")
-    source = _scatter_source(x, i, src if src is not None else value)
-    if reduce not in (None, "add"):
-        raise RuntimeError(at_user_line(f"scatter: reduce={reduce!r} is not supported"))
-    op = OPS["scatter" if reduce is None else "scatter_add"]
-    return apply(op, (x, i, source), {"axis": axis}).reshape(sizes_of(input))  # type: ignore[no-any-return]
-
-
-@public(inplace=True)
-def scatter_add(input: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
-    """`src` added at `index` along `dim`."""
-    return scatter(input, dim, index, src, reduce="add")
-
-
-@public()
-def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
-    """The slices at `index` along `dim`."""
-    if index._array.ndim > 1:
-        raise IndexError(at_user_line("index_select: the index must be 0-d or 1-d"))
-    x, axis, i = _at_axis(input, dim, index, "index_select")
-    result: Tensor = apply(OPS["take"], (x, i), {"axis": axis})
-    return result if input._array.ndim else result.reshape(())
-
-
-@public(inplace=True)
-def index_add(input: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: Any = 1) -> Tensor:
-    """Slices of `alpha * source` added at `index` along `dim`."""
-    x, axis, i = _at_axis(input, dim, index, "index_add")
-    part = source if alpha == 1 else source * alpha
-    return apply(OPS["take_add"], (x, i, part.to(x.dtype)), {"axis": axis}).reshape(sizes_of(input))  # type: ignore[no-any-return]
-
-
-@public(inplace=True)
-def index_copy(input: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor:
-    """Slices of `source` written at `index` along `dim`."""
-    x, axis, i = _at_axis(input, dim, index, "index_copy")
-    params = {"axes": (axis,), "accumulate": False}
-    return apply(OPS["index_put"], (x, source, i), params).reshape(sizes_of(input))  # type: ignore[no-any-return]
-
-
-@public(inplace=True)
-def index_fill(input: Tensor, dim: int, index: Tensor, value: Any) -> Tensor:
-    """`value` written in the slices at `index` along `dim`."""
-    source = as_tensor(value).to(input.dtype)
-    shape = list(sizes_of(input))
-    shape[axis_of(dim, len(shape), "index_fill")] = index.numel()
-    return index_copy(input, dim, index, source.expand(*shape))
+def masked_scatter(input: Tensor, mask: Tensor, source: Tensor) -> Tensor:
+    """The elements where `mask` is true replaced by those of `source`, in order."""
+    if mask.dtype is not dtypes.bool_:
+        raise DTypeError(at_user_line(f"masked_scatter: needs a bool mask, got {type_of(mask)}"))
+    if source.dtype is not input.dtype:
+        raise DTypeError(at_user_line(
+            f"masked_scatter: dtypes differ: {type_of(input)}, {type_of(source)}"))  # fmt: skip
+    x, chosen = FUNCTIONS["broadcast_tensors"](input, mask)
+    count = int(chosen._array.sum())
+    if source._array.size < count:
+        raise RuntimeError(at_user_line(
+            f"masked_scatter: {source._array.size} elements for {count} true ones"))  # fmt: skip
+    if not source._array.size:
+        return x.clone()  # type: ignore[no-any-return]
+    require(lambda: chosen.sum() <= source.numel(), "masked_scatter: too few elements")
+    order = chosen.reshape(-1).cumsum(0) - 1
+    values = source.reshape(-1)[order.clamp(0, source.numel() - 1)]
+    return where_of(chosen, values.reshape(sizes_of(x)), x, input.dtype)
 
 
 @public(inplace=True)
 def index_put(
-    input: Tensor, indices: Sequence[Tensor], values: Tensor, accumulate: bool = False
+    input: Tensor, indices: Sequence[Any], values: Tensor, accumulate: bool = False
 ) -> Tensor:
-    """`values` written (or added) at the index tensors of the leading dimensions."""
-    parsed = Key(input, tuple(indices))
+    """`values` written (or added) at the index tensors of the leading dimensions (None: all)."""
+    if values.dtype is not input.dtype:
+        raise DTypeError(at_user_line(
+            f"index_put: dtypes differ: {type_of(input)}, {type_of(values)}"))  # fmt: skip
+    parsed = Key(input, tuple(slice(None) if i is None else i for i in indices))
+    part = parsed.basic(input)
     tensors, axes = _common_indices(parsed.indices)
-    shape = sizes_of(apply(OPS["index"], (input.detach(), *tensors), {"axes": axes}))
-    params = {"axes": axes, "accumulate": accumulate}
-    return apply(OPS["index_put"], (input, values.expand(*shape), *tensors), params)  # type: ignore[no-any-return]
+    shape = sizes_of(apply(OPS["index"], (part.detach(), *tensors), {"axes": axes}))
+    params = {"axes": axes, "accumulate": bool(accumulate)}
+    result = apply(OPS["index_put"], (part, values.expand(*shape), *tensors), params)
+    return result.reshape(sizes_of(input))  # type: ignore[no-any-return]
 
 
-@public()
+@public(out=True)
 def take(input: Tensor, index: Tensor) -> Tensor:
     """Elements of the flattened tensor at `index`."""
+    _check_long("take", index)
     flat = input.reshape(-1)
     at = checked_index(index, flat.numel(), "take")
     return apply(OPS["take"], (flat, at), {"axis": 0})  # type: ignore[no-any-return]
+
+
+@public(inplace=True)
+def put(input: Tensor, index: Tensor, source: Tensor, accumulate: bool = False) -> Tensor:
+    """`source` written (or added) at places of the flattened tensor."""
+    _check_long("put", index)
+    if source.dtype is not input.dtype:
+        raise DTypeError(at_user_line(
+            f"put: dtypes differ: {type_of(input)}, {type_of(source)}"))  # fmt: skip
+    if source._array.size != index._array.size:
+        raise ShapeError(at_user_line(
+            f"put: {source._array.size} values for {index._array.size} places"))  # fmt: skip
+    flat = input.reshape(-1)
+    at = checked_index(index.reshape(-1), flat.numel(), "put")
+    params = {"axes": (0,), "accumulate": bool(accumulate)}
+    result = apply(OPS["index_put"], (flat, source.reshape(-1), at), params)
+    return result.reshape(sizes_of(input))  # type: ignore[no-any-return]
+
+
+def _check_long(name: str, index: Tensor) -> None:
+    if index.dtype is not dtypes.int64:
+        raise DTypeError(at_user_line(f"{name}: expected an int64 index, got {type_of(index)}"))
+
+
+def unravel_index(indices: Tensor, shape: Any) -> tuple[Tensor, ...]:
+    """Flat indices as one index tensor for each dimension of `shape`."""
+    sizes = (shape,) if isinstance(shape, int) else tuple(shape)
+    if indices.dtype.kind not in "iu" or any(n < 0 for n in sizes):
+        raise TypeError(at_user_line("unravel_index: needs integer indices and sizes >= 0"))
+    total = int(np.prod(sizes, dtype=np.int64))
+    x = checked_index(indices, total, "unravel_index")
+    found = []
+    for n in reversed(sizes):
+        found.append(x % n)
+        x = x // n
+    return tuple(reversed(found))
+
+
+FUNCTIONS["unravel_index"] = unravel_index

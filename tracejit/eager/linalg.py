@@ -6,12 +6,15 @@ are spelled out here.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from tracejit.eager.dispatch import apply, broadcast_symbolic, common_dtype
-from tracejit.eager.inplace import deliver
+from tracejit import dtypes
+from tracejit.eager.dispatch import apply, broadcast_symbolic
+from tracejit.eager.pointwise import check_tensors
+from tracejit.eager.reduce import sum, vector_norm
 from tracejit.eager.register import FUNCTIONS, public
-from tracejit.eager.shape import sizes_of
+from tracejit.eager.shape import axis_of, expand, permute, reshape, sizes_of, unsqueeze
 from tracejit.eager.tape import type_of
 from tracejit.errors import DTypeError, ShapeError, at_user_line
 from tracejit.ir.op import OPS
@@ -20,15 +23,14 @@ from tracejit.tensor import Tensor
 
 
 def _check(name: str, a: Tensor, b: Tensor) -> None:
-    if not isinstance(a, Tensor) or not isinstance(b, Tensor):
-        raise TypeError(at_user_line(f"{name}: expects two tensors"))
+    check_tensors(name, a, b)
     if a.dtype is not b.dtype:
         raise DTypeError(at_user_line(
             f"{name}: expected equal dtypes, got {type_of(a)} and {type_of(b)}"))  # fmt: skip
 
 
-@public()
-def matmul(input: Tensor, other: Tensor, *, out: Tensor | None = None) -> Tensor:
+@public(out=True)
+def matmul(input: Tensor, other: Tensor) -> Tensor:
     """The matrix product; vectors count as a row (left) or column (right), batches broadcast."""
     _check("matmul", input, other)
     a, b = input, other
@@ -41,34 +43,34 @@ def matmul(input: Tensor, other: Tensor, *, out: Tensor | None = None) -> Tensor
             f"matmul: {type_of(a)} and {type_of(b)} cannot be multiplied "
             f"({inner_a} against {inner_b})"))  # fmt: skip
     row, column = a._array.ndim == 1, b._array.ndim == 1
-    a = a.unsqueeze(0) if row else a
-    b = b.unsqueeze(1) if column else b
+    a = unsqueeze(a, 0) if row else a
+    b = unsqueeze(b, 1) if column else b
     result = _product(a, b)
     if row:
         result = result.squeeze(-2)
-    if column:
-        result = result.squeeze(-1)
-    return deliver(result, out)
+    return result.squeeze(-1) if column else result  # type: ignore[no-any-return]
 
 
 def _product(a: Tensor, b: Tensor) -> Tensor:
+    if a.dtype.kind == "b":
+        return _product(a.to(dtypes.uint8), b.to(dtypes.uint8)).to(dtypes.bool_)  # type: ignore[no-any-return]
     shape_a, shape_b = sizes_of(a), sizes_of(b)
     if len(shape_b) == 2 and len(shape_a) > 2:  # one matrix for all rows: a single product
-        flat = a.reshape(product(shape_a[:-1]), shape_a[-1])
+        flat = reshape(a, product(shape_a[:-1]), shape_a[-1])
         result = apply(OPS["matmul"], (flat, b))
-        return result.reshape(*shape_a[:-1], shape_b[-1])  # type: ignore[no-any-return]
+        return reshape(result, *shape_a[:-1], shape_b[-1])
     if shape_a[:-2] != shape_b[:-2]:
         try:
             batch = broadcast_symbolic([shape_a[:-2], shape_b[:-2]])
         except ShapeError as error:
             raise ShapeError(at_user_line(f"matmul: batch {error}")) from None
-        a = a.expand(*batch, *shape_a[-2:])
-        b = b.expand(*batch, *shape_b[-2:])
+        a = expand(a, *batch, *shape_a[-2:])
+        b = expand(b, *batch, *shape_b[-2:])
     return apply(OPS["matmul"], (a, b))  # type: ignore[no-any-return]
 
 
 def _ranked(name: str, rank_a: int, rank_b: int, doc: str) -> None:
-    def function(input: Tensor, mat2: Tensor, *, out: Tensor | None = None) -> Tensor:
+    def function(input: Tensor, mat2: Tensor) -> Tensor:
         _check(name, input, mat2)
         if input._array.ndim != rank_a or mat2._array.ndim != rank_b:
             raise RuntimeError(at_user_line(
@@ -77,11 +79,11 @@ def _ranked(name: str, rank_a: int, rank_b: int, doc: str) -> None:
         if rank_a == 3 and sizes_of(input)[0] != sizes_of(mat2)[0]:
             raise ShapeError(at_user_line(
                 f"{name}: batch sizes differ: {type_of(input)}, {type_of(mat2)}"))  # fmt: skip
-        return matmul(input, mat2, out=out)
+        return matmul(input, mat2)
 
     function.__name__ = function.__qualname__ = name
     function.__doc__ = doc
-    public()(function)
+    public(out=True, aliases=("vdot",) if name == "dot" else ())(function)
 
 
 _ranked("mm", 2, 2, "The product of two matrices.")
@@ -90,70 +92,168 @@ _ranked("mv", 2, 1, "A matrix times a vector.")
 _ranked("dot", 1, 1, "The inner product of two vectors.")
 
 
-@public()
+@public(out=True)
 def inner(input: Tensor, other: Tensor) -> Tensor:
     """Sums of products over the last dimensions."""
+    _check("inner", input, other)
     if input._array.ndim == 0 or other._array.ndim == 0:
-        return input * other
-    flat = other.reshape(-1, sizes_of(other)[-1])
+        return input * other  # type: ignore[no-any-return]
+    if sizes_of(input)[-1] != sizes_of(other)[-1]:
+        raise ShapeError(at_user_line(
+            f"inner: last dimensions differ: {type_of(input)}, {type_of(other)}"))  # fmt: skip
+    flat = reshape(other, product(sizes_of(other)[:-1]), sizes_of(other)[-1])
     result = matmul(input, flat.t())
-    return result.reshape(*sizes_of(input)[:-1], *sizes_of(other)[:-1])
+    return reshape(result, *sizes_of(input)[:-1], *sizes_of(other)[:-1])
 
 
-@public(aliases=("ger",))
+@public(out=True, aliases=("ger",))
 def outer(input: Tensor, vec2: Tensor) -> Tensor:
     """All products of two vectors' elements."""
     if input._array.ndim != 1 or vec2._array.ndim != 1:
         raise RuntimeError(at_user_line("outer: expects two 1-d tensors"))
-    return input.unsqueeze(1) * vec2.unsqueeze(0)
+    return unsqueeze(input, 1) * unsqueeze(vec2, 0)  # type: ignore[no-any-return]
 
 
-def _added(name: str, product_name: str) -> None:
+# --- sums of products ------------------------------------------------------------------------
+
+
+def _combine(name: str, input: Tensor, result: Tensor, beta: Any, alpha: Any) -> Tensor:
+    """``beta * input + alpha * result``; fractions do not scale integers."""
+    if result.dtype is not input.dtype:
+        raise DTypeError(at_user_line(
+            f"{name}: expected equal dtypes, got {type_of(input)} and {type_of(result)}"))  # fmt: skip
+    try:
+        wanted = broadcast_symbolic([sizes_of(input), sizes_of(result)])
+    except ShapeError:
+        wanted = ()
+    if wanted != sizes_of(result):
+        raise ShapeError(at_user_line(
+            f"{name}: {type_of(input)} does not expand to {list(sizes_of(result))}"))  # fmt: skip
+    kind = result.dtype.kind
+    if kind != "f":
+        beta, alpha = (int(x) if type(x) is float else x for x in (beta, alpha))
+    if alpha != 1:
+        result = (result & bool(alpha)) if kind == "b" else result * alpha
+    if beta == 0:
+        return result
+    scaled = input if beta == 1 else (input & bool(beta)) if kind == "b" else input * beta
+    return result + scaled  # type: ignore[no-any-return]
+
+
+def _added(name: str, product_name: str, names: tuple[str, str]) -> None:
     def function(
-        input: Tensor, a: Tensor, b: Tensor, *, beta: Any = 1, alpha: Any = 1,
-        out: Tensor | None = None,
-    ) -> Tensor:  # fmt: skip
-        result = FUNCTIONS[product_name](a, b)
-        result = result if alpha == 1 else result * alpha
-        if beta != 0:
-            result = result + (input if beta == 1 else input * beta)
-        return deliver(result, out)
+        input: Tensor, a: Any = None, b: Any = None, *, beta: Any = 1, alpha: Any = 1, **given: Any
+    ) -> Tensor:
+        a, b = (given.pop(n, v) for n, v in zip(names, (a, b), strict=True))
+        if given:
+            raise TypeError(at_user_line(f"{name}: unknown arguments {list(given)}"))
+        check_tensors(name, input, a, b)
+        if product_name == "outer" and alpha != 1 and a.dtype.kind == "f":
+            a, alpha = a * alpha, 1
+        product_of = FUNCTIONS[product_name](a, b)
+        if product_name == "bmm" and name == "addbmm":
+            product_of = sum(product_of, 0)
+        return _combine(name, input, product_of, beta, alpha)
 
     function.__name__ = function.__qualname__ = name
-    function.__doc__ = f"``beta * input + alpha * {product_name}(a, b)``."
-    public(inplace=True)(function)
+    function.__doc__ = f"``beta * input + alpha * {product_name}({', '.join(names)})``."
+    public(inplace=True, out=True)(function)
 
 
-_added("addmm", "mm")
-_added("addmv", "mv")
-_added("baddbmm", "bmm")
-_added("addr", "outer")
+_added("addmm", "mm", ("mat1", "mat2"))
+_added("addmv", "mv", ("mat", "vec"))
+_added("addbmm", "bmm", ("batch1", "batch2"))
+_added("baddbmm", "bmm", ("batch1", "batch2"))
+_added("addr", "outer", ("vec1", "vec2"))
 
 
-@public(method=False)
+@public(method=False, out=True)
 def tensordot(a: Tensor, b: Tensor, dims: Any = 2) -> Tensor:
     """Products summed over `dims`: a count of axes, or two lists of them."""
+    if isinstance(dims, Tensor):
+        dims = dims.tolist()
     if isinstance(dims, int):
+        if dims < 0 or dims > min(a.ndim, b.ndim):
+            raise RuntimeError(at_user_line(f"tensordot: cannot sum over {dims} dimensions"))
         left, right = list(range(a.ndim - dims, a.ndim)), list(range(dims))
     else:
         left, right = ([d] if isinstance(d, int) else list(d) for d in dims)
-    left = [d % a.ndim for d in left]
-    right = [d % b.ndim for d in right]
+    left = [axis_of(d, a.ndim, "tensordot") for d in left]
+    right = [axis_of(d, b.ndim, "tensordot") for d in right]
+    for i, j in zip(left, right, strict=True):  # an axis of size 1 meets any other
+        n, m = sizes_of(a)[i], sizes_of(b)[j]
+        if n == 1 and m != 1:
+            b = sum(b, j, True)
+        elif m == 1 and n != 1:
+            a = sum(a, i, True)
+        elif n != m:
+            raise ShapeError(at_user_line(f"tensordot: sizes {n} and {m} do not match"))
     keep_a = [i for i in range(a.ndim) if i not in left]
     keep_b = [i for i in range(b.ndim) if i not in right]
     shape_a, shape_b = sizes_of(a), sizes_of(b)
     inner_size = product(shape_a[i] for i in left)
-    rows = a.permute(*keep_a, *left).reshape(product(shape_a[i] for i in keep_a), inner_size)
-    columns = b.permute(*right, *keep_b).reshape(inner_size, product(shape_b[i] for i in keep_b))
-    result = matmul(rows, columns)
-    return result.reshape(*(shape_a[i] for i in keep_a), *(shape_b[i] for i in keep_b))
+    rows = reshape(permute(a, *keep_a, *left), product(shape_a[i] for i in keep_a), inner_size)
+    flat = product(shape_b[i] for i in keep_b)
+    result = matmul(rows, reshape(permute(b, *right, *keep_b), inner_size, flat))
+    return reshape(result, *(shape_a[i] for i in keep_a), *(shape_b[i] for i in keep_b))
 
 
-def _multiply(x: Tensor, y: Tensor) -> Tensor:
-    dtype = common_dtype((x, y))
-    return matmul(x.to(dtype), y.to(dtype))
+@public(out=True)
+def kron(input: Tensor, other: Tensor) -> Tensor:
+    """The Kronecker product: each element of `input` times the whole of `other`."""
+    ndim = max(input.ndim, other.ndim)
+    shape_a = (1,) * (ndim - input.ndim) + tuple(sizes_of(input))
+    shape_b = (1,) * (ndim - other.ndim) + tuple(sizes_of(other))
+    spread_a = [n for size in shape_a for n in (size, 1)]
+    spread_b = [n for size in shape_b for n in (1, size)]
+    result = reshape(input, *spread_a) * reshape(other, *spread_b)
+    return reshape(result, *(n * m for n, m in zip(shape_a, shape_b, strict=True)))
 
 
-FUNCTIONS["vdot"] = FUNCTIONS["dot"]
-Tensor.__matmul__ = lambda self, other: matmul(self, other)  # type: ignore[attr-defined]
-Tensor.__rmatmul__ = lambda self, other: matmul(other, self)  # type: ignore[attr-defined]
+def chain_matmul(*matrices: Tensor) -> Tensor:
+    """The product of several matrices, in the order that needs the fewest multiplications."""
+    items = matrices[0] if len(matrices) == 1 and isinstance(matrices[0], Sequence) else matrices
+    return items[0] if len(items) == 1 else cheapest_product(list(items))  # type: ignore[return-value]
+
+
+def cheapest_product(items: list[Tensor]) -> Tensor:
+    """Matrices multiplied in the best order (dynamic programming; Cormen et al., 15.2)."""
+    sizes = [int(sizes_of(t)[0]) for t in items] + [int(sizes_of(items[-1])[1])]
+    count = len(items)
+    cost = [[0] * count for _ in range(count)]
+    cut = [[0] * count for _ in range(count)]
+    for length in range(1, count):
+        for i in range(count - length):
+            j = i + length
+            options = [
+                (cost[i][k] + cost[k + 1][j] + sizes[i] * sizes[k + 1] * sizes[j + 1], k)
+                for k in range(i, j)
+            ]
+            cost[i][j], cut[i][j] = min(options)
+
+    def multiply(i: int, j: int) -> Tensor:
+        if i == j:
+            return items[i]
+        return matmul(multiply(i, cut[i][j]), multiply(cut[i][j] + 1, j))
+
+    return multiply(0, count - 1)
+
+
+@public(method=False)
+def cdist(x1: Tensor, x2: Tensor, p: float = 2.0, compute_mode: str | None = None) -> Tensor:
+    """Distances (p-norms of differences) between the rows of two stacks of matrices."""
+    if x1.ndim < 2 or x2.ndim < 2 or sizes_of(x1)[-1] != sizes_of(x2)[-1]:
+        raise RuntimeError(at_user_line(
+            f"cdist: {type_of(x1)} and {type_of(x2)} must be matrices with equal columns"))  # fmt: skip
+    if p < 0:
+        raise RuntimeError(at_user_line(f"cdist: p={p} must not be negative"))
+    gap = unsqueeze(x1, -2) - unsqueeze(x2, -3)
+    if not gap._array.shape[-1]:
+        return sum(gap, -1)
+    return vector_norm(gap, p, -1, False)
+
+
+FUNCTIONS["chain_matmul"] = chain_matmul
+setattr(Tensor, "__matmul__", lambda self, other: matmul(self, other))
+setattr(Tensor, "__rmatmul__", lambda self, other: matmul(other, self))
+

@@ -15,7 +15,7 @@ from tracejit.eager.backward import backward as run_backward
 from tracejit.eager.backward import node_watchers
 from tracejit.eager.factories import detach
 from tracejit.eager.formatting import format_tensor, html_tensor
-from tracejit.eager.modes import state
+from tracejit.eager.modes import MODULE_VERSION, state
 from tracejit.eager.register import public
 from tracejit.eager.shape import sizes_of
 from tracejit.eager.tape import Leaf, autograd_node, bump_version, node_of, type_of
@@ -135,6 +135,8 @@ def requires_grad_(self: Tensor, requires_grad: bool = True) -> Tensor:
         node = state.capture.node_of(self)
         self._requires_grad = True
         state.capture.new_leaf(self, node)
+    if self._requires_grad != bool(requires_grad):
+        MODULE_VERSION[0] += 1
     self._requires_grad = bool(requires_grad)
     if not requires_grad:
         self._node = None
@@ -143,7 +145,7 @@ def requires_grad_(self: Tensor, requires_grad: bool = True) -> Tensor:
 
 def _get_grad(self: Tensor) -> Tensor | None:
     if state.capture is not None:
-        state.capture.read_grad(self)
+        state.capture.touch_grad(self)
     return self._grad
 
 
@@ -155,7 +157,7 @@ def _set_grad(self: Tensor, value: Tensor | None) -> None:
             raise ShapeError(at_user_line(
                 f"grad of shape {list(value._array.shape)} for {type_of(self)}"))  # fmt: skip
     if state.capture is not None:
-        state.capture.assign_grad(self)
+        state.capture.touch_grad(self)
     self._grad = value
 
 
@@ -170,6 +172,7 @@ def _get_data(self: Tensor) -> Tensor:
 def _set_data(self: Tensor, value: Tensor) -> None:
     if state.capture is not None:
         state.capture.refuse("assignment to .data", None)
+    MODULE_VERSION[0] += 1
     self._array = value._array
     self._device = value._device
     bump_version(self)

@@ -264,10 +264,22 @@ def norm(
     if x.dtype.kind != "f":
         raise DTypeError(at_user_line(f"norm: needs a floating dtype, got {x.dtype.name}"))
     if p == "nuc":
-        return FUNCTIONS["linalg.matrix_norm"](x, "nuc", (-2, -1) if dim is None else dim, keepdim)  # type: ignore[no-any-return]
+        return _nuclear_norm(x, (-2, -1) if dim is None else dim, keepdim)
     if p not in ("fro", None) and isinstance(p, str):
         raise RuntimeError(at_user_line(f"norm: unknown order {p!r}"))
     return vector_norm(x, 2 if p in ("fro", None) else p, dim, keepdim)
+
+
+def _nuclear_norm(x: Tensor, dim: Any, keepdim: bool) -> Tensor:
+    """The sum of the singular values of the matrices in two dimensions."""
+    at = axes_of(dim, x.ndim, "norm")
+    if x.ndim < 2 or len(at) != 2:
+        raise RuntimeError(at_user_line(f"norm: the nuclear norm needs matrices, not dims {dim}"))
+    order = [i for i in range(x.ndim) if i not in at]
+    values = apply(OPS["svd"], (x.permute(*order, *at),), {"full": False})[1]
+    found = reduce("reduce_sum", values, (values.ndim - 1,), False)
+    kept = [1 if i in at else n for i, n in enumerate(sizes_of(x))]
+    return reshape(found, *kept) if keepdim else found
 
 
 @public()

@@ -20,14 +20,21 @@ _SCALAR = TensorType(float64, ())
 
 
 class SymFloat:
-    """A number with its node (``f64[]``) and the value it has in this run."""
+    """A number with its node (``f64[]``) and the value it has in this run.
 
-    __slots__ = ("capture", "node", "hint")
+    `read`, if not None, gives the number of a call without running the trace: it follows from
+    numbers that are inputs. Then a decision on it is a guard rather than a branch point.
+    """
 
-    def __init__(self, capture: Any, node: Node, hint: float):
+    __slots__ = ("capture", "node", "hint", "read")
+
+    def __init__(
+        self, capture: Any, node: Node, hint: float, read: Callable[[], float] | None = None
+    ):
         self.capture = capture
         self.node = node
         self.hint = hint
+        self.read = read
 
     @property
     def __class__(self) -> type:  # isinstance(number, float) must hold in the user's code
@@ -47,16 +54,19 @@ class SymFloat:
         if not isinstance(hint, float):  # a complex power, say: outside what nodes can hold
             return apply(*((other, self._pin()) if swap else (self._pin(), other)))
         nodes = (node, self.node) if swap else (self.node, node)
-        return SymFloat(self.capture, OPS[name](*nodes), hint)
+        read = _reader(other, self, apply) if swap else _reader(self, other, apply)
+        return SymFloat(self.capture, OPS[name](*nodes), hint, read)
 
     def __neg__(self) -> SymFloat:
-        return SymFloat(self.capture, OPS["neg"](self.node), -self.hint)
+        return self._binary("mul", -1.0, lambda a, b: a * b, False)  # type: ignore[no-any-return]
 
     def __pos__(self) -> SymFloat:
         return self
 
     def __abs__(self) -> SymFloat:
-        return SymFloat(self.capture, OPS["abs"](self.node), abs(self.hint))
+        read = self.read
+        held = None if read is None else lambda: abs(read())
+        return SymFloat(self.capture, OPS["abs"](self.node), abs(self.hint), held)
 
     def _pin(self) -> float:
         """The number itself: from here on the trace depends on it."""
@@ -68,7 +78,8 @@ class SymFloat:
             return NotImplemented
         value = other.hint if type(other) in (SymFloat, SymInt) else other
         outcome = apply(self.hint, value)
-        return self.capture.decide(OPS[name](self.node, node), outcome)
+        read = _reader(self, other, apply)
+        return self.capture.decide(OPS[name](self.node, node), outcome, read)
 
     def __bool__(self) -> bool:
         return self._compare(0.0, "ne", lambda a, b: a != b)  # type: ignore[no-any-return]
@@ -93,6 +104,17 @@ class SymFloat:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> float:
         return self._pin()
+
+
+def _reader(a: Any, b: Any, apply: Callable[[Any, Any], Any]) -> Callable[[], Any] | None:
+    """Reads both numbers and applies the operation; None if one is known only to the trace."""
+    first, second = (
+        (v.read if type(v) is SymFloat else (None if type(v) is SymInt else (lambda v=v: v)))
+        for v in (a, b)
+    )
+    if first is None or second is None:
+        return None
+    return lambda: apply(first(), second())
 
 
 def _node_of_number(value: Any) -> Node | None:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from tracejit import dtypes
-from tracejit.eager.factories import linspace, tensor
+from tracejit.eager.factories import tensor
+from tracejit.eager.ranges import linspace
 from tracejit.eager.modes import state
 from tracejit.eager.pointwise import check_tensors, where_of
 from tracejit.eager.reduce import count_of, reduce, safe_root, sum

@@ -95,14 +95,6 @@ def diagonal(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Te
     return view(OPS["diagonal"], input, {"offset": int(offset), "axis1": a, "axis2": b})
 
 
-def _linalg_diagonal(A: Tensor, *, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Tensor:
-    """The diagonal of the last two dimensions."""
-    return diagonal(A, offset, dim1, dim2)
-
-
-LINALG = {"diagonal": _linalg_diagonal}
-
-
 @public(out=True)
 def diag(input: Tensor, diagonal: int = 0) -> Tensor:
     """The diagonal of a matrix (a copy), or a matrix with the given diagonal."""

@@ -13,10 +13,11 @@ import numpy as np
 
 from tracejit.dtypes import int64
 from tracejit.errors import DTypeError, ShapeError
-from tracejit.ir.node import Node
+from tracejit.ir.node import Node, full_like
 from tracejit.ir.op import Op
 from tracejit.ir.types import TensorType
 from tracejit.ops.declare import check_arity, check_same, uniform
+from tracejit.ops.elementwise import bitwise_and, cast, eq, where
 from tracejit.ops.movement import zeros
 
 
@@ -210,4 +211,61 @@ index_put = Op(
     "index_put", "indexing", _infer_index_put, _numpy_index_put, _index_put_vjp,
     "x with y written (or added) at arrays of indices.", names=("x", "y", "*indices"),
     sample=uniform(-3, 3),
+)  # fmt: skip
+
+
+_COMBINE: dict[str, Any] = {"prod": np.multiply, "amax": np.maximum, "amin": np.minimum}
+
+
+def _infer_scatter_reduce(
+    types: Sequence[TensorType], *, axis: int, reduce: str
+) -> TensorType:
+    if reduce not in _COMBINE:
+        raise ShapeError(f"scatter_reduce: unknown reduction {reduce!r}")
+    return _infer_scatter(types, axis=axis)
+
+
+def _numpy_scatter_reduce(
+    x: np.ndarray, index: np.ndarray, y: np.ndarray, axis: int, reduce: str
+) -> np.ndarray:
+    result = np.array(x, np.float32 if x.dtype == np.float16 else x.dtype)
+    _COMBINE[reduce].at(result, _grid(index, axis), y)
+    return result.astype(x.dtype)
+
+
+def _scatter_reduce_vjp(
+    g: Node, out: Node, x: Node, index: Node, y: Node, *, axis: int, reduce: str
+) -> tuple[Any, ...]:
+    if reduce == "prod":
+        by_x, by_y = _scatter_prod_vjp(g, out, x, index, y, axis)
+        return by_x, None, by_y
+    hit_x = cast(eq(x, out), dtype=x.dtype)  # an extreme shares its gradient among ties
+    hit_y = cast(eq(y, gather(out, index, axis=axis)), dtype=x.dtype)
+    share = g / scatter_add(hit_x, index, hit_y, axis=axis)
+    return hit_x * share, None, hit_y * gather(share, index, axis=axis)
+
+
+def _scatter_prod_vjp(
+    g: Node, out: Node, x: Node, index: Node, y: Node, axis: int
+) -> tuple[Node, Node]:
+    """g times the product of the other factors, also where one of them is zero."""
+    zero_x, zero_y = eq(x, full_like(x, 0.0)), eq(y, full_like(y, 0.0))
+    one_x, one_y = full_like(x, 1.0), full_like(y, 1.0)
+    others = scatter_reduce(where(zero_x, one_x, x), index, y, axis=axis, reduce="prod")
+    by_x = g * others / where(zero_x, one_x, x)
+    zeros_at = scatter_add(zeros(x.type), index, cast(zero_y, dtype=x.dtype), axis=axis)
+    single = bitwise_and(zero_y, eq(gather(zeros_at, index, axis=axis), one_y))
+    filled = scatter_reduce(x, index, where(single, one_y, y), axis=axis, reduce="prod")
+    by_y = where(
+        single, gather(g * filled, index, axis=axis),
+        gather(g * out, index, axis=axis) / where(zero_y, one_y, y),
+    )  # fmt: skip
+    return by_x, by_y
+
+
+scatter_reduce = Op(
+    "scatter_reduce", "indexing", _infer_scatter_reduce, _numpy_scatter_reduce,
+    _scatter_reduce_vjp,
+    "x combined with y at `index` along `axis`: `reduce` is prod, amax or amin.",
+    names=("x", "index", "y"), sample=uniform(0.5, 2),
 )  # fmt: skip

@@ -1,0 +1,28 @@
+"""Importing this module publishes every eager function (see `register.public`)."""
+
+from tracejit.eager import (
+    decompositions,
+    einsum,
+    factories,
+    indexing,
+    joining,
+    linalg,
+    matrix_functions,
+    methods,
+    pointwise,
+    ranges,
+    reduce,
+    rounding,
+    scans,
+    scatter,
+    selection,
+    shape,
+    statistics,
+    views,
+)
+
+__all__ = [
+    "decompositions", "einsum", "factories", "indexing", "joining", "linalg", "matrix_functions",
+    "methods", "pointwise", "ranges", "reduce", "rounding", "scans", "scatter", "selection",
+    "shape", "statistics", "views",
+]  # fmt: skip
