@@ -38,7 +38,7 @@ SWITCHES: dict[str, tuple[Any, str]] = {
     "disable_passes": ("", "passes to switch off, comma separated (to bisect a fault)"),
     "max_traces": (64, "traces kept for one compiled function; the least used goes first"),
     "max_branches": (16, "outcomes of one branch point before the function stays eager"),
-    "gemm": ("auto", "matrix multiplication provider: auto, openblas, onednn, numpy"),
+    "gemm": ("auto", "matrix multiplication provider: auto, builtin, openblas, onednn"),
     "fast_math": (False, "let LLVM reassociate and contract (never nnan or ninf)"),
     "parallel_grain": (32768, "elements of pointwise work under which a kernel stays serial"),
     "forbid_sync": (False, "raise on any host synchronisation but item(), print and branches"),

@@ -78,6 +78,7 @@ class Group:
         self.inputs = Inputs()
         self.tree = Tree()
         self.facts: dict[str, None] = {}
+        self.conditions: list[Any] = []  # what numbers that are inputs must give again
         self.distinct: list[Tensor] = []  # the inputs, if the trace writes memory or gradients
         self.fast: list[Any] = []  # generated calls for exact layouts, most recent first
         self.guard: Callable[..., Any] = lambda *args: MISS
@@ -92,7 +93,8 @@ class Group:
     def write_guards(self, like: Sequence[Tensor] | None = None) -> Any:
         """The guards as a writer; with `like`, for exactly these layouts."""
         return write_guards(
-            self.readset, self.inputs.tensors, self.modes, list(self.facts), like, self.distinct
+            self.readset, self.inputs.tensors, self.modes, list(self.facts), like, self.distinct,
+            self.conditions,
         )
 
     def run(self, args: tuple[Any, ...], found: Any) -> Any:
@@ -327,6 +329,7 @@ class CompiledFunction:
         self._aliasing(capture, group)
         for fact in capture.env.guards():
             group.facts[fact] = None
+        group.conditions += capture.conditions
         if not fresh:
             group.readset.entries.extend(
                 e for e in readset.entries if e.source.step == "type"

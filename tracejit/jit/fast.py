@@ -83,7 +83,7 @@ class _Writer:
         """Take a frame, make the outputs, run, put the frame back."""
         inputs = [self.names[id(node)] for _, node in self.segment.reads]
         frame = self.frame
-        self.outputs = [f"o{i}" for i in range(len(frame.makers))]
+        self.outputs = [f"o{i}" for i in range(len(self.segment.graph.outputs))]
         idle = self.constant([frame.call if frame.straight is None else frame.straight])
         self.lines += [
             "    try:", f"        run = {idle}.pop()", "    except IndexError:", "        return MISS",

@@ -264,6 +264,7 @@ def write_guards(
     facts: Sequence[str],
     like: Sequence[Tensor] | None = None,
     distinct: Sequence[Tensor] = (),
+    conditions: Sequence[tuple[Callable[[], Any], Any]] = (),
 ) -> tuple[GuardWriter, ModuleGuard | None]:
     """The guards of a tree, ready to be built into a function, and its modules' slow check.
 
@@ -297,6 +298,8 @@ def write_guards(
         read = entry.kind == "tensor" and id(entry.source) in used
         if entry.kind != "module tensor" and not read:
             writer.entry(entry, readset)
+    for read, value in conditions:
+        writer.require(f"same({writer.constant(read)}(), {writer.constant(value)})")
     if distinct:
         _require_distinct(writer, inputs, distinct)
     for fact in facts if like is None else ():  # exact layouts meet the facts by construction
