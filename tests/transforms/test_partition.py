@@ -46,7 +46,7 @@ def _saved(x: Node, y: Node) -> list[str]:
     seed = OPS["input"](type=y.type, name="g")
     (gradient,) = backpropagate([y], [seed], [x])
     assert gradient is not None
-    return [n.op.name for n in residuals([gradient], [x], [y], [seed])]
+    return [n.op.name for n in residuals([gradient], [x, seed], [y])]
 
 
 def test_a_pointwise_chain_saves_nothing() -> None:

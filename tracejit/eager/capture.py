@@ -74,6 +74,7 @@ class Capture:
 
     def __init__(self, symbolic: Callable[[Tensor], Any] | None = None, lift_items: Any = ()):
         self.env = SizeEnv()
+        self.env.as_float = self._float_of_size
         self.symbolic = symbolic
         self.lift_items = lift_items
         self.inputs: list[tuple[Tensor, Node]] = []
@@ -87,6 +88,7 @@ class Capture:
         self.draws: list[Draw] = []
         self.unsound: list[tuple[str, Location | None]] = []
         self.leaf_resets: list[Tensor] = []
+        self.new_leaves: list[tuple[Tensor, Node]] = []
         self.shape_inputs: list[tuple[Tensor, tuple[Any, ...]]] = []
         self.used_backward = False
 
@@ -144,10 +146,12 @@ class Capture:
         leaf.saved = Leaf(tensor)
         tensor._node = leaf
         self.leaf_resets.append(tensor)
+        self.new_leaves.append((tensor, leaf))
         self.write(tensor, leaf)
 
     def finish(self) -> None:
-        """Leaves that got a new node in the capture are plain leaves again."""
+        """Leaves that got a new node are plain leaves again, escaped sizes plain numbers."""
+        self.env.closed = True
         for tensor in self.leaf_resets:
             tensor._node = None
 
@@ -178,6 +182,10 @@ class Capture:
             lambda sizes: float(container[key]), value, f"{id(container)}[{key!r}]"
         )
         return SymFloat(self, node, value, lambda: float(container[key]))
+
+    def _float_of_size(self, size: Any) -> SymFloat:
+        node = OPS["cast"](OPS["size"](value=size), dtype=dtypes.float64)
+        return SymFloat(self, node, float(size.hint))
 
     def random_inputs(self, generator: Any, key: int, first: int, count: Any) -> tuple[Node, Node]:
         """The key and first counter of a draw as inputs; the generator moves on at replay."""

@@ -37,8 +37,8 @@ def execute(op: Op, arrays: Sequence[Any], params: dict[str, Any]) -> Any:
     if kind == "composite" or op.name in _KERNEL_REDUCTIONS:
         if arrays[0].size and arrays[0].dtype.kind == "f":
             return run_op(op, arrays, params)
-    if kind == "random" and False:
-        return run_op(op, arrays, params)
+    if kind == "random" and params["type"].size:
+        return run_op(op, [int(a) for a in arrays], params)
     return _on_numpy(op.numpy, arrays, params)
 
 
@@ -53,6 +53,3 @@ def _on_numpy(function: Callable[..., Any], arrays: Sequence[Any], params: dict[
 def _is_large(arrays: Sequence[Any]) -> bool:
     return any(a.size >= THREADED_SIZE for a in arrays) and config.threads > 1
 
-
-def _is_tiny(params: dict[str, Any]) -> bool:
-    return params["type"].size == 0

@@ -14,7 +14,7 @@ import numpy as np
 from tracejit import dtypes
 from tracejit.eager.checks import require
 from tracejit.eager.dispatch import apply, view
-from tracejit.eager.factories import as_tensor, copy_
+from tracejit.eager.factories import as_tensor, constant_tensor, copy_
 from tracejit.eager.inplace import check_writable, store
 from tracejit.eager.modes import state
 from tracejit.eager.pointwise import as_bool, where_of
@@ -35,12 +35,19 @@ def _as_key(key: Any) -> list[Any]:
     return [_plain_item(item) for item in items]
 
 
+def index_constant(item: Any, array: np.ndarray) -> Tensor:
+    """An index written out in the program (a list) or held in an array."""
+    if state.capture is not None and isinstance(item, np.ndarray):
+        return as_tensor(array)
+    return constant_tensor(array)
+
+
 def _plain_item(item: Any) -> Any:
     if isinstance(item, (list, np.ndarray, range)):
         array = np.asarray(item)
         if array.dtype.kind == "f" and array.size:
             raise IndexError(at_user_line("tensors used as indices must be integer or bool"))
-        item = as_tensor(array.astype(np.int64) if array.dtype.kind != "b" else array)
+        item = index_constant(item, array.astype(np.int64) if array.dtype.kind != "b" else array)
     if isinstance(item, Tensor):
         if item.dtype.kind == "f":
             raise IndexError(at_user_line("tensors used as indices must be integer or bool"))
@@ -90,7 +97,7 @@ class Key:
             self.shape.append(1)
             return 0
         if isinstance(item, bool):
-            mask = as_tensor(np.array([0] if item else [], np.int64))
+            mask = constant_tensor(np.array([0] if item else [], np.int64))
             self.shape.append(1)
             self.indices.append((len(self.shape) - 1, mask))
             return 0

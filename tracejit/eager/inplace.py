@@ -131,6 +131,16 @@ def record_write(target: Tensor, node: Node, tracked: bool) -> None:
         return
     whole = embed(node_of(base), target._view, node)
     bump_version(target)
+    if any(op.name == "detach" for op, _ in target._view):  # autograd must not see this write
+        before, state.grad = state.grad, False
+        try:
+            _replace_node(base, whole, False)
+        finally:
+            state.grad = before
+        if state.capture is not None:
+            state.capture.set_node(target, node)
+        target._seen = storage_of(target).version
+        return
     _replace_node(base, whole, tracked)
     if base._requires_grad:
         target._requires_grad = True
@@ -192,7 +202,7 @@ _EMBED: dict[str, Any] = {
     "slice": lambda base, part, params: OPS["slice_scatter"](base, part, **params),
     "flip": lambda base, part, params: OPS["flip"](part, **params),
     "diagonal": lambda base, part, params: OPS["diagonal_scatter"](base, part, **params),
-    "detach": lambda base, part, params: OPS["with_value"](base, part),
+    "detach": lambda base, part, params: part,
     "broadcast_to": lambda base, part, params: (
         OPS["reshape"](part, shape=base.type.shape)
         if part.type.size == base.type.size

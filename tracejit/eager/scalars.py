@@ -70,6 +70,8 @@ class SymFloat:
 
     def _pin(self) -> float:
         """The number itself: from here on the trace depends on it."""
+        if self.capture.env.closed:
+            return self.hint
         return self.capture.pin(self)  # type: ignore[no-any-return]
 
     def _compare(self, other: Any, name: str, apply: Callable[[Any, Any], bool]) -> Any:
@@ -78,6 +80,8 @@ class SymFloat:
             return NotImplemented
         value = other.hint if type(other) in (SymFloat, SymInt) else other
         outcome = apply(self.hint, value)
+        if self.capture.env.closed:
+            return outcome
         read = _reader(self, other, apply)
         return self.capture.decide(OPS[name](self.node, node), outcome, read)
 

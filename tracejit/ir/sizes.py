@@ -60,6 +60,8 @@ class SizeEnv:
     def __init__(self) -> None:
         self.hints: dict[str, int] = {}
         self.facts: dict[tuple[str, tuple[Any, ...]], bool] = {}
+        self.closed = False  # the trace is finished: sizes that escaped it are plain numbers
+        self.as_float: Callable[[SymInt], Any] | None = None  # a traced float of a size
 
     def symbol(self, hint: int) -> SymInt:
         """A new symbol that has the value `hint` in this run."""
@@ -69,7 +71,8 @@ class SizeEnv:
 
     def decide(self, relation: str, poly: Poly, outcome: bool) -> bool:
         """Record that ``poly relation 0`` had `outcome`; the trace holds only where it has again."""
-        self.facts[relation, _freeze(poly)] = outcome
+        if not self.closed:
+            self.facts[relation, _freeze(poly)] = outcome
         return outcome
 
     def guards(self) -> list[str]:
@@ -135,10 +138,16 @@ class SymInt:
         return self // other, self % other
 
     def __truediv__(self, other: Any) -> Any:
-        return int(self) / other
+        return self._as_float() / other
 
     def __rtruediv__(self, other: Any) -> Any:
-        return other / int(self)
+        return other / self._as_float()
+
+    def _as_float(self) -> Any:
+        """The size as a number that the trace need not fix."""
+        if self.env.closed or self.env.as_float is None:
+            return float(self.__index__())
+        return self.env.as_float(self)
 
     def __pow__(self, other: Any, modulus: Any = None) -> Any:
         if type(other) is int and 0 <= other <= 4 and modulus is None:
@@ -146,6 +155,8 @@ class SymInt:
             for _ in range(other):
                 result = result * self
             return result
+        if modulus is None and isinstance(other, float) or (type(other) is int and other < 0):
+            return self._as_float() ** other
         return pow(int(self), other, modulus)
 
     def __rpow__(self, other: Any) -> Any:

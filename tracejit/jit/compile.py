@@ -103,8 +103,9 @@ class Group:
         values: dict[int, Any] = {
             id(n): t._array for n, t in zip(self.inputs.nodes, tensors)
         }  # fmt: skip
-        for read, node in self.inputs.scalars:
-            values[id(node)] = read(sizes)
+        numbers = [read(sizes) for read, _ in self.inputs.scalars]
+        for (_, node), number in zip(self.inputs.scalars, numbers, strict=True):
+            values[id(node)] = number
         segment = self.tree.root
         while True:
             outputs = self._run_segment(segment, values)
@@ -122,7 +123,7 @@ class Group:
             made = build_fast(self, tensors, sizes)
             if made is not None:
                 self.fast.insert(0, made)
-        return segment.leaf.finish(args, tensors, sizes, outputs)
+        return segment.leaf.finish(args, tensors, numbers, sizes, outputs)
 
     def _run_segment(self, segment: Segment, values: dict[int, Any]) -> list[Any]:
         if segment.program is None:
@@ -399,14 +400,19 @@ class CompiledFunction:
     ) -> None:
         """Outputs that require grad: the path gets a backward graph."""
         finish = leaf.finish
-        tracked = [r.index for r in finish.results if r.kind == "output" and r.requires_grad]
+        tracked = builder.tracked_values()
         if not tracked:
             return
+        finish.tracked = [r for _, r in tracked]
         wrt = [i for i, t in enumerate(group.inputs.tensors) if t.requires_grad]
         nodes = [*group.inputs.nodes, *(n for _, n in group.inputs.scalars)]
-        spent = [builder.is_spent(v) for v in builder.tracked_values()]
-        backward = Differentiable(nodes, wrt, leaf.outputs, tracked, finish.written, all(spent))
-        leaf.outputs = (*leaf.outputs, *backward.saved)
+        spent = all(builder.is_spent(t) for t, _ in tracked)
+        positions = [r.index for r in finish.tracked]
+        backward = Differentiable(
+            nodes, wrt, leaf.outputs, positions, finish.written, spent, builder.new_leaves(),
+            builder.eager_saves(),
+        )  # fmt: skip
+        leaf.outputs = (*leaf.outputs, *backward.extra)
         finish.backward = backward
 
     def _aliasing(self, capture: Capture, group: Group) -> None:

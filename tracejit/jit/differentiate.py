@@ -16,11 +16,26 @@ from tracejit.ir.graph import Graph
 from tracejit.ir.node import Node, topological
 from tracejit.ir.op import OPS
 from tracejit.ir.types import TupleType
-from tracejit.jit.replay import Result
 from tracejit.runtime.executable import build
 from tracejit.tensor import Tensor
 from tracejit.transforms.grad import backpropagate
 from tracejit.transforms.partition import residuals
+
+
+class EagerSaves:
+    """What the eager tape saved of the same run: what a backward pass may rely on unchanged.
+
+    Positions of input tensors (numbers come after `tensors` of them) and of outputs.
+    """
+
+    def __init__(self, tensors: int, inputs: set[int], outputs: set[int]):
+        self.tensors = tensors
+        self.inputs = inputs
+        self.outputs = outputs
+
+    def may_read(self, position: int) -> bool:
+        """Whether backward may read the input again: eager would notice a change of it."""
+        return position >= self.tensors or position in self.inputs
 
 
 class Differentiable:
@@ -29,22 +44,29 @@ class Differentiable:
     def __init__(
         self, inputs: Sequence[Node], wrt: Sequence[int], outputs: Sequence[Node],
         tracked: Sequence[int], written: Sequence[int], spent: bool,
+        new_leaves: Sequence[tuple[int, Node]], eager: EagerSaves,
     ):  # fmt: skip
         self.spent = spent  # backward has run inside the call: what it saved is freed
-        self.wrt = list(wrt)  # positions among the path's inputs
+        self.wrt = [*wrt, *(i for i, _ in new_leaves)]  # positions among the path's inputs
+        self.eager = eager
         self.tracked = list(tracked)  # positions among the path's outputs
-        self.inputs = list(inputs)
+        self.inputs = list(inputs)  # tensors, then numbers
         self.outputs = [outputs[i] for i in tracked]
         self.seeds = [
             OPS["input"](type=n.type, name=f"g{i}") for i, n in enumerate(self.outputs)
         ]
-        targets = [inputs[i] for i in wrt]
+        targets = [*(inputs[i] for i in wrt), *(n for _, n in new_leaves)]
         found = [None] * len(targets) if spent else backpropagate(self.outputs, self.seeds, targets)
-        self.live = [i for i, g in zip(wrt, found, strict=True) if g is not None]
+        self.live = [i for i, g in zip(self.wrt, found, strict=True) if g is not None]
         self.gradients = [g for g in found if g is not None]
-        self.saved = residuals(self.gradients, self.inputs, self.outputs, self.seeds)
+        at_hand = [n for i, n in enumerate(inputs) if eager.may_read(i)]
+        kept = [n for i, n in enumerate(outputs) if i in eager.outputs]
+        self.saved = residuals(self.gradients, [*at_hand, *self.seeds], self.outputs, kept)
         self.mutated = set(written)
+        self.extra, self.saved_at = _places(self.saved, outputs, eager)
         self._program: Any = None
+        reached = {id(n) for n in topological(self.gradients)}
+        self.needed_on_tape = [i for i, n in enumerate(inputs) if id(n) in reached]
         self.graph = self._backward_graph()
         self.spent_node = OPS["call"](
             *targets, rule=self, result=TupleType(tuple(n.type for n in self.outputs))
@@ -74,36 +96,43 @@ class Differentiable:
         return self._program
 
     def attach(
-        self, tensors: Sequence[Any], outputs: Sequence[Any], leaves: Sequence[Any],
-        results: Sequence[Result],
+        self, tensors: Sequence[Tensor], numbers: Sequence[Any], outputs: Sequence[Any],
+        results: Sequence[Tensor],
     ) -> None:  # fmt: skip
-        """Put the call on the tape: its tracked results get the node's projections."""
-        if self.spent:
-            for leaf, result in zip(leaves, results, strict=True):
-                if result.kind == "output" and result.index in self.tracked:
-                    leaf._requires_grad = True
-                    leaf._node = self.spent_node[self.tracked.index(result.index)]
+        """Put the call on the tape: `results`, in the order of `tracked`, get its projections."""
+        if not (self.live or self.spent):
             return
-        if not self.live:
-            return
-        parents = tuple(_tape_node(tensors[i]) for i in self.live)
-        kinds = TupleType(tuple(_concrete(o.type, outputs[i]) for o, i in
-                                zip(self.outputs, self.tracked, strict=True)))  # fmt: skip
-        call = OPS["call"](*parents, rule=self, result=kinds)
-        first = len(outputs) - len(self.saved)
-        versions = [self._version(i, t) for i, t in enumerate(tensors)]
-        call.saved = Saved(
-            (list(tensors), versions, list(outputs[first:])), None
-        )  # fmt: skip
-        for leaf, result in zip(leaves, results, strict=True):
-            if result.kind == "output" and result.index in self.tracked:
-                leaf._requires_grad = True
-                leaf._node = call[self.tracked.index(result.index)]
+        call = self.spent_node
+        if not self.spent:
+            parents = tuple(_tape_node(tensors[i]) for i in self.live)
+            kinds = TupleType(tuple(
+                _concrete(o.type, outputs[i]) for o, i in zip(self.outputs, self.tracked)
+            ))  # fmt: skip
+            call = OPS["call"](*parents, rule=self, result=kinds)
+            call.saved = self._save(tensors, numbers, outputs, results)
+        for i, result in enumerate(results):
+            result._requires_grad = True
+            result._node = call[i]
+
+    def _save(
+        self, tensors: Sequence[Tensor], numbers: Sequence[Any], outputs: Sequence[Any],
+        results: Sequence[Tensor],
+    ) -> Saved:  # fmt: skip
+        """What the backward program reads, with the versions it must still have then."""
+        values: list[Any] = [*tensors[: self.eager.tensors], *numbers]
+        kept: list[Any] = [None] * len(values)
+        for i in {*self.read_inputs, *self.needed_on_tape}:
+            kept[i] = values[i]
+        watched = [
+            (storage_of(tensors[i]), self._version(i, tensors[i])) for i in self.eager.inputs
+        ]
+        for at, result in zip(self.tracked, results, strict=True):
+            if at in self.eager.outputs:
+                watched.append((storage_of(result), storage_of(result).version))
+        return Saved((kept, watched, [outputs[i] for i in self.saved_at]), None)
 
     def _version(self, position: int, tensor: Any) -> int:
         """The version of an input when its value was read: before this call wrote to it."""
-        if not isinstance(tensor, Tensor):
-            return 0
         return storage_of(tensor).version - (position in self.mutated)  # type: ignore[no-any-return]
 
     def backward(self, walk: Any, node: Node, g: tuple[Node, ...]) -> list[Node | None]:
@@ -112,11 +141,11 @@ class Differentiable:
             raise RuntimeError(at_user_line(
                 "backward through the same graph a second time: its saved values were freed; "
                 "pass retain_graph=True to the first backward"))  # fmt: skip
-        tensors, versions, saved = node.saved.array
-        for i in self.read_inputs:
-            if isinstance(tensors[i], Tensor) and storage_of(tensors[i]).version != versions[i]:
-                stale = Saved(None, storage_of(tensors[i]))
-                stale.version = versions[i]
+        tensors, watched, saved = node.saved.array
+        for storage, version in watched:
+            if storage.version != version:
+                stale = Saved(None, storage)
+                stale.version = version
                 raise RuntimeError(at_user_line(changed_message(stale, "a compiled function")))
         if walk.create_graph:
             return self._on_tape(walk, tensors, g)
@@ -136,11 +165,28 @@ class Differentiable:
         for node, tensor in zip(self.inputs, tensors, strict=True):
             if isinstance(tensor, Tensor):
                 known[id(node)] = walk.node(tensor)
-            else:
+            elif tensor is not None:
                 known[id(node)] = OPS["full"](value=tensor, type=node.type)
         for seed, value in zip(self.seeds, g, strict=True):
             known[id(seed)] = value
         return list(_rebuild(self.gradients, known))
+
+
+def _places(
+    saved: Sequence[Node], outputs: Sequence[Node], eager: EagerSaves
+) -> tuple[list[Node], list[int]]:
+    """Saved values that need an output of their own, and where each is among all outputs.
+
+    A result that eager saved too is shared with the user, who may not change it; of others the
+    program gives a private copy.
+    """
+    position = {id(outputs[i]): i for i in sorted(eager.outputs, reverse=True)}
+    extra: list[Node] = []
+    for node in saved:
+        if id(node) not in position:
+            position[id(node)] = len(outputs) + len(extra)
+            extra.append(node)
+    return extra, [position[id(n)] for n in saved]
 
 
 def _tape_node(tensor: Tensor) -> Node:

@@ -13,6 +13,7 @@ from typing import Any
 from tracejit.eager.tape import storage_of
 from tracejit.errors import CheckFailed
 from tracejit.ir.sizes import evaluate
+from tracejit.jit.replay import replay_chain
 from tracejit.tensor import Tensor
 
 
@@ -45,8 +46,11 @@ class _Writer:
         self.lines: list[str] = self.guards.after
         self.constant = self.guards.constant
         self.names = {id(n): f"{t}._array" for n, t in zip(group.inputs.nodes, self.tensors)}
-        for read, node in group.inputs.scalars:
-            self.names[id(node)] = f"{self.constant(read)}({self.constant(sizes)})"
+        self.numbers: list[str] = []
+        for i, (read, node) in enumerate(group.inputs.scalars):
+            self.numbers.append(f"n{i}")
+            self.lines.append(f"    n{i} = {self.constant(read)}({self.constant(sizes)})")
+            self.names[id(node)] = f"n{i}"
         self.frame = segment.program.own_frame(arguments)
         self.table = self.guards.table
         self.table.update(new=object.__new__, storage_of=storage_of, CheckFailed=CheckFailed)
@@ -61,6 +65,14 @@ class _Writer:
             self.lines.append(f"    {self.constant(draw.generator)}.take({count})")
         for position in finish.written:
             self.lines.append(f"    storage_of({self.tensors[position]}).version += 1")
+        if finish.backward is not None:
+            tracked = "".join(f"{self._result(r)}, " for r in finish.tracked)
+            groups = ["".join(f"{n}, " for n in names)
+                      for names in (self.tensors, self.numbers, self.outputs)]  # fmt: skip
+            self.lines.append(
+                f"    {self.constant(finish.backward)}.attach"
+                f"(({groups[0]}), ({groups[1]}), ({groups[2]}), ({tracked}))"
+            )
         leaves = [self._result(r) for r in finish.results]
         for position, result in finish.grads:
             value = "None" if result is None else self._result(result)
@@ -69,12 +81,6 @@ class _Writer:
         for source, result in finish.assigns:
             target = self.constant(source)
             self.lines.append(f"    {target}.write(({arguments},), {self._result(result)})")
-        if finish.backward is not None:
-            tensors, outputs = ", ".join(self.tensors), ", ".join(self.outputs)
-            self.lines.append(
-                f"    {self.constant(finish.backward)}.attach(({tensors},), ({outputs},), "
-                f"({', '.join(leaves)},), {self.constant(finish.results)})"
-            )
         if finish.is_single:
             return self.guards.build(leaves[0])
         return self.guards.build(f"{self.constant(finish.build)}([{', '.join(leaves)}])")
@@ -118,14 +124,8 @@ class _Writer:
             self.lines += [f"    {name} = new(Tensor)", f"    {name}._array = o{result.index}"]
             return name
         base = self._result(result.base)
-        self.table["view"] = _view
-        self.lines.append(f"    {name} = view({base}, {self.constant(result.chain)})")
+        self.table["replay_chain"] = replay_chain
+        chain = self.constant(result.chain)
+        self.lines.append(f"    {name} = replay_chain({base}, {chain}, {result.requires_grad})")
         return name
 
-
-def _view(base: Tensor, chain: Any) -> Tensor:
-    from tracejit.eager.dispatch import view
-
-    for op, params in chain:
-        base = view(op, base, params)
-    return base

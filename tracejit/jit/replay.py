@@ -11,6 +11,7 @@ from typing import Any
 
 from tracejit.eager.capture import Draw
 from tracejit.eager.dispatch import view
+from tracejit.eager.modes import state
 from tracejit.eager.tape import storage_of
 from tracejit.ir.sizes import evaluate
 from tracejit.tensor import Tensor, new_tensor
@@ -49,11 +50,23 @@ class Result:
             result = new_tensor(outputs[self.index])
         else:
             assert self.base is not None
-            result = self.base.make(tensors, outputs, made)
-            for op, params in self.chain:
-                result = view(op, result, params)
+            result = replay_chain(
+                self.base.make(tensors, outputs, made), self.chain, self.requires_grad
+            )
         made[id(self)] = result
         return result
+
+
+def replay_chain(base: Tensor, chain: Any, requires_grad: bool) -> Tensor:
+    """The view of `base` that a chain of view ops makes, recorded if it required grad."""
+    before = state.grad
+    state.grad = requires_grad
+    try:
+        for op, params in chain:
+            base = view(op, base, params)
+    finally:
+        state.grad = before
+    return base
 
 
 class Finish:
@@ -68,18 +81,21 @@ class Finish:
         self.assigns: list[tuple[Any, Result]] = []  # (source, value) attributes and items
         self.draws: list[Draw] = []
         self.backward: Any = None  # jit.differentiate.Differentiable, or None
+        self.tracked: list[Result] = []  # outputs that require grad, also bases of views
         self.output_count = 0
 
     def __call__(
-        self, args: tuple[Any, ...], tensors: Sequence[Tensor], sizes: dict[str, int],
-        outputs: Sequence[Any],
+        self, args: tuple[Any, ...], tensors: Sequence[Tensor], numbers: Sequence[Any],
+        sizes: dict[str, int], outputs: Sequence[Any],
     ) -> Any:  # fmt: skip
         made: dict[int, Any] = {}
         for draw in self.draws:
             draw.generator.take(evaluate(draw.count, sizes))
         for position in self.written:
-            storage = storage_of(tensors[position])
-            storage.version += 1
+            storage_of(tensors[position]).version += 1
+        if self.backward is not None:
+            tracked = [r.make(tensors, outputs, made) for r in self.tracked]
+            self.backward.attach(tensors, numbers, outputs, tracked)
         leaves = [r.make(tensors, outputs, made) for r in self.results]
         for position, result in self.grads:
             tensors[position]._grad = None if result is None else result.make(
@@ -87,6 +103,4 @@ class Finish:
             )  # fmt: skip
         for source, result in self.assigns:
             source.write(args, result.make(tensors, outputs, made))
-        if self.backward is not None:
-            self.backward.attach(tensors, outputs, leaves, self.results)
         return self.build(leaves)

@@ -14,11 +14,12 @@ from tracejit.eager.tape import FREED, root_of
 from tracejit.ir.node import Node, topological
 from tracejit.ir.op import OPS
 from tracejit.ir.sizes import SymInt, hints_of
+from tracejit.jit.differentiate import EagerSaves
 from tracejit.jit.guards import TensorInput, same
 from tracejit.jit.readset import Entry, ReadSet, Refusal, Source
 from tracejit.jit.replay import Finish, Result
 from tracejit.jit.structure import Structure
-from tracejit.jit.tree import Leaf
+from tracejit.jit.tree import Leaf, reachable
 from tracejit.tensor import Tensor
 
 
@@ -79,7 +80,7 @@ class PathBuilder:
         self.finish = Finish()
         self.outputs: list[Node] = []
         self.by_tensor: dict[int, Result] = {}
-        self.made: list[Tensor] = []  # tensors that are outputs of the program
+        self.made: list[tuple[Tensor, Result]] = []  # tensors that are outputs of the program
 
     def build(self, value: Any) -> tuple[list[tuple[Node, Branch]], Leaf]:
         """The path; raises Refusal."""
@@ -159,8 +160,8 @@ class PathBuilder:
     # --- values -----------------------------------------------------------------------------
 
     def _node(self, node: Node) -> Node:
-        for below in topological([node]):
-            if below.op.name == "input" and id(below) not in self.known:
+        for below in reachable([node], self.known):
+            if below.op.name == "input":
                 self._stray_input(below)
         return self.nodes.add([node], self.known)[0]  # type: ignore[no-any-return]
 
@@ -203,17 +204,37 @@ class PathBuilder:
             chain = [(op, _plain(params)) for op, params in tensor._view]
             return Result("view", -1, chain, self._result(base), tensor._requires_grad)
         index = len(self.outputs)
-        self.made.append(tensor)
         self.outputs.append(self._node(capture.node_of(tensor)))
-        return Result("output", index, requires_grad=tensor._requires_grad)
+        result = Result("output", index, requires_grad=tensor._requires_grad)
+        self.made.append((tensor, result))
+        return result
 
-    def tracked_values(self) -> list[Tensor]:
-        """The results that require grad."""
-        return [t for t in self.made if t._requires_grad]
+    def tracked_values(self) -> list[tuple[Tensor, Result]]:
+        """The outputs that require grad, as tensors of the captured run and as results."""
+        return [(t, r) for t, r in self.made if t._requires_grad]
 
     def is_spent(self, tensor: Tensor) -> bool:
         """Whether backward has been run on the tensor's graph, which freed what it saved."""
         return any(n.saved is FREED for n in topological([self.capture.node_of(tensor)]))
+
+    def eager_saves(self) -> EagerSaves:
+        """Which inputs and outputs the tape of the captured run keeps for its backward pass."""
+        inputs = {
+            self._position(t) for t, _ in self.capture.inputs if _is_saved(self._tape_node(t))
+        }
+        outputs = {r.index for t, r in self.made if _is_saved(self.capture.node_of(t))}
+        return EagerSaves(len(self.inputs.tensors), inputs, outputs)
+
+    def _tape_node(self, tensor: Tensor) -> Node:
+        return self.capture.input_ids[id(tensor)]
+
+    def new_leaves(self) -> list[tuple[int, Node]]:
+        """Leaves that were written to unseen by autograd: (input position, node from then on)."""
+        return [
+            (self._position(t), self._node(n))
+            for t, n in self.capture.new_leaves
+            if id(t) in self.capture.input_ids
+        ]
 
     def _is_visible(self, base: Tensor) -> bool:
         """Whether somebody else can see the memory of `base` after the call."""
@@ -254,6 +275,10 @@ class PathBuilder:
     def assign(self, source: Source, value: Any) -> None:
         """A new tensor (or number) that the function stored in an attribute or item."""
         self.finish.assigns.append((source, self._result(value)))
+
+
+def _is_saved(node: Node) -> bool:
+    return node.saved is not None and node.saved is not FREED and node.saved.array is not None
 
 
 def _plain(params: dict[str, Any]) -> dict[str, Any]:

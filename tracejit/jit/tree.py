@@ -44,7 +44,7 @@ class Interner:
         """Canonical nodes of `roots`; `known` maps ids of boundary nodes to canonical ones."""
         done = dict(known)
         pending = [r for r in roots]
-        for node in _below(pending, done):
+        for node in reachable(pending, done):
             inputs = tuple(done[id(x)] for x in node.inputs)
             done[id(node)] = self._canonical(node, inputs)
         return [done[id(r)] for r in roots]
@@ -58,7 +58,7 @@ class Interner:
         return found
 
 
-def _below(roots: Sequence[Node], known: dict[int, Node]) -> list[Node]:
+def reachable(roots: Sequence[Node], known: dict[int, Node]) -> list[Node]:
     """Nodes reachable from `roots` without passing a known one, each after its inputs."""
     order: list[Node] = []
     seen = set(known)
@@ -159,13 +159,13 @@ class Tree:
         below = available | computed
         for child in segment.children.values():
             self._plan(child, below)
-        wanted = self._wanted_below(segment, below)
+        wanted = self._wantedreachable(segment, below)
         segment.carries = [id(n) for n in own if id(n) in wanted]
         carried = [n for n in own if id(n) in wanted]
         segment.graph = self._segment_graph(segment, available, carried)
         segment.program = None
 
-    def _wanted_below(self, segment: Segment, available: set[int]) -> set[int]:
+    def _wantedreachable(self, segment: Segment, available: set[int]) -> set[int]:
         wanted: set[int] = set()
         stack = list(segment.children.values())
         while stack:

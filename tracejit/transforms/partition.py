@@ -20,22 +20,27 @@ _PER_VALUE = 64
 
 
 def residuals(
-    gradients: Sequence[Node], inputs: Sequence[Node], outputs: Sequence[Node],
-    seeds: Sequence[Node],
+    gradients: Sequence[Node], at_hand: Sequence[Node], outputs: Sequence[Node],
+    kept: Sequence[Node] = (),
 ) -> list[Node]:  # fmt: skip
     """Forward nodes whose values the backward graph should be given.
 
-    Inputs of the graph are always at hand. Pointwise values, views, constants and counter-based
-    random numbers can be worked out again; all others are computed once.
+    at_hand  inputs that may be read again at no cost; other inputs count as values to save.
+    kept     values that are stored in any case: saving them costs nothing.
+
+    Pointwise values, views, constants and counter-based random numbers can be worked out again;
+    all others are computed once.
     """
     forward = [n for n in topological(outputs)]
-    known = {id(n) for n in (*inputs, *seeds)}
+    known = {id(n) for n in at_hand}
+    free = {id(n) for n in kept}
     position = {id(n): i for i, n in enumerate(forward)}
     source, sink = 2 * len(forward), 2 * len(forward) + 1
     network = FlowNetwork(2 * len(forward) + 2)
     for i, node in enumerate(forward):
-        network.add_edge(2 * i, 2 * i + 1, 0 if id(node) in known else _weight(node))
-        if id(node) in known or not _is_recomputable(node):
+        weight = 1 if id(node) in free else _weight(node)
+        network.add_edge(2 * i, 2 * i + 1, 0 if id(node) in known else weight)
+        if id(node) in known or node.op.name == "input" or not _is_recomputable(node):
             network.add_edge(source, 2 * i, INFINITE)
         else:
             for value in node.inputs:
