@@ -48,9 +48,6 @@ class Parameter(Tensor):
             self.requires_grad_(True)  # type: ignore[attr-defined]
         return self
 
-    def __repr__(self) -> str:
-        return f"Parameter containing:\n{Tensor.__repr__(self)}"
-
 
 class Buffer(Tensor):
     """A tensor that becomes a buffer of the Module it is assigned to.
