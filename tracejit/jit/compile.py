@@ -20,15 +20,18 @@ from tracejit import config, dtypes
 from tracejit.config import DISABLED
 from tracejit.eager.capture import Capture
 from tracejit.eager.modes import state
+from tracejit.eager.scalars import SymFloat
 from tracejit.errors import CaptureError, CheckFailed, CompileError, Location, TraceWarning
+from tracejit.ir.sizes import SymInt
 from tracejit.ir.types import TensorType
 from tracejit.jit import report
 from tracejit.jit.describe import why_missed
 from tracejit.jit.differentiate import Differentiable
 from tracejit.jit.fast import build_fast
-from tracejit.jit.guards import MISS, build_guard, write_guards
+from tracejit.jit.guards import MISS, build_guard, same, write_guards
 from tracejit.jit.readset import ReadSet, Refusal
-from tracejit.jit.trace import Inputs, PathBuilder, differences, source_key
+from tracejit.jit.structure import Structure
+from tracejit.jit.trace import ArgumentNumber, Inputs, PathBuilder, differences, source_key
 from tracejit.jit.tree import Conflict, Leaf, Segment, Tree, outcome_key
 from tracejit.jit.watch import Watcher
 from tracejit.runtime.executable import build
@@ -48,6 +51,13 @@ class Miss:
     def __init__(self, reason: str, milliseconds: float):
         self.reason = reason
         self.milliseconds = milliseconds
+
+
+class NewBranch:
+    """A run came to a branch point with an outcome that no trace has."""
+
+    def __init__(self, segment: Segment):
+        self.segment = segment
 
 
 class TracedFunction:
@@ -98,12 +108,15 @@ class Group:
         )
 
     def run(self, args: tuple[Any, ...], found: Any) -> Any:
-        """Run the programs along the path that the values take; MISS if it is a new one."""
+        """Run the programs along the path that the values take; a NewBranch if it is a new one."""
         tensors, sizes = found
         values: dict[int, Any] = {
             id(n): t._array for n, t in zip(self.inputs.nodes, tensors)
         }  # fmt: skip
-        numbers = [read(sizes) for read, _ in self.inputs.scalars]
+        numbers = [
+            args[read.index] if type(read) is ArgumentNumber else read(sizes)
+            for read, _ in self.inputs.scalars
+        ]
         for (_, node), number in zip(self.inputs.scalars, numbers, strict=True):
             values[id(node)] = number
         segment = self.tree.root
@@ -114,7 +127,7 @@ class Group:
             outcome = _leave(outputs[0], segment.kind)
             following = segment.children.get(outcome_key(outcome))
             if following is None:
-                return MISS
+                return NewBranch(segment)
             segment = following
         segment.hits += 1
         self.hits += 1
@@ -181,6 +194,8 @@ class CompiledFunction:
             self.extra_codes: dict[Any, Any] = {}
             self.varying: dict[Any, set[int]] = {}  # input key -> dimensions seen to vary
             self.lift_items: set[Any] = set()
+            self.last_numbers: dict[Any, float] = {}  # floats given as arguments
+            self.lifted_arguments: set[Any] = set()  # (signature, position) of those that varied
             self.last_shapes: dict[Any, tuple[int, ...]] = {}
             self.captures = 0
 
@@ -245,9 +260,28 @@ class CompiledFunction:
         except CompileError as error:
             self._give_up(f"code generation failed: {error}", None, final=True)
             return self.function(*args, **kwargs)
-        if result is MISS:
-            return self._miss(args, kwargs, group)
+        if type(result) is NewBranch:
+            return self._new_branch(group, result.segment, args, kwargs)
         return result
+
+    def _new_branch(self, group: Group, segment: Segment, args: Any, kwargs: Any) -> Any:
+        """A value went a way not seen before. A float that came from `.item()` and varies is
+        traced as a number from now on; anything else grows the tree."""
+        location = segment.location
+        if segment.kind in ("item", "float") and location is not None and self._is_float(segment):
+            site = (location.code, location.offset)
+            if site not in self.lift_items:
+                self.lift_items.add(site)
+                for signature in self.signatures.values():
+                    if group in signature.groups:
+                        signature.groups.remove(group)
+                return self._miss(args, kwargs)
+        return self._miss(args, kwargs, group)
+
+    @staticmethod
+    def _is_float(segment: Segment) -> bool:
+        condition = segment.condition
+        return condition is not None and condition.dtype.kind == "f"
 
     # --- misses -----------------------------------------------------------------------------
 
@@ -269,6 +303,7 @@ class CompiledFunction:
             return self.function(*args, **kwargs)
         self._note_shapes(readset)
         capture = Capture(self._symbolic_for(readset, group), self.lift_items)
+        args, kwargs = self._lift_arguments(capture, readset, args, kwargs)
         modes = _modes()
         state.capture = capture
         try:
@@ -293,10 +328,6 @@ class CompiledFunction:
 
     def _strip(self, value: Any) -> Any:
         """Traced numbers in the captured run's own result become plain ones."""
-        from tracejit.eager.scalars import SymFloat
-        from tracejit.ir.sizes import SymInt
-        from tracejit.jit.structure import Structure
-
         structure = Structure(value, lambda v: False)
         if structure.problem is not None or not any(
             type(v) in (SymFloat, SymInt) for v in structure.leaves
@@ -422,6 +453,27 @@ class CompiledFunction:
         for tensor in capture.writes.values():
             if tensor._requires_grad and state.grad and not tensor.is_leaf:
                 raise Refusal("changes in place a tensor with a gradient history from outside")
+
+    def _lift_arguments(
+        self, capture: Capture, readset: ReadSet, args: Any, kwargs: Any
+    ) -> tuple[Any, Any]:
+        """Floats given as arguments that differed between captures become inputs of the trace."""
+        key = (len(args), *kwargs)
+        flat = [*args, *kwargs.values()]
+        for i, value in enumerate(flat):
+            if type(value) is not float:
+                continue
+            if not same(self.last_numbers.setdefault((key, i), value), value):
+                self.lifted_arguments.add((key, i))
+            if (key, i) in self.lifted_arguments:
+                node = capture.add_scalar(ArgumentNumber(i), value, f"argument {i}")
+                flat[i] = SymFloat(capture, node, value)
+                for entry in readset.entries:
+                    if entry.source.parent is None and entry.source.step == "arg" and (
+                        entry.source.key == i and entry.kind == "equal"
+                    ):
+                        entry.source, entry.kind, entry.value = entry.source.then("type"), "is", float
+        return tuple(flat[: len(args)]), dict(zip(kwargs, flat[len(args) :], strict=True))
 
     # --- shapes -----------------------------------------------------------------------------
 

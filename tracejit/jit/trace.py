@@ -23,6 +23,13 @@ from tracejit.jit.tree import Leaf, reachable
 from tracejit.tensor import Tensor
 
 
+class ArgumentNumber:
+    """A number that is an input of the trace because it is an argument: the `index`-th."""
+
+    def __init__(self, index: int):
+        self.index = index
+
+
 class Inputs:
     """The tree's inputs: tensors and numbers, each with its canonical node."""
 
