@@ -104,6 +104,8 @@ class SymFloat:
         return format(self._pin(), spec)
 
     def __getattr__(self, name: str) -> Any:  # is_integer and the other methods of float
+        if not hasattr(float, name):
+            raise AttributeError(f"'float' object has no attribute {name!r}")
         return getattr(self._pin(), name)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> float:

@@ -206,6 +206,8 @@ class SymInt:
         return format(self.__index__(), spec)
 
     def __getattr__(self, name: str) -> Any:  # bit_length and the other methods of int
+        if not hasattr(int, name):
+            raise AttributeError(f"'int' object has no attribute {name!r}")
         return getattr(self.__index__(), name)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> SymInt:
