@@ -194,7 +194,7 @@ class _Builder:
         found = self.places.get(id(node))
         if found is not None:
             return found
-        array = np.ascontiguousarray(evaluate_node(node, []))
+        array = np.asarray(evaluate_node(node, []), order="C")  # keeps 0-d arrays 0-d
         buffer = Buffer("constant", 0, array.nbytes, array)
         operand = Operand(buffer, contiguous(array.shape), node.dtype)
         self.places[id(node)] = operand
@@ -310,7 +310,7 @@ class _Builder:
     def host_argument(self, node: Node) -> Any:
         base, views = base_and_views(node)
         if base.op.name in ("full", "iota"):
-            return np.ascontiguousarray(evaluate_node(self.concrete(node), self.inputs_of(node)))
+            return evaluate_node(self.concrete(node), self.inputs_of(node))
         if is_scalar_input(base):
             return ("scalar", base)
         return self.operand(base, views)
