@@ -28,10 +28,11 @@ from tracejit.jit import report
 from tracejit.jit.describe import why_missed
 from tracejit.jit.differentiate import Differentiable
 from tracejit.jit.fast import build_fast
-from tracejit.jit.guards import MISS, build_guard, same, write_guards
+from tracejit.jit.guards import MISS, build_guard, write_guards
+from tracejit.jit.lift import LiftedCall, Numbers
 from tracejit.jit.readset import ReadSet, Refusal
 from tracejit.jit.structure import Structure
-from tracejit.jit.trace import ArgumentNumber, Inputs, PathBuilder, differences, source_key
+from tracejit.jit.trace import SourceNumber, Inputs, PathBuilder, differences, source_key
 from tracejit.jit.tree import Conflict, Leaf, Segment, Tree, outcome_key
 from tracejit.jit.watch import Watcher
 from tracejit.runtime.executable import build
@@ -114,7 +115,7 @@ class Group:
             id(n): t._array for n, t in zip(self.inputs.nodes, tensors)
         }  # fmt: skip
         numbers = [
-            args[read.index] if type(read) is ArgumentNumber else read(sizes)
+            read.source.read(args) if type(read) is SourceNumber else read(sizes)
             for read, _ in self.inputs.scalars
         ]
         for (_, node), number in zip(self.inputs.scalars, numbers, strict=True):
@@ -194,8 +195,7 @@ class CompiledFunction:
             self.extra_codes: dict[Any, Any] = {}
             self.varying: dict[Any, set[int]] = {}  # input key -> dimensions seen to vary
             self.lift_items: set[Any] = set()
-            self.last_numbers: dict[Any, float] = {}  # floats given as arguments
-            self.lifted_arguments: set[Any] = set()  # (signature, position) of those that varied
+            self.numbers = Numbers()
             self.last_shapes: dict[Any, tuple[int, ...]] = {}
             self.captures = 0
 
@@ -303,17 +303,18 @@ class CompiledFunction:
             return self.function(*args, **kwargs)
         self._note_shapes(readset)
         capture = Capture(self._symbolic_for(readset, group), self.lift_items)
-        args, kwargs = self._lift_arguments(capture, readset, args, kwargs)
+        lifted = LiftedCall(self.numbers, capture, readset, args, kwargs)
         modes = _modes()
         state.capture = capture
         try:
-            with Watcher() as watcher:
-                value = self.function(*args, **kwargs)
+            with lifted, Watcher() as watcher:
+                value = self.function(*lifted.args, **lifted.kwargs)
         finally:
             state.capture = None
             capture.finish()
         self.captures += 1
         try:
+            lifted.check()
             self._grow(capture, readset, watcher, value, args, kwargs, group, modes)
         except Refusal as refusal:
             self._give_up(str(refusal), None)
@@ -453,27 +454,6 @@ class CompiledFunction:
         for tensor in capture.writes.values():
             if tensor._requires_grad and state.grad and not tensor.is_leaf:
                 raise Refusal("changes in place a tensor with a gradient history from outside")
-
-    def _lift_arguments(
-        self, capture: Capture, readset: ReadSet, args: Any, kwargs: Any
-    ) -> tuple[Any, Any]:
-        """Floats given as arguments that differed between captures become inputs of the trace."""
-        key = (len(args), *kwargs)
-        flat = [*args, *kwargs.values()]
-        for i, value in enumerate(flat):
-            if type(value) is not float:
-                continue
-            if not same(self.last_numbers.setdefault((key, i), value), value):
-                self.lifted_arguments.add((key, i))
-            if (key, i) in self.lifted_arguments:
-                node = capture.add_scalar(ArgumentNumber(i), value, f"argument {i}")
-                flat[i] = SymFloat(capture, node, value)
-                for entry in readset.entries:
-                    if entry.source.parent is None and entry.source.step == "arg" and (
-                        entry.source.key == i and entry.kind == "equal"
-                    ):
-                        entry.source, entry.kind, entry.value = entry.source.then("type"), "is", float
-        return tuple(flat[: len(args)]), dict(zip(kwargs, flat[len(args) :], strict=True))
 
     # --- shapes -----------------------------------------------------------------------------
 

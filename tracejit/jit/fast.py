@@ -14,7 +14,7 @@ from tracejit.eager.tape import storage_of
 from tracejit.errors import CheckFailed
 from tracejit.ir.sizes import evaluate
 from tracejit.jit.replay import replay_chain
-from tracejit.jit.trace import ArgumentNumber
+from tracejit.jit.trace import SourceNumber
 from tracejit.tensor import Tensor
 
 
@@ -27,7 +27,7 @@ def build_fast(group: Any, tensors: tuple[Tensor, ...], sizes: dict[str, int]) -
         id(n): t._array for n, t in zip(group.inputs.nodes, tensors, strict=True)
     }
     for read, node in group.inputs.scalars:
-        values[id(node)] = 0 if type(read) is ArgumentNumber else read(sizes)
+        values[id(node)] = 0.0 if type(read) is SourceNumber else read(sizes)
     arguments = [values[id(node)] for _, node in segment.reads]
     return _Writer(group, segment, tensors, sizes, arguments).write()
 
@@ -51,8 +51,8 @@ class _Writer:
         for i, (read, node) in enumerate(group.inputs.scalars):
             self.numbers.append(f"n{i}")
             number = f"{self.constant(read)}({self.constant(sizes)})"
-            if type(read) is ArgumentNumber:
-                number = f"a{read.index}"
+            if type(read) is SourceNumber:
+                number = read.source.expression(self.constant)
             self.lines.append(f"    n{i} = {number}")
             self.names[id(node)] = f"n{i}"
         self.frame = segment.program.own_frame(arguments)

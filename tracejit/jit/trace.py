@@ -23,11 +23,11 @@ from tracejit.jit.tree import Leaf, reachable
 from tracejit.tensor import Tensor
 
 
-class ArgumentNumber:
-    """A number that is an input of the trace because it is an argument: the `index`-th."""
+class SourceNumber:
+    """A number that is an input of the trace because its value at `source` varies."""
 
-    def __init__(self, index: int):
-        self.index = index
+    def __init__(self, source: Source):
+        self.source = source
 
 
 class Inputs:
@@ -303,7 +303,8 @@ def differences(readset: ReadSet) -> list[tuple[Entry, Any]]:
         try:
             now = entry.source.read(readset.args)
         except (KeyError, IndexError, AttributeError, TypeError, ValueError):
-            changed.append((entry, None))
+            if entry.kind != "absent":
+                changed.append((entry, None))
             continue
         if not entry_holds(entry, now):
             changed.append((entry, now))
@@ -314,6 +315,8 @@ def entry_holds(entry: Entry, now: Any) -> bool:
     """Whether the value of an entry is still what it was."""
     if entry.kind in ("is", "tensor", "alias", "module tensor"):
         return now is entry.value
+    if entry.kind == "absent":
+        return False
     if entry.kind == "equal":
         return now is entry.value or same(now, entry.value)
     if entry.kind == "length":
