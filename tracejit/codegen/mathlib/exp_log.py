@@ -83,7 +83,10 @@ def finish_exp(x: Scalar, r: Scalar, n: Scalar, range_key: str) -> Scalar:
     lift = 64 if kind == "f32" else 512
     low = x < NORMAL[range_key][kind]
     n = n + select(low, n - n + lift, n - n)
-    y = scale_by_power(y, n) * select(low, number(2.0 ** -lift, kind), number(1.0, kind))
+    scale = select(low, number(2.0 ** -lift, kind), number(1.0, kind))
+    # The exact factor 0: a product that rounds to 0 costs a hundred cycles (masked softmax: -inf).
+    scale = select(x < LOWEST[range_key][kind], number(0.0, kind), scale)
+    y = scale_by_power(y, n) * scale
     return select(x <= HIGHEST[range_key][kind], y, x + INF)
 
 
