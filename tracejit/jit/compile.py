@@ -343,6 +343,7 @@ class CompiledFunction:
         kwargs: Any, group: Group | None, modes: dict[str, Any],
     ) -> None:  # fmt: skip
         """Add what was captured to the tree, if a replay could repeat it."""
+        readset.entries.extend(watcher.entries)
         self._check_watched(capture, readset, watcher)
         changed = self._python_effects(capture, readset)
         key = (len(args), *kwargs)
@@ -501,6 +502,7 @@ class CompiledFunction:
         if not reason:
             return
         self.failures += 1
+        location = location or _first_line(self.function)
         place = f" at {location.full()}" if location is not None else ""
         if self.options.get("fullgraph"):
             raise CaptureError(f"{self.__qualname__} cannot be compiled: {reason}{place}")
@@ -536,6 +538,13 @@ def _count_outcomes(segment: Segment) -> int:
     for child in segment.children.values():
         most = max(most, _count_outcomes(child))
     return most
+
+
+def _first_line(function: Any) -> Location | None:
+    """Where a function (or the forward of a Module) begins."""
+    function = getattr(function, "__func__", getattr(type(function), "forward", function))
+    code = getattr(function, "__code__", None)
+    return None if code is None else Location(code)
 
 
 def _place(branches: Sequence[Any]) -> Location | None:

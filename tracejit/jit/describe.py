@@ -89,6 +89,8 @@ class Describer:
         above = entry.source.parent
         if above is not None and above.parent is None and above.step == "globals":
             what = f"global {what}"
+        if entry.kind == "absent":
+            return f"there is no {what}"
         if entry.kind == "equal":
             return f"{what} == {short(entry.value)}"
         if entry.kind == "length":
@@ -233,9 +235,11 @@ def _unmet_entry(entry: Entry, args: Any, words: Describer) -> list[str]:
         now = entry.source.read(args)
         holds = entry_holds(entry, now) if entry.kind != "tensor" else isinstance(now, Tensor)
     except GONE:
-        return [f"{what} is gone"]
+        return [] if entry.kind == "absent" else [f"{what} is gone"]
     if holds:
         return []
+    if entry.kind == "absent":
+        return [f"{what} is {short(now)}, there was none"]
     if entry.kind == "equal":
         return [f"{what} is {short(now)}, was {short(entry.value)}"]
     if entry.kind == "length":

@@ -150,6 +150,9 @@ class GuardWriter:
 
     def entry(self, entry: Entry, readset: ReadSet) -> None:
         """The check of one entry of the read set."""
+        if entry.kind == "absent":
+            self.absent(entry.source)
+            return
         expression = entry.source.expression(self.constant)
         value = self.constant(entry.value) if not isinstance(entry.value, (int, bool)) else (
             repr(entry.value) if type(entry.value) in (int, bool) else self.constant(entry.value)
@@ -172,6 +175,12 @@ class GuardWriter:
             self.require(f"{expression} is {first}")
         elif entry.kind == "tensor":
             self.require(f"type({expression}) is {self.constant(type(entry.value))}")
+
+    def absent(self, source: Source) -> None:
+        """Nothing has this name (yet)."""
+        assert source.parent is not None
+        holder = source.parent.expression(self.constant)
+        self.require(f"{self.constant(source.key)} not in {holder}")
 
     def tensor(self, name: str, wanted: TensorInput, like: Tensor | None = None) -> None:
         """Reads a tensor and checks its type; symbols are bound or compared.

@@ -7,11 +7,12 @@ is reached is either guarded by value, or is a tensor (read afresh at every call
 
 from __future__ import annotations
 
+import collections
 import enum
 import functools
-import os
-import sysconfig
+import sys
 import types
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -19,8 +20,22 @@ import numpy as np
 
 from tracejit.dtypes import DType
 from tracejit.ir.types import Device
+from tracejit.jit.names import imported_module, names_of
+from tracejit.jit.objects import is_inert, is_library_module, is_user_class, own_dict, slots_of
+from tracejit.jit.source import (
+    KNOWN_LIBRARIES,
+    STDLIB,
+    Entry,
+    Refusal,
+    Source,
+    constant_source,
+    is_user_file,
+)
 from tracejit.random import Generator
 from tracejit.tensor import Size, Tensor
+
+__all__ = ["KNOWN_LIBRARIES", "STDLIB", "Entry", "ReadSet", "Refusal", "Source", "constant_source",
+           "is_user_file"]  # fmt: skip
 
 _PLAIN = (int, float, str, bytes, bool, complex, type(None), type(Ellipsis), range, slice)
 _CONSTANT = (DType, Device, np.dtype, np.generic, enum.Enum, types.CodeType)
@@ -33,6 +48,7 @@ class ReadSet:
     def __init__(self, function: Any, args: tuple[Any, ...], extra: Any = ()):
         self.args = args
         self.names: set[str] = set()
+        self.any_name = False  # code looks up attributes by names made at run time
         self.codes: set[types.CodeType] = set()
         self.extra = list(extra)  # (code, globals) that ran before without being foreseen
         while True:
@@ -61,25 +77,46 @@ class ReadSet:
 
     # --- code -----------------------------------------------------------------------------------
 
+    def reads(self, name: Any) -> bool:
+        """Whether some code that can run may look up an attribute of this name."""
+        return self.any_name or name in self.names
+
     def _code(self, code: types.CodeType, global_names: dict[str, Any]) -> None:
         if not is_user_file(code.co_filename):
             return
-        self._collect(code)
-        source = constant_source(global_names)
-        for name in _all_names(code):
-            mark = (id(global_names), name)
-            if name in global_names and mark not in self.globals_done:
-                self.globals_done.add(mark)
-                self.value(source.then("item", name), global_names[name])
+        for inner in _with_inner(code):
+            names = names_of(inner)
+            if inner not in self.codes:
+                self.codes.add(inner)
+                self.names |= names.attributes
+                self.any_name |= names.any_attribute
+            self._globals(names.globals, global_names)
+            if names.any_global:
+                self._globals([n for n in global_names if not n.startswith("__")], global_names)
+            for name, level in names.modules:
+                self._import(imported_module(name, level, global_names))
 
-    def _collect(self, code: types.CodeType) -> None:
-        if code in self.codes:
+    def _globals(self, names: Any, global_names: dict[str, Any]) -> None:
+        source = constant_source(global_names)
+        for name in sorted(names):
+            mark = (id(global_names), name)
+            if mark in self.globals_done:
+                continue
+            self.globals_done.add(mark)
+            if name in global_names:
+                self.value(source.then("item", name), global_names[name])
+            elif name not in ("__file__", "__name__", "__debug__", "__class__"):
+                self.add(source.then("item", name), "absent", None)
+
+    def _import(self, name: str | None) -> None:
+        """A module that the code imports when it runs."""
+        if name is None or is_library_module(name):
             return
-        self.codes.add(code)
-        self.names.update(code.co_names)
-        for constant in code.co_consts:
-            if isinstance(constant, types.CodeType):
-                self._collect(constant)
+        source = constant_source(sys.modules).then("item", name)
+        if name in sys.modules:
+            self.value(source, sys.modules[name])
+        else:
+            self.add(source, "absent", None)
 
     # --- values ---------------------------------------------------------------------------------
 
@@ -106,12 +143,11 @@ class ReadSet:
             if isinstance(value, kinds):
                 walk(self, source, value)
                 return
-        if hasattr(value, "_modules") and hasattr(value, "_parameters"):
+        held = own_dict(value) or {}
+        if "_modules" in held and "_parameters" in held:
             self._module(source, value)
-        elif hasattr(value, "param_groups") and not is_user_class(type(value)):
+        elif "param_groups" in held and not is_user_class(type(value)):
             self._library_object(source, value)
-        elif isinstance(value, Iterator):
-            raise Refusal(f"{source.describe()} is an iterator, which changes as it is read")
         else:
             self._instance(source, value)
 
@@ -132,8 +168,7 @@ class ReadSet:
         if value.__kwdefaults__:
             self.value(source.then("attr", "__kwdefaults__"), value.__kwdefaults__)
         self._cells(source, value)
-        if value.__dict__:
-            self._attributes(source, value)
+        self._attributes(source, value)
 
     def _cells(self, source: Source, value: types.FunctionType) -> None:
         names = value.__code__.co_freevars
@@ -181,17 +216,20 @@ class ReadSet:
 
     def _python_module(self, source: Source, value: types.ModuleType) -> None:
         self.add(source, "is", value)
-        filename = getattr(value, "__file__", None)
-        if filename is None or not is_user_file(filename):
-            return
-        if os.path.abspath(filename).startswith(_SITE):  # installed code: its globals stay
+        if is_library_module(value.__name__):
             return
         inner = constant_source(value.__dict__)
-        for name in self.names & value.__dict__.keys():
+        names = value.__dict__.keys() if self.any_name else self.names & value.__dict__.keys()
+        for name in sorted(n for n in names if not n.startswith("__")):
             mark = (id(value.__dict__), name)
             if mark not in self.globals_done:
                 self.globals_done.add(mark)
                 self.value(inner.then("item", name), value.__dict__[name])
+
+    def _weak(self, source: Source, value: Any) -> None:
+        """A weak reference: what it gives now, which may become None."""
+        self.add(source, "is", value)
+        self.value(source.then("deref"), value())
 
     def _class(self, source: Source, value: type) -> None:
         self.add(source, "is", value)
@@ -204,9 +242,11 @@ class ReadSet:
                 continue
             self.globals_done.add((id(base), ""))
             inner = constant_source(base).then("dict")
+            self.add(inner, "length", len(base.__dict__))  # a new attribute may hide another
             for name, item in list(base.__dict__.items()):
                 dunder = name.startswith("__") and isinstance(item, types.FunctionType)
-                if name in self.names or dunder or name == "forward":
+                plain = self.any_name and not name.startswith("__")
+                if name in self.names or dunder or plain or name == "forward":
                     self._class_item(inner.then("item", name), item)
 
     def _class_item(self, source: Source, item: Any) -> None:
@@ -225,30 +265,50 @@ class ReadSet:
             self.value(source, item)
 
     def _instance(self, source: Source, value: Any) -> None:
-        self.add(source.then("type"), "is", type(value))
-        if callable(getattr(value, "__wrapped__", None)) and not is_user_class(type(value)):
-            self.value(source.then("attr", "__wrapped__"), value.__wrapped__)
+        kind = type(value)
+        self.add(source.then("type"), "is", kind)
+        if is_user_class(kind):
+            self.class_attributes(kind)
+            self._attributes(source, value)
             return
-        if not is_user_class(type(value)):
+        held = own_dict(value)
+        wrapped = None if held is None else held.get("__wrapped__")
+        if callable(wrapped):  # a compiled function, functools.cache
+            self.value(source.then("dict").then("item", "__wrapped__"), wrapped)
+        elif is_inert(value):
             self.add(source, "is", value)
-            return
-        self.class_attributes(type(value))
-        self._attributes(source, value)
+        elif isinstance(value, Iterator):
+            raise Refusal(f"{source.describe()} is an iterator, which changes as it is read")
+        elif held is None:
+            raise Refusal(f"{source.describe()} is a {kind.__module__}.{kind.__qualname__}, "
+                          "whose changes cannot be seen")  # fmt: skip
+        else:
+            self._library_instance(source, held)
+
+    def _library_instance(self, source: Source, held: dict[str, Any]) -> None:
+        """An object of a library's class: its methods may read any of its attributes."""
+        inner = source.then("dict")
+        self.add(inner, "length", len(held))
+        for name, item in list(held.items()):
+            self.value(inner.then("item", name), item)
 
     def _attributes(self, source: Source, value: Any) -> None:
-        held = getattr(value, "__dict__", None)
-        if held:
+        held = own_dict(value)
+        if held is not None:
             inner = source.then("dict")
             self.add(inner, "length", len(held))
             for name, item in list(held.items()):
-                if name in self.names:
+                if self.reads(name):
                     self.value(inner.then("item", name), item)
-        elif held is not None:
-            self.add(source.then("dict"), "length", 0)
-        for base in type(value).__mro__:
-            for name in getattr(base, "__slots__", ()):
-                if name in self.names and hasattr(value, name):
-                    self.value(source.then("slot", name), getattr(value, name))
+        for name, item in slots_of(value):
+            if self.reads(name):
+                self.value(source.then("slot", name), item)
+
+    def _builtin(self, source: Source, value: Any) -> None:
+        self.add(source, "is", value)
+        owner = getattr(value, "__self__", None)
+        if owner is not None and not isinstance(owner, (types.ModuleType, type)):
+            self.value(source.then("attr", "__self__"), owner)  # a method bound to an object
 
     def _library_object(self, source: Source, value: Any) -> None:
         """An optimizer: everything it holds steers what its step does."""
@@ -279,32 +339,16 @@ class ReadSet:
             if isinstance(item, dict) and name.endswith("hooks"):
                 if item:
                     self.value(inner.then("item", name), item)
-            elif not isinstance(item, _PLAIN) and (name in self.names or not name.startswith("_")):
+            elif not isinstance(item, _PLAIN) and self.reads(name):
                 self.value(inner.then("item", name), item)
 
 
-def is_user_class(kind: type) -> bool:
-    """Whether a class was defined by the user rather than by Python, NumPy or tracejit."""
-    module = kind.__module__
-    if module in ("builtins", "collections", "functools", "typing", "abc"):
-        return False
-    if module.partition(".")[0] in ("tracejit", "numpy"):
-        return False
-    for item in kind.__dict__.values():
-        if isinstance(item, types.FunctionType):
-            return is_user_file(item.__code__.co_filename)
-    import sys
-
-    filename = getattr(sys.modules.get(module), "__file__", None)
-    return filename is None or is_user_file(filename)
-
-
-def _all_names(code: types.CodeType) -> set[str]:
-    names = set(code.co_names)
+def _with_inner(code: types.CodeType) -> Iterator[types.CodeType]:
+    """The code and all code objects among its constants."""
+    yield code
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
-            names |= _all_names(constant)
-    return names
+            yield from _with_inner(constant)
 
 
 _WALKS: list[tuple[Any, Callable[[ReadSet, Source, Any], None]]] = [
@@ -313,9 +357,11 @@ _WALKS: list[tuple[Any, Callable[[ReadSet, Source, Any], None]]] = [
     (functools.partial, ReadSet._partial),
     (types.ModuleType, ReadSet._python_module),
     (type, ReadSet._class),
-    ((list, tuple), ReadSet._sequence),
-    (dict, ReadSet._dict),
+    ((list, tuple, collections.deque), ReadSet._sequence),
+    ((dict, types.MappingProxyType), ReadSet._dict),
+    (weakref.ref, ReadSet._weak),
     ((set, frozenset), ReadSet._set),
     (np.ndarray, ReadSet._array),
-    ((types.BuiltinFunctionType, np.ufunc, Generator), lambda r, s, v: r.add(s, "is", v)),
+    (types.BuiltinFunctionType, ReadSet._builtin),
+    ((np.ufunc, Generator), lambda r, s, v: r.add(s, "is", v)),
 ]

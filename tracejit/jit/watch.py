@@ -1,4 +1,4 @@
-"""Watches one run: which user code ran, and calls to C functions whose result is not repeatable.
+"""Watches one run: which user code ran, and calls whose result or effect a replay cannot repeat.
 
 A profile hook sees every Python and C call of this thread. Invariant: code that was not foreseen
 by the read set makes the capture void (it is foreseen the next time).
@@ -6,6 +6,7 @@ by the read set makes the capture void (it is foreseen the next time).
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import types
@@ -14,13 +15,19 @@ from typing import Any
 import numpy as np
 
 from tracejit.errors import Location
-from tracejit.jit.readset import KNOWN_LIBRARIES, STDLIB, is_user_file
+from tracejit.jit.source import (
+    KNOWN_LIBRARIES,
+    Entry,
+    constant_source,
+    is_stdlib_file,
+    is_user_file,
+)
 
 _PURE_MODULES = {
     "builtins", "math", "cmath", "operator", "_operator", "itertools", "functools", "_functools",
     "collections", "_collections", "_collections_abc", "re", "_sre", "copy", "struct", "_struct",
     "typing", "abc", "_abc", "weakref", "_weakref", "string", "_string", "bisect", "_bisect",
-    "heapq", "_heapq", "sys", "gc", "inspect", "types", "warnings", "_warnings", "_contextvars",
+    "heapq", "_heapq", "sys", "gc", "inspect", "types", "_contextvars",
     "contextlib", "dataclasses", "enum", "numbers", "_thread", "threading", "atexit", "faulthandler",
     "unicodedata", "_codecs", "codecs", "_locale", "locale", "_json", "zlib", "binascii", "_bisect",
     "numpy", "numpy._core._multiarray_umath", "numpy._core.multiarray", "numpy.linalg._umath_linalg",
@@ -31,8 +38,11 @@ _PURE_OWNERS = (
     np.ndarray, np.generic, np.dtype, np.ufunc, types.GeneratorType, types.ModuleType,
     types.MappingProxyType, type(None), bytearray, memoryview,
 )  # fmt: skip
-_IMPURE_BUILTINS = {"open", "input", "breakpoint"}
-_OUTPUT = {"print"}
+_IMPURE_BUILTINS = {"open", "input", "breakpoint", "print"}
+_OUTSIDE = {"time", "posix", "nt", "_random", "select", "_socket"}
+"""Modules whose functions ask the operating system, also when a library's code calls them."""
+_LOGGING = os.path.abspath(logging.__file__)
+_ENVIRONMENT = os.path.abspath(os.__file__)
 _IMPURE_FILES = {
     "random.py", "uuid.py", "secrets.py", "datetime.py", "_pydatetime.py", "tempfile.py",
     "socket.py", "subprocess.py", "queue.py",
@@ -41,7 +51,7 @@ _IMPURE_FILES = {
 
 def is_impure_file(filename: str) -> bool:
     """Whether a file of the standard library gives other results at every call."""
-    return os.path.basename(filename) in _IMPURE_FILES and filename.startswith(STDLIB)
+    return os.path.basename(filename) in _IMPURE_FILES and is_stdlib_file(filename)
 
 
 def _is_generated(code: types.CodeType, global_names: dict[str, Any]) -> bool:
@@ -53,14 +63,20 @@ def _is_generated(code: types.CodeType, global_names: dict[str, Any]) -> bool:
 
 
 class Watcher:
-    """``with Watcher() as w:`` collects `codes` (code, globals) and `impure` calls."""
+    """``with Watcher() as w:`` collects what a run called.
+
+    codes    user code that ran, with its globals.
+    impure   (what, where) of calls that a replay could not repeat.
+    entries  state read on the way that no name in the code tells of: the environment, log levels.
+    """
 
     def __init__(self) -> None:
         self.codes: dict[types.CodeType, dict[str, Any]] = {}
-        self.impure: list[tuple[str, Location]] = []
-        self.prints: list[Location] = []
+        self.impure: list[tuple[str, Location | None]] = []
+        self.entries: list[Entry] = []
         self._before: Any = None
         self._importing: Any = None  # the frame of an import in progress
+        self._numpy_random = _numpy_random_state()
 
     def __enter__(self) -> Watcher:
         self._before = sys.getprofile()
@@ -69,6 +85,8 @@ class Watcher:
 
     def __exit__(self, *exc: object) -> None:
         sys.setprofile(self._before)
+        if _numpy_random_state() != self._numpy_random:
+            self.impure.append(("NumPy's random numbers", None))
 
     def _event(self, frame: Any, event: str, argument: Any) -> None:
         if self._importing is not None:
@@ -81,29 +99,82 @@ class Watcher:
         elif event == "call":
             if is_user_file(code.co_filename) and not _is_generated(code, frame.f_globals):
                 self.codes.setdefault(code, frame.f_globals)
-            elif is_impure_file(code.co_filename):
+            elif is_stdlib_file(code.co_filename):
                 self._library_call(frame)
-        elif event == "c_call" and is_user_file(code.co_filename):
+        elif event == "c_call":
             self._c_call(frame, argument)
         if self._before is not None:
             self._before(frame, event, argument)
 
     def _library_call(self, frame: Any) -> None:
-        caller = frame.f_back
-        if caller is not None and is_user_file(caller.f_code.co_filename):
-            place = Location(caller.f_code, caller.f_lasti)
-            self.impure.append((f"{frame.f_code.co_name}()", place))
+        code = frame.f_code
+        if code.co_filename == _ENVIRONMENT:
+            self._environment(frame)
+        elif code.co_filename == _LOGGING:
+            self._log(frame)
+        elif is_impure_file(code.co_filename):
+            place = _user_caller(frame)
+            if place is not None:
+                self.impure.append((f"{code.co_name}()", place))
+
+    def _environment(self, frame: Any) -> None:
+        """A variable of the environment is read: it becomes a guard."""
+        owner, key = frame.f_locals.get("self"), frame.f_locals.get("key")
+        if owner is not os.environ or frame.f_code.co_name != "__getitem__":
+            return
+        held = os.environ._data  # type: ignore[attr-defined]
+        encoded = os.environ.encodekey(key)  # type: ignore[attr-defined]
+        source = constant_source(held).then("item", encoded)
+        present = encoded in held
+        self.entries.append(
+            Entry(source, "equal" if present else "absent", held.get(encoded))
+        )
+
+    def _log(self, frame: Any) -> None:
+        """A record is logged, which a replay would not do; a level that is off becomes a guard."""
+        name, logger = frame.f_code.co_name, frame.f_locals.get("self")
+        if name == "handle" and isinstance(logger, logging.Logger):
+            place = _user_caller(frame)
+            if place is not None:
+                self.impure.append(("logging", place))
+        elif name == "isEnabledFor" and isinstance(logger, logging.Logger):
+            level = frame.f_locals.get("level")
+            logger.isEnabledFor(level)  # fills the cache, which setLevel empties
+            here = constant_source(logger).then("dict").then("item", "disabled")
+            self.entries.append(Entry(here, "is", logger.disabled))
+            source = constant_source(logger._cache).then("item", level)  # type: ignore[attr-defined]
+            self.entries.append(Entry(source, "is", logger.isEnabledFor(level)))
 
     def _c_call(self, frame: Any, function: Any) -> None:
         name = getattr(function, "__name__", "?")
         owner = getattr(function, "__self__", None)
-        if name in _OUTPUT and owner is sys.modules["builtins"]:
-            self.prints.append(Location(frame.f_code, frame.f_lasti))
-            return
-        if _is_pure(function, name, owner):
-            return
-        where = getattr(function, "__module__", None) or type(owner).__name__
-        self.impure.append((f"{where}.{name}()", Location(frame.f_code, frame.f_lasti)))
+        module = getattr(function, "__module__", None) or type(owner).__name__
+        if is_user_file(frame.f_code.co_filename):
+            if not _is_pure(function, name, owner):
+                place = Location(frame.f_code, frame.f_lasti)
+                self.impure.append((f"{module}.{name}()", place))
+        elif module in _OUTSIDE and frame.f_is_stdlib_file(code.co_filename):
+            asked = _user_caller(frame)
+            if asked is not None:
+                self.impure.append((f"{module}.{name}()", asked))
+
+
+def _user_caller(frame: Any) -> Location | None:
+    """Where the user's code called the library function that runs in `frame`, if it did."""
+    while frame is not None and frame.f_is_stdlib_file(code.co_filename):
+        frame = frame.f_back
+    if frame is None or not is_user_file(frame.f_code.co_filename):
+        return None
+    return Location(frame.f_code, frame.f_lasti)
+
+
+def _numpy_random_state() -> Any:
+    """The state of NumPy's global generator, whose calls a profile hook does not see."""
+    module = sys.modules.get("numpy.random")
+    if module is None:
+        return None
+    state = module.get_state(legacy=False)["state"]
+    return state["pos"], state["key"].tobytes()
 
 
 def _is_pure(function: Any, name: str, owner: Any) -> bool:

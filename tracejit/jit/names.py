@@ -1,0 +1,130 @@
+"""Which names a code object can read, from its bytecode: globals, attributes, imported modules.
+
+Invariant: a name that the code could read is in the answer; where names are made at run time
+(``getattr(x, name)``, ``globals()``), the answer says that any name may be read.
+"""
+
+from __future__ import annotations
+
+import ast
+import dis
+import importlib.util
+import inspect
+import textwrap
+import types
+from collections.abc import Iterator
+from typing import Any
+
+_GLOBAL_OPS = {"LOAD_GLOBAL", "LOAD_NAME", "STORE_GLOBAL", "DELETE_GLOBAL", "STORE_NAME",
+               "LOAD_FROM_DICT_OR_GLOBALS"}  # fmt: skip
+_BY_NAME = {"getattr": 1, "hasattr": 1, "setattr": 1, "delattr": 1}  # position of the name
+_BY_ANY_NAME = {"vars", "dir", "locals", "globals", "eval", "exec", "attrgetter", "methodcaller",
+                "__dict__", "__getattribute__", "__globals__", "getattr_static", "getmembers"}  # fmt: skip
+_BY_ANY_GLOBAL = {"globals", "locals", "eval", "exec", "__globals__", "vars"}
+
+
+class Names:
+    """What one code object (without the code inside it) can read.
+
+    globals      names looked up in the module and among the builtins.
+    attributes   names of attributes, and strings that could serve as such.
+    modules      (name, level) of modules imported inside the code.
+    any_attribute, any_global  whether names made at run time are looked up.
+    """
+
+    def __init__(self, code: types.CodeType):
+        self.globals: set[str] = set()
+        self.modules: list[tuple[str, int]] = []
+        self._scan(code)
+        self.attributes = set(code.co_names) | set(_strings(code.co_consts))
+        suspects = set(code.co_names) & (_BY_ANY_NAME | _BY_NAME.keys())
+        free = _uses_made_names(code) if suspects else set()
+        self.any_attribute = bool(free)
+        self.any_global = bool(free & _BY_ANY_GLOBAL)
+
+    def _scan(self, code: types.CodeType) -> None:
+        before: list[Any] = []
+        for instruction in dis.get_instructions(code):
+            if instruction.opname == "EXTENDED_ARG":
+                continue
+            if instruction.opname in _GLOBAL_OPS:
+                self.globals.add(instruction.argval)
+            elif instruction.opname == "IMPORT_NAME":
+                level = before[-2] if len(before) > 1 else 0
+                self.modules.append((instruction.argval, level if type(level) is int else 0))
+            before = [*before[-1:], instruction.argval]
+
+
+_known: dict[types.CodeType, Names] = {}
+
+
+def names_of(code: types.CodeType) -> Names:
+    """The names of `code`; worked out once."""
+    found = _known.get(code)
+    if found is None:
+        if len(_known) > 4096:
+            _known.clear()
+        found = _known[code] = Names(code)
+    return found
+
+
+def imported_module(name: str, level: int, global_names: dict[str, Any]) -> str | None:
+    """The absolute name of a module that ``import`` in code with these globals means."""
+    if level == 0:
+        return name
+    package = global_names.get("__package__")
+    if not isinstance(package, str):
+        return None
+    try:
+        return importlib.util.resolve_name("." * level + name, package)
+    except ImportError:
+        return None
+
+
+def _strings(constants: tuple[Any, ...]) -> Iterator[str]:
+    for constant in constants:
+        if isinstance(constant, str):
+            if constant.isidentifier():
+                yield constant
+            else:  # attrgetter("a.b"), format strings
+                yield from (part for part in constant.split(".") if part.isidentifier())
+        elif isinstance(constant, (tuple, frozenset)):
+            yield from _strings(tuple(constant))
+
+
+def _uses_made_names(code: types.CodeType) -> set[str]:
+    """The functions by which the code may look up names that are not written in it."""
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(code)))
+    except (OSError, TypeError, SyntaxError, ValueError):  # no source, or a fragment of a line
+        return set(code.co_names) & (_BY_ANY_NAME | _BY_NAME.keys())
+    visitor = _Lookups()
+    visitor.visit(tree)
+    return visitor.found
+
+
+class _Lookups(ast.NodeVisitor):
+    """Collects uses of look-up functions, but not ``getattr(x, "name")``."""
+
+    def __init__(self) -> None:
+        self.found: set[str] = set()
+
+    def visit_Call(self, node: ast.Call) -> None:
+        function = node.func
+        if isinstance(function, ast.Name) and function.id in _BY_NAME:
+            position = _BY_NAME[function.id]
+            name = node.args[position] if len(node.args) > position else None
+            if isinstance(name, ast.Constant):
+                for argument in node.args:
+                    self.visit(argument)
+                return
+        self.generic_visit(node)
+
+    def visit_Name(self, node: ast.Name) -> None:
+        if node.id in _BY_ANY_NAME or node.id in _BY_NAME:
+            self.found.add(node.id)
+
+    def visit_Attribute(self, node: ast.Attribute) -> None:
+        if node.attr in _BY_ANY_NAME:
+            self.found.add(node.attr)
+        self.generic_visit(node)

@@ -1,0 +1,88 @@
+"""What kinds of objects there are: the user's, a library's, and those that never change.
+
+Invariant: looking at an object runs none of the user's code.
+"""
+
+from __future__ import annotations
+
+import _thread
+import datetime
+import decimal
+import fractions
+import logging
+import operator
+import pathlib
+import re
+import sys
+import types
+import typing
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from tracejit.jit.source import KNOWN_LIBRARIES, is_user_file
+
+_INERT = (
+    decimal.Decimal, fractions.Fraction, datetime.date, datetime.time, datetime.timedelta,
+    datetime.tzinfo, pathlib.PurePath, re.Pattern, uuid.UUID, logging.Logger, logging.Handler,
+    types.BuiltinFunctionType, types.MethodWrapperType, types.WrapperDescriptorType,
+    types.MethodDescriptorType, types.ClassMethodDescriptorType, types.GetSetDescriptorType,
+    types.MemberDescriptorType, types.GenericAlias, types.UnionType, types.CodeType,
+    operator.attrgetter, operator.itemgetter, operator.methodcaller,
+    np.ufunc, np.dtype, np.finfo, np.iinfo, typing.TypeVar, _thread.LockType, _thread.RLock,
+    property, super,
+)  # fmt: skip
+"""Types whose instances are what they are: reading one twice gives the same."""
+
+_INERT_MODULES = {"typing", "abc", "_abc", "_io", "io"}
+
+
+def own_dict(value: Any) -> dict[str, Any] | None:
+    """The attributes of the object itself; None if it has no dictionary."""
+    try:
+        held = object.__getattribute__(value, "__dict__")
+    except AttributeError:
+        return None
+    return held if isinstance(held, dict) else None
+
+
+def slots_of(value: Any) -> Iterator[tuple[str, Any]]:
+    """The attributes in ``__slots__`` that are set."""
+    for base in type(value).__mro__:
+        for name, descriptor in base.__dict__.items():
+            if isinstance(descriptor, types.MemberDescriptorType):
+                try:
+                    yield name, descriptor.__get__(value, type(value))
+                except AttributeError:
+                    continue
+
+
+def is_inert(value: Any) -> bool:
+    """Whether an object of a library never changes in a way that code could read."""
+    return isinstance(value, _INERT) or type(value).__module__ in _INERT_MODULES
+
+
+def is_library_module(name: str) -> bool:
+    """Whether a module belongs to Python or to a library whose names nobody rebinds."""
+    top = name.partition(".")[0]
+    if top in KNOWN_LIBRARIES or top in sys.stdlib_module_names or top == "tracejit":
+        return True
+    module = sys.modules.get(name)
+    filename = getattr(module, "__file__", None)
+    return isinstance(filename, str) and not is_user_file(filename)
+
+
+def is_user_class(kind: type) -> bool:
+    """Whether a class was defined by the user rather than by Python, NumPy or tracejit."""
+    module = kind.__module__
+    if module in ("builtins", "collections", "functools", "typing", "abc"):
+        return False
+    if module.partition(".")[0] in ("tracejit", "numpy"):
+        return False
+    for item in kind.__dict__.values():
+        if isinstance(item, types.FunctionType):
+            return is_user_file(item.__code__.co_filename)
+    filename = getattr(sys.modules.get(module), "__file__", None)
+    return filename is None or is_user_file(filename)

@@ -1,0 +1,163 @@
+"""Paths to values: where a trace reads what it depends on, and how to read it again.
+
+Invariant: a path is a root (an argument, or an object the trace holds) and steps; user strings
+reach generated source as constants only.
+"""
+
+from __future__ import annotations
+
+import os
+import sysconfig
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+_LIBRARIES = tuple(
+    os.path.abspath(p) + os.sep
+    for p in (sysconfig.get_paths()["stdlib"], os.path.dirname(np.__file__))
+)
+STDLIB = _LIBRARIES[0]
+_SITE = os.path.abspath(sysconfig.get_paths()["purelib"]) + os.sep
+KNOWN_LIBRARIES = {
+    "numpy", "numba", "llvmlite", "scipy", "torch", "jax", "jaxlib", "pandas", "matplotlib", "PIL",
+    "pytest", "_pytest", "pluggy", "hypothesis", "tqdm", "rich", "IPython", "cupy", "sympy",
+    "numba_cuda", "safetensors", "mpmath", "cuda",
+}  # fmt: skip
+_user_code: dict[str, bool] = {}
+
+
+def is_user_file(filename: str) -> bool:
+    """Whether code of this file is the user's, rather than Python's, NumPy's or ours."""
+    found = _user_code.get(filename)
+    if found is None:
+        path = os.path.abspath(filename)
+        if path.startswith(_SITE):
+            library = path[len(_SITE) :].split(os.sep)[0] in KNOWN_LIBRARIES
+        else:
+            library = path.startswith(_LIBRARIES) or filename.startswith(("<frozen", "<tracejit"))
+        found = _user_code[filename] = not library and not path.startswith(_PACKAGE)
+    return found
+
+
+def is_stdlib_file(filename: str) -> bool:
+    """Whether code of this file belongs to Python's own library."""
+    return filename.startswith(STDLIB) and not filename.startswith(_SITE)
+
+
+class Refusal(Exception):
+    """The state cannot be guarded; the message says why."""
+
+
+class Entry:
+    """One value: where it is (`source`), what it was, and how it is checked (`kind`).
+
+    kind 'equal' (type and value), 'is' (identity), 'tensor', 'alias' (a tensor that is also
+    somewhere else), 'length' (of a container),
+    'keys' (of a dict), 'array' (contents of a small NumPy array), 'absent' (nothing is there).
+    """
+
+    __slots__ = ("source", "kind", "value")
+
+    def __init__(self, source: Source, kind: str, value: Any):
+        self.source = source
+        self.kind = kind
+        self.value = value
+
+
+class Source:
+    """A path to a value: a root (argument or constant) and steps from there."""
+
+    __slots__ = ("parent", "step", "key")
+
+    def __init__(self, parent: Source | None, step: str, key: Any):
+        self.parent = parent
+        self.step = step
+        self.key = key
+
+    def then(self, step: str, key: Any = None) -> Source:
+        return Source(self, step, key)
+
+    def read(self, args: tuple[Any, ...]) -> Any:
+        """The value there now; KeyError, IndexError, AttributeError if the path is gone."""
+        if self.parent is None:
+            return args[self.key] if self.step == "arg" else self.key
+        return _READ[self.step](self.parent.read(args), self.key)
+
+    def write(self, args: tuple[Any, ...], value: Any) -> None:
+        """Put a value there (an attribute, an item, a cell)."""
+        assert self.parent is not None
+        holder = self.parent.read(args)
+        if self.step == "cell":
+            holder.cell_contents = value
+        else:
+            holder[self.key] = value
+
+    def is_assignable(self) -> bool:
+        """Whether a replay can store a new value there."""
+        return self.step == "item" and not (self.parent is not None and self.parent.step == "arg"
+                                            and self.parent.key is None)  # fmt: skip
+
+    def expression(self, constant: Callable[[Any], str]) -> str:
+        """Python source that reads the value; constants go through a table."""
+        if self.parent is None:
+            return f"a{self.key}" if self.step == "arg" else constant(self.key)
+        inner = self.parent.expression(constant)
+        if self.step == "item":
+            return f"{inner}[{self._literal(constant)}]"
+        return {
+            "dict": f"{inner}.__dict__",
+            "cell": f"{inner}.cell_contents",
+            "attr": f"{inner}.{self.key}",
+            "deref": f"{inner}()",
+            "slot": f"getattr({inner}, {constant(self.key)})",
+            "type": f"type({inner})",
+        }[self.step]
+
+    def _literal(self, constant: Callable[[Any], str]) -> str:
+        if type(self.key) is int or (type(self.key) is str and self.key.isidentifier()):
+            return repr(self.key)
+        return constant(self.key)
+
+    def describe(self) -> str:
+        """For people: ``global 'scale'``, ``x.attr``, ``argument 0``."""
+        if self.parent is None:
+            return f"argument {self.key}" if self.step == "arg" else _short(self.key)
+        above = self.parent
+        if self.step == "dict":
+            return above.describe()
+        if self.step == "item" and above.step == "dict":
+            return f"{above.describe()}.{self.key}"
+        if self.step == "item" and above.parent is None and above.step == "globals":
+            return f"global {self.key!r}"
+        if self.step == "cell":
+            return f"closure variable {self.key!r}"
+        if self.step == "item":
+            return f"{above.describe()}[{self.key!r}]"
+        if self.step == "type":
+            return f"the type of {above.describe()}"
+        return f"{above.describe()}.{self.key}"
+
+
+_READ: dict[str, Callable[[Any, Any], Any]] = {
+    "item": lambda holder, key: holder[key],
+    "dict": lambda holder, key: holder.__dict__,
+    "cell": lambda holder, key: holder.cell_contents,
+    "attr": getattr,
+    "deref": lambda holder, key: holder(),
+    "slot": getattr,
+    "type": lambda holder, key: type(holder),
+}
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, dict) and "__name__" in value:
+        return f"module {value['__name__']}"
+    name = getattr(value, "__qualname__", None) or type(value).__name__
+    return str(name)
+
+
+def constant_source(value: Any) -> Source:
+    """The source of an object that is held by the trace itself."""
+    return Source(None, "globals" if isinstance(value, dict) else "const", value)
