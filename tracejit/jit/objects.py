@@ -51,6 +51,8 @@ def own_dict(value: Any) -> dict[str, Any] | None:
 def slots_of(value: Any) -> Iterator[tuple[str, Any]]:
     """The attributes in ``__slots__`` that are set."""
     for base in type(value).__mro__:
+        if "__slots__" not in base.__dict__:
+            continue
         for name, descriptor in base.__dict__.items():
             if isinstance(descriptor, types.MemberDescriptorType):
                 try:

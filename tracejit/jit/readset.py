@@ -79,7 +79,7 @@ class ReadSet:
 
     def reads(self, name: Any) -> bool:
         """Whether some code that can run may look up an attribute of this name."""
-        return self.any_name or name in self.names
+        return name in self.names or (self.any_name and not str(name).startswith("__"))
 
     def _code(self, code: types.CodeType, global_names: dict[str, Any]) -> None:
         if not is_user_file(code.co_filename):
@@ -245,8 +245,7 @@ class ReadSet:
             self.add(inner, "length", len(base.__dict__))  # a new attribute may hide another
             for name, item in list(base.__dict__.items()):
                 dunder = name.startswith("__") and isinstance(item, types.FunctionType)
-                plain = self.any_name and not name.startswith("__")
-                if name in self.names or dunder or plain or name == "forward":
+                if self.reads(name) or dunder or name == "forward":
                     self._class_item(inner.then("item", name), item)
 
     def _class_item(self, source: Source, item: Any) -> None:

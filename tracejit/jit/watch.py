@@ -153,7 +153,7 @@ class Watcher:
             if not _is_pure(function, name, owner):
                 place = Location(frame.f_code, frame.f_lasti)
                 self.impure.append((f"{module}.{name}()", place))
-        elif module in _OUTSIDE and frame.f_is_stdlib_file(code.co_filename):
+        elif module in _OUTSIDE and is_stdlib_file(frame.f_code.co_filename):
             asked = _user_caller(frame)
             if asked is not None:
                 self.impure.append((f"{module}.{name}()", asked))
@@ -161,7 +161,7 @@ class Watcher:
 
 def _user_caller(frame: Any) -> Location | None:
     """Where the user's code called the library function that runs in `frame`, if it did."""
-    while frame is not None and frame.f_is_stdlib_file(code.co_filename):
+    while frame is not None and is_stdlib_file(frame.f_code.co_filename):
         frame = frame.f_back
     if frame is None or not is_user_file(frame.f_code.co_filename):
         return None
