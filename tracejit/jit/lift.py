@@ -48,7 +48,7 @@ class LiftedCall:
             source = entry.source
             key = (signature, source_key(source))
             is_argument = source.parent is None and source.step == "arg"
-            if not (is_argument or _is_place(source)) or not numbers.note(key, entry.value):
+            if not (is_argument or _is_place(source, readset.args)) or not numbers.note(key, entry.value):
                 continue
             number = self._number(capture, entry)
             if is_argument:
@@ -93,10 +93,10 @@ def _source(entry: Entry) -> Any:
     return entry.source.parent
 
 
-def _is_place(source: Any) -> bool:
+def _is_place(source: Any, args: Any) -> bool:
     """Whether a value can be put there: an item of a dict or list, a closure cell."""
     if source.step == "cell":
         return True
     if source.step != "item" or source.parent is None:
         return False
-    return source.parent.step in ("dict", "globals", "item", "attr")
+    return type(source.parent.read(args)) in (dict, list)  # no tuple, no class, no own __setitem__
