@@ -93,6 +93,8 @@ class Describer:
             return f"there is no {what}"
         if entry.kind == "equal":
             return f"{what} == {short(entry.value)}"
+        if entry.kind == "length" and entry.source.step == "dict":
+            return f"{what} has {entry.value} attributes"
         if entry.kind == "length":
             return f"len({what}) == {entry.value}"
         if entry.kind == "keys":

@@ -58,7 +58,7 @@ def _text(data: dict[str, Any]) -> Iterator[str]:
 def _head(data: dict[str, Any]) -> Iterator[str]:
     place = f" ({data['place']})" if data["place"] else ""
     count = len(data["traces"])
-    yield f"{data['function']}{place}: {count} trace{'' if count == 1 else 's'}"
+    yield f"{data['function']}{place}: {_count(count, 'trace')}"
     if data["eager_reason"]:
         yield f"runs eagerly: {data['eager_reason']}"
     if data["gemm"]:
@@ -92,7 +92,8 @@ def _trace(trace: dict[str, Any]) -> Iterator[str]:
 def _tree(node: dict[str, Any]) -> Iterator[str]:
     yield from _program("program", node["program"])
     if "branch" not in node:
-        yield f"result: {node['hits']} replays, {node['effects']} writes to inputs"
+        yield (f"result: {_count(node['hits'], 'replay')}, "
+               f"{_count(node['effects'], 'write')} to inputs")  # fmt: skip
         yield from _program("backward program", node["backward"])
         return
     yield f"branch on {node['branch']['kind']} at {node['branch']['place']}"
@@ -107,7 +108,8 @@ def _program(title: str, program: dict[str, Any] | None) -> Iterator[str]:
     kernels = [s for s in program["steps"] if s["shape"] != "call"]
     calls = len(program["steps"]) - len(kernels)
     moved = sum(s["bytes"] for s in program["steps"])
-    yield f"{title}: {len(kernels)} kernels, {calls} library calls, {_amount(moved)} moved"
+    yield (f"{title}: {_count(len(kernels), 'kernel')}, {_count(calls, 'library call')}, "
+           f"{_amount(moved)} moved")  # fmt: skip
     for number, step in enumerate(program["steps"]):
         yield f"  {number}: {_step(step)}"
     yield from _limited("  not fused because", program["why_not"])
@@ -120,8 +122,13 @@ def _step(step: dict[str, Any]) -> str:
     made = "; ".join(
         "from disk" if k["from_cache"] else f"compiled in {k['ms']:.0f} ms" for k in step["compiled"]
     )
-    return (f"{step['shape']} kernel {step['name']} ({len(step['nodes'])} ops) -> {result}, "
+    ops = _count(len(step["nodes"]), "op")
+    return (f"{step['shape']} kernel {step['name']} ({ops}) -> {result}, "
             f"{_amount(step['bytes'])}{', ' + made if made else ''}")  # fmt: skip
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _amount(count: int) -> str:
