@@ -49,6 +49,10 @@ _IMPURE_FILES = {
 }  # fmt: skip
 
 
+_FRESH = 624
+"""The position of a Mersenne Twister that was seeded and has not drawn yet."""
+
+
 def is_impure_file(filename: str) -> bool:
     """Whether a file of the standard library gives other results at every call."""
     return os.path.basename(filename) in _IMPURE_FILES and is_stdlib_file(filename)
@@ -85,7 +89,7 @@ class Watcher:
 
     def __exit__(self, *exc: object) -> None:
         sys.setprofile(self._before)
-        if _numpy_random_state() != self._numpy_random:
+        if _has_drawn(self._numpy_random, _numpy_random_state()):
             self.impure.append(("NumPy's random numbers", None))
 
     def _event(self, frame: Any, event: str, argument: Any) -> None:
@@ -175,6 +179,13 @@ def _numpy_random_state() -> Any:
         return None
     state = module.get_state(legacy=False)["state"]
     return state["pos"], state["key"].tobytes()
+
+
+def _has_drawn(before: Any, after: Any) -> bool:
+    """Whether NumPy's generator gave numbers; it may have been imported meanwhile (Numba does)."""
+    if before is None:
+        return after is not None and after[0] != _FRESH
+    return bool(before != after)
 
 
 def _is_pure(function: Any, name: str, owner: Any) -> bool:
