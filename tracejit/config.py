@@ -11,7 +11,7 @@ import sys
 import types
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 
 def _available_cores() -> int:
@@ -47,6 +47,11 @@ SWITCHES: dict[str, tuple[Any, str]] = {
 
 DISABLED = [False]
 """The switch `disable` where every compiled call can look at it without cost."""
+
+
+if TYPE_CHECKING:  # the switches become attributes of the module below
+
+    def __getattr__(name: str) -> Any: ...
 
 
 def _parse(name: str, text: str) -> Any:
