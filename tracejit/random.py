@@ -6,6 +6,7 @@ and moves the offset on by n; nothing else touches the state.
 
 from __future__ import annotations
 
+import math
 import os
 from typing import Any
 
@@ -16,8 +17,9 @@ from tracejit.dtypes import DType
 from tracejit.eager.dispatch import new_tensor
 from tracejit.eager.execute import execute
 from tracejit.eager.factories import finish
+from tracejit.eager.inplace import deliver
 from tracejit.eager.modes import state
-from tracejit.eager.register import FUNCTIONS, public
+from tracejit.eager.register import FUNCTIONS, public, with_out
 from tracejit.eager.shape import sizes_of, unpack_sizes
 from tracejit.eager.tape import attach
 from tracejit.errors import at_user_line, user_location
@@ -125,71 +127,93 @@ def _kind(dtype: Any) -> DType:
     return dtypes.get_default_dtype() if dtype is None else dtypes.as_dtype(dtype)
 
 
-def rand(
-    *size: Any, generator: Generator | None = None, dtype: Any = None, device: Any = None,
-    requires_grad: bool = False,
-) -> Tensor:  # fmt: skip
-    """Uniform in [0, 1)."""
-    result = draw("random_uniform", unpack_sizes(size), _kind(dtype), generator)
+def _finish(result: Tensor, requires_grad: bool, device: Any, out: Tensor | None) -> Tensor:
+    if out is not None:
+        return deliver(result, out)  # type: ignore[no-any-return]
     return finish(result, requires_grad, device)
 
 
-def randn(
-    *size: Any, generator: Generator | None = None, dtype: Any = None, device: Any = None,
-    requires_grad: bool = False,
-) -> Tensor:  # fmt: skip
-    """Normal with mean 0 and variance 1."""
-    result = draw("random_normal", unpack_sizes(size), _kind(dtype), generator)
-    return finish(result, requires_grad, device)
+def _define_sampler(name: str, op_name: str, doc: str) -> Any:
+    def function(
+        *size: Any, generator: Generator | None = None, out: Tensor | None = None,
+        dtype: Any = None, layout: Any = None, device: Any = None, requires_grad: bool = False,
+        pin_memory: bool = False, **named_size: Any,
+    ) -> Tensor:  # fmt: skip
+        sizes = size or (named_size.pop("size", None),)
+        if named_size or sizes == (None,):
+            raise TypeError(at_user_line(f"{name}: needs a size; unknown: {list(named_size)}"))
+        sizes = unpack_sizes(sizes)
+        kind = out.dtype if out is not None and dtype is None else _kind(dtype)
+        return _finish(draw(op_name, sizes, kind, generator), requires_grad, device, out)
+
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = doc
+    return function
+
+
+rand = _define_sampler("rand", "random_uniform", "Uniform in [0, 1).")
+randn = _define_sampler("randn", "random_normal", "Normal with mean 0 and variance 1.")
 
 
 def randint(
-    low: int, high: Any = None, size: Any = None, *, generator: Generator | None = None,
-    dtype: Any = None, device: Any = None, requires_grad: bool = False,
+    low: Any = None, high: Any = None, size: Any = None, *, generator: Generator | None = None,
+    out: Tensor | None = None, dtype: Any = None, layout: Any = None, device: Any = None,
+    requires_grad: bool = False, pin_memory: bool = False,
 ) -> Tensor:  # fmt: skip
     """Integers in [low, high): ``randint(high, size)`` or ``randint(low, high, size)``."""
     if size is None:
         low, high, size = 0, low, high
+    elif high is None:
+        low, high = 0, low
+    elif low is None:
+        low = 0
     if high <= low:
         raise RuntimeError(at_user_line(f"randint: expects low < high, got {low}, {high}"))
     bits = draw("random_bits", tuple(size), dtypes.int64, generator)
     kind = dtypes.int64 if dtype is None else dtypes.as_dtype(dtype)
-    return finish((bits % (high - low) + low).to(kind), requires_grad, device)
+    kind = out.dtype if out is not None else kind
+    return _finish((bits % (high - low) + low).to(kind), requires_grad, device, out)
 
 
 def randperm(
-    n: int, *, generator: Generator | None = None, dtype: Any = None, device: Any = None
-) -> Tensor:
+    n: int, *, generator: Generator | None = None, out: Tensor | None = None, dtype: Any = None,
+    layout: Any = None, device: Any = None, requires_grad: bool = False, pin_memory: bool = False,
+) -> Tensor:  # fmt: skip
     """A random order of ``0 .. n - 1``."""
     bits = draw("random_bits", (n,), dtypes.int64, generator)
     kind = dtypes.int64 if dtype is None else dtypes.as_dtype(dtype)
-    return finish(FUNCTIONS["argsort"](bits).to(kind), False, device)
+    return _finish(FUNCTIONS["argsort"](bits).to(kind), requires_grad, device, out)
 
 
 def normal(
     mean: Any = 0.0, std: Any = 1.0, size: Any = None, *, generator: Generator | None = None,
-    dtype: Any = None, device: Any = None,
+    out: Tensor | None = None, dtype: Any = None, layout: Any = None, device: Any = None,
+    requires_grad: bool = False, pin_memory: bool = False,
 ) -> Tensor:  # fmt: skip
     """Normal with the given mean(s) and deviation(s)."""
+    tensors = [x for x in (mean, std) if isinstance(x, Tensor)]
+    spread = std._array if isinstance(std, Tensor) else np.asarray(std)
+    if (spread < 0).any():
+        raise RuntimeError(at_user_line("normal: expects every std >= 0"))
     if size is None:
-        shapes = [x._array.shape for x in (mean, std) if isinstance(x, Tensor)]
-        size = np.broadcast_shapes(*shapes)
-    return finish(draw("random_normal", tuple(size), _kind(dtype), generator) * std + mean,
-                  False, device)  # fmt: skip
+        size = np.broadcast_shapes(*(x._array.shape for x in tensors))
+    kind = tensors[0].dtype if tensors and dtype is None else _kind(dtype)
+    result = (draw("random_normal", tuple(size), kind, generator) * std + mean).to(kind)
+    return _finish(result, requires_grad, device, out)
 
 
 @public(method=False)
 def rand_like(input: Tensor, *, dtype: Any = None, generator: Any = None, **how: Any) -> Tensor:
     """Uniform in [0, 1), of the shape and dtype of `input`."""
     kind = input.dtype if dtype is None else dtype
-    return rand(*sizes_of(input), dtype=kind, generator=generator, device=input.device)
+    return rand(sizes_of(input), dtype=kind, generator=generator, device=input.device)
 
 
 @public(method=False)
 def randn_like(input: Tensor, *, dtype: Any = None, generator: Any = None, **how: Any) -> Tensor:
     """Standard normal, of the shape and dtype of `input`."""
     kind = input.dtype if dtype is None else dtype
-    return randn(*sizes_of(input), dtype=kind, generator=generator, device=input.device)
+    return randn(sizes_of(input), dtype=kind, generator=generator, device=input.device)
 
 
 @public(method=False)
@@ -200,12 +224,16 @@ def randint_like(input: Tensor, low: int, high: Any = None, **how: Any) -> Tenso
     return randint(low, high, sizes_of(input), dtype=how.get("dtype") or input.dtype)
 
 
-@public()
+@public(out=True)
 def bernoulli(input: Tensor, p: Any = None, *, generator: Generator | None = None) -> Tensor:
     """1 with the probability that the element (or `p`) gives, else 0."""
     chance = input if p is None else p
     if input.dtype.kind != "f" and p is None:
         raise RuntimeError(at_user_line("bernoulli: probabilities must be floating"))
+    lowest, highest = (chance.min(), chance.max()) if isinstance(chance, Tensor) and (
+        chance._array.size) else (0, 0) if isinstance(chance, Tensor) else (chance, chance)  # fmt: skip
+    if state.capture is None and not (0 <= float(lowest) and float(highest) <= 1):
+        raise RuntimeError(at_user_line("bernoulli: probabilities must be in [0, 1]"))
     kind = input.dtype if input.dtype.kind == "f" else dtypes.float32
     u = draw("random_uniform", sizes_of(input), kind, generator)
     return (u < chance).to(input.dtype)
@@ -216,6 +244,10 @@ def multinomial(
     generator: Generator | None = None,
 ) -> Tensor:  # fmt: skip
     """Indices drawn with the (unnormalised) probabilities of each row."""
+    if input.dtype.kind != "f" or input._array.ndim not in (1, 2):
+        raise RuntimeError(at_user_line("multinomial: needs floating weights of 1 or 2 dimensions"))
+    if num_samples <= 0:
+        raise RuntimeError(at_user_line(f"multinomial: cannot draw {num_samples} samples"))
     rows = input if input._array.ndim == 2 else input.unsqueeze(0)
     weights = rows.to(dtypes.float64)
     if bool((weights < 0).any()) or not bool(weights.isfinite().all()):
@@ -236,7 +268,7 @@ def multinomial(
     return picked if input._array.ndim == 2 else picked.squeeze(0)
 
 
-FUNCTIONS["multinomial"] = multinomial
+FUNCTIONS["multinomial"] = with_out(multinomial)
 Tensor.multinomial = multinomial  # type: ignore[attr-defined]
 
 
@@ -249,8 +281,10 @@ def uniform_(
 ) -> Tensor:
     """Overwritten with uniform numbers in [from, to)."""
     from_ = how.get("from", from_)
+    if from_ > to:
+        raise RuntimeError(at_user_line(f"uniform_: expects from <= to, got {from_} > {to}"))
     u = draw("random_uniform", sizes_of(self), self.dtype, generator)
-    return self.copy_(u * (to - from_) + from_)  # type: ignore[no-any-return, attr-defined]
+    return self.copy_(u * (to - from_) + from_)
 
 
 @public(function=False)
@@ -258,22 +292,57 @@ def normal_(
     self: Tensor, mean: float = 0.0, std: float = 1.0, *, generator: Any = None
 ) -> Tensor:
     """Overwritten with normal numbers."""
+    if std < 0:
+        raise RuntimeError(at_user_line(f"normal_: expects std >= 0, got {std}"))
     z = draw("random_normal", sizes_of(self), self.dtype, generator)
-    return self.copy_(z * std + mean)  # type: ignore[no-any-return, attr-defined]
+    return self.copy_(z * std + mean)
 
 
 @public(function=False)
 def bernoulli_(self: Tensor, p: Any = 0.5, *, generator: Any = None) -> Tensor:
     """Overwritten with 1 (probability p) and 0."""
     u = draw("random_uniform", sizes_of(self), dtypes.float32, generator)
-    return self.copy_((u < p).to(self.dtype))  # type: ignore[no-any-return, attr-defined]
+    return self.copy_((u < p).to(self.dtype))
 
 
 @public(function=False)
 def exponential_(self: Tensor, lambd: float = 1.0, *, generator: Any = None) -> Tensor:
     """Overwritten with exponential numbers of rate `lambd`."""
+    if lambd <= 0:
+        raise RuntimeError(at_user_line(f"exponential_: expects lambd > 0, got {lambd}"))
     u = draw("random_uniform", sizes_of(self), self.dtype, generator)
-    return self.copy_((1 - u).log() * (-1.0 / lambd))  # type: ignore[no-any-return, attr-defined]
+    return self.copy_((1 - u).log() * (-1.0 / lambd))
+
+
+@public(function=False)
+def cauchy_(
+    self: Tensor, median: float = 0.0, sigma: float = 1.0, *, generator: Any = None
+) -> Tensor:
+    """Overwritten with Cauchy numbers."""
+    if sigma <= 0:
+        raise RuntimeError(at_user_line(f"cauchy_: expects sigma > 0, got {sigma}"))
+    u = draw("random_uniform", sizes_of(self), dtypes.float64, generator)
+    return self.copy_(((u - 0.5) * math.pi).tan() * sigma + median)
+
+
+@public(function=False)
+def geometric_(self: Tensor, p: float, *, generator: Any = None) -> Tensor:
+    """Overwritten with the number of trials up to the first success (probability `p`)."""
+    if not 0 < p < 1:
+        raise RuntimeError(at_user_line(f"geometric_: expects p in (0, 1), got {p}"))
+    u = draw("random_uniform", sizes_of(self), dtypes.float64, generator)
+    return self.copy_(((1 - u).log() / math.log1p(-p)).ceil().clamp(min=1))
+
+
+@public(function=False)
+def log_normal_(
+    self: Tensor, mean: float = 1.0, std: float = 2.0, *, generator: Any = None
+) -> Tensor:
+    """Overwritten with numbers whose logarithms are normal."""
+    if std <= 0:
+        raise RuntimeError(at_user_line(f"log_normal_: expects std > 0, got {std}"))
+    z = draw("random_normal", sizes_of(self), dtypes.float64, generator)
+    return self.copy_((z * std + mean).exp())
 
 
 @public(function=False)
@@ -281,7 +350,7 @@ def random_(self: Tensor, low: int = 0, high: Any = None, *, generator: Any = No
     """Overwritten with integers in [low, high)."""
     if high is None:
         low, high = (0, low) if low else (0, 1 << 24)
-    return self.copy_(randint(low, high, sizes_of(self), generator=generator).to(self.dtype))  # type: ignore[no-any-return, attr-defined]
+    return self.copy_(randint(low, high, sizes_of(self), generator=generator).to(self.dtype))
 
 
 FUNCTIONS.update({

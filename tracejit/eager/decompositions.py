@@ -374,7 +374,7 @@ def _legacy_lu(input: Tensor, pivot: bool = True, get_infos: bool = False) -> An
 
 
 _legacy_lu.__name__ = _legacy_lu.__qualname__ = "lu"
-public()(_legacy_lu)
+public(out=True)(_legacy_lu)
 
 
 def _solve_lu(core: Tensor, pivots: Tensor, b: Tensor, left: bool, adjoint: bool) -> Tensor:

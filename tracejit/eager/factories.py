@@ -179,6 +179,7 @@ def _full(
         raise RuntimeError(at_user_line(f"negative dimension in {list(shape)}"))
     if kind.kind in "iu" and not isinstance(value, float):
         check_integer(value, kind)
+        value = np.int64(value).astype(kind.numpy) if kind.kind == "u" else value
     array = np.full(hints_of(shape), value, kind.numpy)
     result = _source(new_tensor(array), "full", value=_python(value, kind),
                      type=TensorType(kind, tuple(shape)))  # fmt: skip
@@ -186,9 +187,9 @@ def _full(
 
 
 def check_integer(value: Any, kind: DType) -> None:
-    """Raise RuntimeError for an integer that `kind` cannot hold."""
+    """Raise RuntimeError for an integer that `kind` cannot hold (an unsigned one: its size)."""
     info = np.iinfo(kind.numpy)
-    if not info.min <= value <= info.max:
+    if not (info.min or -info.max) <= value <= info.max:
         raise DTypeError(at_user_line(
             f"value {value} cannot be converted to {kind.name} without overflow"))  # fmt: skip
 
@@ -205,9 +206,9 @@ def _constant_factory(name: str, value: int, doc: str) -> Any:
         device: Any = None, pin_memory: bool = False, requires_grad: bool = False,
         memory_format: Any = None, **named_size: Any,
     ) -> Tensor:  # fmt: skip
-        sizes = size or (named_size.pop("size"),)
-        if named_size:
-            raise TypeError(at_user_line(f"{name}: unknown arguments {list(named_size)}"))
+        sizes = size or (named_size.pop("size", None),)
+        if named_size or sizes == (None,):
+            raise TypeError(at_user_line(f"{name}: needs a size; unknown: {list(named_size)}"))
         return _full(sizes, value, dtype, requires_grad, device, out)
 
     factory.__name__ = factory.__qualname__ = name
@@ -309,7 +310,7 @@ def arange(
         kind = out.dtype
     if not all(math.isfinite(x) for x in (start, end, step) if type(x) is float):
         raise RuntimeError(at_user_line(f"arange: unsupported range {start} to {end} by {step}"))
-    if kind.kind in "iu":
+    if kind is dtypes.int64:
         start, end, step = (int(x) if type(x) is float else x for x in (start, end, step))
     if step == 0 or (end - start) * step < 0:
         raise RuntimeError(at_user_line(f"arange: bounds {start}, {end} do not fit step {step}"))

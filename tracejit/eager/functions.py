@@ -17,6 +17,7 @@ from tracejit.eager import (
     scatter,
     selection,
     shape,
+    special,
     statistics,
     views,
 )
@@ -24,5 +25,5 @@ from tracejit.eager import (
 __all__ = [
     "decompositions", "einsum", "factories", "indexing", "joining", "linalg", "matrix_functions",
     "methods", "pointwise", "ranges", "reduce", "rounding", "scans", "scatter", "selection",
-    "shape", "statistics", "views",
+    "shape", "special", "statistics", "views",
 ]  # fmt: skip

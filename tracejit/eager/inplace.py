@@ -63,6 +63,7 @@ def deliver(result: Any, out: Any) -> Any:
         raise RuntimeError(at_user_line(
             "out= does not support automatic differentiation, but an argument requires grad"
         ))  # fmt: skip
+    check_writable(out, "out=")
     if out._array.shape != result._array.shape:
         resize(out, result._array.shape)
     return write_into(out, result, "out=")

@@ -37,7 +37,7 @@ def _sequence(name: str, tensors: Any) -> list[Tensor]:
             f"{name}: expected a sequence of tensors, got {type(tensors).__name__}"))  # fmt: skip
     check_tensors(name, *tensors)
     if not tensors:
-        raise RuntimeError(at_user_line(f"{name}: expects a non-empty sequence of tensors"))
+        raise ShapeError(at_user_line(f"{name}: expects a non-empty sequence of tensors"))
     return list(tensors)
 
 
@@ -268,6 +268,23 @@ def unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
     return tuple(select(input, at, i) for i in range(int(sizes_of(input)[at])))
 
 
+@public(method=False)
+def constant_pad_nd(input: Tensor, pad: Sequence[int], value: Any = 0) -> Tensor:
+    """`value` added around: `pad` holds (before, after) from the last dimension backwards."""
+    if len(pad) % 2 or len(pad) > 2 * input._array.ndim:
+        raise RuntimeError(at_user_line(f"constant_pad_nd: {list(pad)} does not fit the tensor"))
+    low, high = [0] * input._array.ndim, [0] * input._array.ndim
+    for i in range(len(pad) // 2):
+        at = input._array.ndim - 1 - i
+        before, after, n = pad[2 * i], pad[2 * i + 1], int(sizes_of(input)[at])
+        if n + before + after < 0:
+            raise RuntimeError(at_user_line(f"constant_pad_nd: {list(pad)} leaves no elements"))
+        input = slice_axis(input, at, max(-before, 0), n - max(-after, 0), 1)
+        low[at], high[at] = max(before, 0), max(after, 0)
+    params = {"low": tuple(low), "high": tuple(high), "value": value}
+    return apply(OPS["pad"], (input,), params)
+
+
 # --- turning ---------------------------------------------------------------------------------
 
 
@@ -318,11 +335,15 @@ def roll(input: Tensor, shifts: Any, dims: Any = ()) -> Tensor:
     """Elements shifted along `dims`, those beyond the end coming back at the start."""
     shifts = (shifts,) if isinstance(shifts, int) else tuple(shifts)
     dims = () if dims is None else (dims,) if isinstance(dims, int) else tuple(dims)
+    if not shifts:
+        raise RuntimeError(at_user_line("roll: shifts are required"))
     if not dims and len(shifts) == 1:
         return reshape(roll(reshape(input, -1), shifts[0], 0), *sizes_of(input))
     if len(shifts) != len(dims):
         raise RuntimeError(at_user_line(f"roll: {len(shifts)} shifts for {len(dims)} dims"))
     for shift, dim in zip(shifts, dims, strict=True):
+        if not input._array.ndim:
+            raise IndexError(at_user_line("roll: a 0-d tensor has no dimension"))
         at = axis_of(dim, input._array.ndim, "roll")
         n = int(sizes_of(input)[at])
         if n and shift % n:

@@ -152,7 +152,7 @@ def _added(name: str, product_name: str, names: tuple[str, str]) -> None:
             a, alpha = a * alpha, 1
         product_of = FUNCTIONS[product_name](a, b)
         if product_name == "bmm" and name == "addbmm":
-            product_of = sum(product_of, 0)
+            product_of = sum(product_of, 0, dtype=product_of.dtype)
         return _combine(name, input, product_of, beta, alpha)
 
     function.__name__ = function.__qualname__ = name
@@ -183,9 +183,9 @@ def tensordot(a: Tensor, b: Tensor, dims: Any = 2) -> Tensor:
     for i, j in zip(left, right, strict=True):  # an axis of size 1 meets any other
         n, m = sizes_of(a)[i], sizes_of(b)[j]
         if n == 1 and m != 1:
-            b = sum(b, j, True)
+            b = sum(b, j, True, dtype=b.dtype)
         elif m == 1 and n != 1:
-            a = sum(a, i, True)
+            a = sum(a, i, True, dtype=a.dtype)
         elif n != m:
             raise ShapeError(at_user_line(f"tensordot: sizes {n} and {m} do not match"))
     keep_a = [i for i in range(a.ndim) if i not in left]

@@ -22,6 +22,7 @@ from tracejit.eager.dispatch import apply, broadcast_symbolic
 from tracejit.eager.joining import stack
 from tracejit.eager.linalg import cheapest_product, matmul
 from tracejit.eager.pointwise import check_tensors, where_of
+from tracejit.eager.ranges import tril
 from tracejit.eager.ranges import vander as _vander
 from tracejit.eager.reduce import amax, amin, sum, to_dtype
 from tracejit.eager.reduce import vector_norm as _vector_norm
@@ -76,7 +77,8 @@ def matrix_norm(
     if ord in ("nuc", 2, -2):
         order = [i for i in range(x.ndim) if i not in (rows, columns)]
         values = svdvals(permute(x, *order, rows, columns))
-        found = sum(values, -1) if ord == "nuc" else (amax if ord == 2 else amin)(values, -1)
+        total = ord == "nuc" or not values._array.shape[-1]
+        found = sum(values, -1) if total else (amax if ord == 2 else amin)(values, -1)
         if keepdim:
             kept = [1 if i in (rows, columns) else n for i, n in enumerate(sizes_of(x))]
             found = reshape(found, *kept)
@@ -85,7 +87,10 @@ def matrix_norm(
         raise RuntimeError(at_user_line(f"matrix_norm: unknown order {ord!r}"))
     first, second = (rows, columns) if abs(ord) == 1 else (columns, rows)
     totals = sum(x.abs(), first, True)
-    found = (amax if ord > 0 else amin)(totals, second, True)
+    if ord > 0 and not x._array.shape[second]:
+        found = sum(totals, second, True)  # no rows or columns: 0
+    else:
+        found = (amax if ord > 0 else amin)(totals, second, True)
     return found if keepdim else found.squeeze((rows, columns))  # type: ignore[no-any-return]
 
 
@@ -163,15 +168,18 @@ def matrix_rank(
 def pinv(
     A: Tensor, rcond: Any = None, hermitian: bool = False, *, atol: Any = None, rtol: Any = None
 ) -> Tensor:
-    """The pseudo-inverse; singular values up to ``max(atol, rtol * largest)`` count as 0."""
+    """The pseudo-inverse; singular values up to ``max(atol, rtol * largest)`` count as 0.
+
+    hermitian  the matrices are symmetric: only their lower triangles are read.
+    """
     check_matrix("pinv", A, square=hermitian)
     rtol = rcond if rtol is None else rtol
-    if hermitian:
-        values, vectors = eigh(A)
-        return _inverted(A, values, vectors, vectors.mT, atol, rtol)
     if isinstance(atol, Tensor) or isinstance(rtol, Tensor):
         u, s, vh = svd(A, False)
         return _inverted(A, s, vh.mT, u.mT, atol, rtol)
+    if hermitian:  # one triangle is read, the gradient is that of the whole
+        mirrored = (tril(A) + tril(A, -1).mT).detach()
+        A = apply(OPS["with_value"], (A, mirrored))
     if rtol is None:
         rtol = 0.0 if atol else max(sizes_of(A)[-2:]) * dtypes.finfo(A.dtype).eps
     params = {"atol": float(atol or 0.0), "rtol": float(rtol)}
@@ -314,6 +322,7 @@ public(out=True)(_cross)
 @_linalg()
 def vander(x: Tensor, *, N: int | None = None) -> Tensor:
     """Powers 0 to N - 1 of each element, along a new last dimension."""
+    x = x if x.ndim else reshape(x, 1)
     count = sizes_of(x)[-1] if N is None else N
     if count <= 1:
         raise RuntimeError(at_user_line(f"vander: N must be greater than 1, not {count}"))

@@ -159,6 +159,8 @@ def _define_binary(
             check_tensors(name, input)
         if "y" not in numbers:
             check_tensors(name, other)
+        if not isinstance(input, Tensor) and not isinstance(other, Tensor):
+            raise TypeError(at_user_line(f"{name}: expected at least one Tensor"))
         if refuses and common_dtype((input, other)).kind in refuses:
             raise DTypeError(at_user_line(
                 f"{name}: not defined for dtype {common_dtype((input, other)).name}"))  # fmt: skip
@@ -275,7 +277,7 @@ def _define_division(name: str, op_name: str, numbers: str) -> None:
     op = OPS[op_name]
 
     def function(input: Any, other: Any) -> Tensor:
-        if "x" not in numbers:
+        if "x" not in numbers or not isinstance(other, Tensor):
             check_tensors(name, input)
         check_divisor(name, (input, other))
         if common_dtype((input, other)).kind == "b":
@@ -294,6 +296,8 @@ floor_divide, fmod, remainder = (FUNCTIONS[n] for n in ("floor_divide", "fmod", 
 @public(inplace=True, out=True)
 def pow(input: Any, exponent: Any) -> Tensor:
     """``input ** exponent``; small constant exponents become products and roots."""
+    if not isinstance(exponent, Tensor):
+        check_tensors("pow", input)
     if isinstance(input, Tensor) and is_scalar(exponent) and not hasattr(exponent, "scalar_node"):
         if input.dtype.kind != "f" and isinstance(exponent, int) and exponent < 0:
             raise RuntimeError(at_user_line(

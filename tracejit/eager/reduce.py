@@ -14,7 +14,7 @@ from tracejit.dtypes import DType
 from tracejit.eager.dispatch import apply
 from tracejit.eager.pointwise import as_bool, check_tensors, where_of
 from tracejit.eager.register import FUNCTIONS, public
-from tracejit.eager.results import ValuesIndices, named
+from tracejit.eager.results import named
 from tracejit.eager.shape import axes_of, axis_of, flatten, reshape, sizes_of
 from tracejit.errors import DTypeError, at_user_line
 from tracejit.ir.op import OPS
@@ -315,6 +315,3 @@ def sum_to_size(self: Tensor, *size: Any) -> Tensor:
     )
     result = sum(self, axes) if axes else self
     return result.reshape(wanted)  # type: ignore[no-any-return]
-
-
-__all__ = ["ValuesIndices"]

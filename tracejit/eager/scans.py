@@ -214,7 +214,8 @@ def _answer(values: Tensor, inverse: Any, counts: Any, wants: tuple[bool, bool])
 def _differs_from_previous(rows: Tensor) -> Tensor:
     """For each row (element of a vector) but the first: whether it differs from the one before."""
     changed = rows[1:] != rows[:-1]
-    return any_of(changed.reshape(changed._array.shape[0], -1), 1) if changed.ndim > 1 else changed
+    rest = tuple(range(1, changed.ndim))
+    return any_of(changed, rest) if rest else changed
 
 
 def _runs(rows: Tensor, dim: int, inverse_of: Callable[[Tensor], Tensor]) -> tuple[Any, Any, Any]:
@@ -264,7 +265,7 @@ def _lexicographic_order(rows: Tensor) -> Tensor:
     """The order that sorts rows by their first column, then the second, and so on."""
     if rows.ndim == 1:
         return argsort(rows, 0)
-    flat = rows.reshape(sizes_of(rows)[0], -1)
+    flat = rows.flatten(1)
     order = FUNCTIONS["arange"](sizes_of(rows)[0])
     for column in reversed(range(int(sizes_of(flat)[1]))):  # stable: last key first
         order = order[argsort(flat[:, column][order], 0)]

@@ -228,9 +228,13 @@ def _slices(
 def index_add(input: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: Any = 1) -> Tensor:
     """Slices of `alpha * source` added at `index` along `dim`."""
     x, axis, i, part = _slices("index_add", input, dim, index, source)
-    part = part if alpha == 1 else (part * alpha).to(part.dtype)
     if x.dtype.kind == "b":
-        return index_reduce(input.byte(), dim, index, source.byte(), "amax").bool()  # type: ignore[no-any-return]
+        part = part & bool(alpha)
+    elif alpha != 1:
+        part = (part * alpha).to(part.dtype)
+    if x.dtype.kind == "b":
+        found = index_reduce(x.byte(), axis, i, part.byte(), "amax")
+        return reshape(found.bool(), sizes_of(input))
     return reshape(apply(OPS["take_add"], (x, i, part), {"axis": axis}), sizes_of(input))
 
 
@@ -253,10 +257,11 @@ def index_fill(input: Tensor, dim: int, index: Tensor, value: Any) -> Tensor:
     axis = axis_of(dim, x._array.ndim, "index_fill")
     i = index if index._array.ndim else reshape(index, 1)
     i = checked_index(i, sizes_of(x)[axis], "index_fill")
-    shape = (*sizes_of(x)[:axis], sizes_of(i)[0], *sizes_of(x)[axis + 1 :])
-    source = as_tensor(value).to(input.dtype).expand(*shape)
-    params = {"axes": (axis,), "accumulate": False}
-    return reshape(apply(OPS["index_put"], (x, source, i), params), sizes_of(input))
+    touched = x.new_zeros(sizes_of(x)[axis], dtype=dtypes.bool_)
+    touched = _scattered("index_fill", "scatter", touched, 0, i, True)
+    spread = [1] * x._array.ndim
+    spread[axis] = sizes_of(x)[axis]
+    return reshape(where_of(reshape(touched, *spread), value, x, x.dtype), sizes_of(input))
 
 
 @public(inplace=True, out=True)

@@ -5,25 +5,22 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
-
 from tracejit import dtypes
 from tracejit.dtypes import DType
 from tracejit.eager.dispatch import common_dtype, is_scalar, pointwise
-from tracejit.eager.inplace import deliver
+from tracejit.eager.factories import check_integer
+from tracejit.eager.inplace import deliver, write_into
 from tracejit.eager.pointwise import (
     add,
-    as_bool,
     check_tensors,
     isfinite,
-    isinf,
     isnan,
     pow,
     scaled,
     where_of,
 )
 from tracejit.eager.register import FUNCTIONS, public
-from tracejit.errors import DTypeError, ShapeError, at_user_line
+from tracejit.errors import DTypeError, at_user_line
 from tracejit.ir.op import OPS
 from tracejit.tensor import Tensor
 
@@ -31,11 +28,7 @@ from tracejit.tensor import Tensor
 def check_fits(value: Any, dtype: DType, name: str) -> None:
     """Raise RuntimeError for a Python integer that `dtype` cannot hold."""
     if type(value) is int and dtype.kind in "iu":
-        info = np.iinfo(dtype.numpy)
-        if not info.min <= value <= info.max:
-            raise DTypeError(at_user_line(
-                f"{name}: value {value} cannot be converted to {dtype.name} without overflow"
-            ))  # fmt: skip
+        check_integer(value, dtype)
 
 
 @public(inplace=True, out=True, aliases=("clip",))
@@ -117,10 +110,8 @@ def check_mask(name: str, mask: Tensor, input: Tensor, value: Any) -> None:
     if isinstance(value, Tensor) and value._array.ndim:
         raise RuntimeError(at_user_line(
             f"{name}: value must be a number or 0-d, got {value._array.ndim} dimensions"))  # fmt: skip
-    category = (value.dtype if isinstance(value, Tensor) else dtypes.scalar_dtype(value)).category
-    if category > input.dtype.category:
-        raise DTypeError(at_user_line(
-            f"{name}: value {value} cannot be converted to {input.dtype.name}"))  # fmt: skip
+    if not isinstance(value, Tensor) and not is_scalar(value):
+        raise TypeError(at_user_line(f"{name}: value must be a number, got {value!r}"))
     check_fits(value, input.dtype, name)
 
 
@@ -192,7 +183,7 @@ def heaviside(input: Tensor, values: Tensor) -> Tensor:
     return where_of(input == 0, values, step, input.dtype)
 
 
-@public(inplace=True, out=True)
+@public(out=True)
 def float_power(input: Any, exponent: Any) -> Tensor:
     """``input ** exponent`` in float64."""
     operands = (input, exponent)
@@ -201,6 +192,15 @@ def float_power(input: Any, exponent: Any) -> Tensor:
     if not any(isinstance(x, Tensor) for x in wide):
         raise TypeError(at_user_line("float_power: at least one argument must be a tensor"))
     return pow(*wide)
+
+
+@public(function=False)
+def float_power_(self: Tensor, exponent: Any) -> Tensor:
+    """`float_power`, written into the tensor, which must be float64."""
+    if self.dtype is not dtypes.float64:
+        raise RuntimeError(at_user_line(
+            f"float_power_: the result is float64, the tensor {self.dtype.name}"))  # fmt: skip
+    return write_into(self, float_power(self, exponent), "float_power_")
 
 
 @public(inplace=True, out=True)
@@ -261,6 +261,3 @@ def equal(input: Tensor, other: Tensor) -> bool:
 def is_same_size(self: Tensor, other: Tensor) -> bool:
     """Whether the shapes are equal."""
     return bool(self._array.shape == other._array.shape)
-
-
-__all__ = ["ShapeError", "as_bool", "isinf"]

@@ -234,7 +234,7 @@ def _as_view(input: Tensor, shape: tuple[Any, ...]) -> Tensor:
 @public()
 def permute(input: Tensor, *dims: Any, **named_dims: Any) -> Tensor:
     """Dimensions in the order `dims`."""
-    order = unpack_sizes(dims or (named_dims["dims"],))
+    order = unpack_sizes(dims or (named_dims.get("dims", ()),))
     ndim = input._array.ndim
     if len(order) != ndim:
         raise RuntimeError(at_user_line(f"permute: {len(order)} dims for {type_of(input)}"))
@@ -374,7 +374,7 @@ def repeat(self: Tensor, *sizes: Any) -> Tensor:
 @public()
 def tile(input: Tensor, *dims: Any, **named_dims: Any) -> Tensor:
     """`repeat` that pads missing leading counts with 1."""
-    times = unpack_sizes(dims or (named_dims["dims"],))
+    times = unpack_sizes(dims or (named_dims.get("dims", ()),))
     return repeat(input, *((1,) * (input._array.ndim - len(times)) + tuple(times)))
 
 

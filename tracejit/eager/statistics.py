@@ -241,11 +241,15 @@ def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -
     return wide.new_zeros(size).index_add(0, input.to(dtypes.int64), wide)  # type: ignore[no-any-return]
 
 
-def _range_of(name: str, x: Tensor, low: float, high: float) -> tuple[float, float]:
+def _range_of(
+    name: str, x: Tensor, low: float, high: float, margin: float
+) -> tuple[float, float]:
     if low == high and x.numel():
         low, high = float(x.min()), float(x.max())
+    if low == high and not x.numel():
+        return (0.0, 1.0) if name == "histogram" else (low - margin, high + margin)
     if low == high:
-        low, high = low - 1, high + 1
+        low, high = low - margin, high + margin
     if not (math.isfinite(low) and math.isfinite(high)) or low > high:
         raise RuntimeError(at_user_line(f"{name}: the range [{low}, {high}] is not usable"))
     return low, high
@@ -258,7 +262,7 @@ def histc(input: Tensor, bins: int = 100, min: float = 0, max: float = 0) -> Ten
         raise DTypeError(at_user_line("histc: not defined for bool"))
     if bins <= 0:
         raise RuntimeError(at_user_line("histc: bins must be positive"))
-    low, high = _range_of("histc", input, min, max)
+    low, high = _range_of("histc", input, min, max, 1.0)
     x = reshape(input.detach(), -1)
     inside = (x >= low) & (x <= high)
     place = ((x.double() - low) / (high - low) * bins).floor().clamp(0, bins - 1)
@@ -276,7 +280,8 @@ def histogram(
     if isinstance(bins, Tensor):
         edges = bins
     else:
-        low, high = _range_of("histogram", x, *(range if range is not None else (0.0, 0.0)))
+        low, high = range if range is not None else (0.0, 0.0)
+        low, high = _range_of("histogram", x, low, high, 0.5)
         edges = linspace(low, high, bins + 1, dtype=input.dtype)
     count = edges.numel() - 1
     place = searchsorted(edges.contiguous(), x, right=True) - 1
@@ -308,8 +313,8 @@ def diff(
     ends = [t for t in (prepend, input, append) if t is not None]
     if any(t.ndim != input.ndim for t in ends):
         raise RuntimeError(at_user_line("diff: prepend and append need the input's dimensions"))
-    x = FUNCTIONS["cat"](ends, at) if len(ends) > 1 else input
-    for _ in range(min(n, int(sizes_of(x)[at]))):
+    x = FUNCTIONS["cat"](ends, at) if len(ends) > 1 and n else input
+    for _ in range(min(n, int(sizes_of(input)[at]))):
         size = sizes_of(x)[at]
         later = slice_axis(x, at, 1, size, 1)
         earlier = slice_axis(x, at, 0, size - 1, 1)
@@ -403,6 +408,7 @@ def gradient(
     input: Tensor, *, spacing: Any = 1, dim: Any = None, edge_order: int = 1
 ) -> tuple[Tensor, ...]:
     """Derivatives along each of `dim` by central differences; `spacing`: numbers or coordinates."""
+    spacing = 1 if spacing is None else spacing
     if edge_order not in (1, 2):
         raise RuntimeError(at_user_line("gradient: edge_order must be 1 or 2"))
     dims = range(input.ndim) if dim is None else (dim,) if isinstance(dim, int) else dim

@@ -141,7 +141,7 @@ def _scatter(name: str, input: Tensor, src: Tensor, how: dict[str, Any]) -> Tens
     return apply(OPS[name], (input, src.to(input.dtype)), how)  # type: ignore[no-any-return]
 
 
-@public()
+@public(out=True)
 def diagonal_scatter(
     input: Tensor, src: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1
 ) -> Tensor:
@@ -152,7 +152,7 @@ def diagonal_scatter(
     return _scatter("diagonal_scatter", input, src, how)
 
 
-@public()
+@public(out=True)
 def slice_scatter(
     input: Tensor, src: Tensor, dim: int = 0, start: int | None = None, end: int | None = None,
     step: int = 1,
@@ -169,7 +169,7 @@ def slice_scatter(
     return _scatter("slice_scatter", input, src, how)
 
 
-@public()
+@public(out=True)
 def select_scatter(input: Tensor, src: Tensor, dim: int, index: int) -> Tensor:
     """A copy of `input` with `src` written at one index along `dim`."""
     at = axis_of(dim, input._array.ndim, "select_scatter")
@@ -180,7 +180,7 @@ def select_scatter(input: Tensor, src: Tensor, dim: int, index: int) -> Tensor:
     return slice_scatter(input, unsqueeze(src, at), at, begin, begin + 1)
 
 
-@public()
+@public(out=True)
 def as_strided_scatter(
     input: Tensor, src: Tensor, size: Sequence[int], stride: Sequence[int],
     storage_offset: int | None = None,
@@ -234,6 +234,17 @@ def _become(self: Tensor, result: Tensor) -> Tensor:
     self._viewed = False
     if self._base is not None:
         self._view, self._seen = result._view, result._seen
+    return self
+
+
+@public(function=False)
+def as_strided_(
+    self: Tensor, size: Sequence[int], stride: Sequence[int], storage_offset: int | None = None
+) -> Tensor:
+    """This tensor itself with another geometry over its memory."""
+    if self._requires_grad or state.capture is not None:
+        raise RuntimeError(at_user_line("as_strided_: not for recorded tensors; use as_strided"))
+    self._array = as_strided(self, size, stride, storage_offset)._array
     return self
 
 

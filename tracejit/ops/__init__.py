@@ -10,6 +10,7 @@ from tracejit.ops import (
     random,
     reduction,
     scan,
+    special,
     source,
 )
 
@@ -23,5 +24,6 @@ __all__ = [
     "random",
     "reduction",
     "scan",
+    "special",
     "source",
 ]

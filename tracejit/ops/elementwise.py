@@ -397,8 +397,6 @@ lgamma = elementwise(
 )  # fmt: skip
 digamma = elementwise(
     "digamma", "The derivative of lgamma.", numpy=reference.digamma, sample=uniform(0.5, 4),
-    cost=40, scalar="m.digamma({x})", vjp=NONDIFF,
+    cost=40, scalar="m.digamma({x})",
+    vjp=lambda g, out, x: (g * OPS["zeta"](full_like(x, 2.0), x),),
 )  # fmt: skip
-
-
-

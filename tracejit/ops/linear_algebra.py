@@ -270,8 +270,8 @@ def _eigh_vjp(g: Any, out: Any, a: Node, *, lower: bool) -> tuple[Node]:
     values, vectors = out[0], out[1]
     inner = matmul(swap_last(vectors), g[1])
     gap = _columns(values, inner) - _rows(values, inner)
-    inner = inner - _diag(_diagonal(inner))
-    core = add(_safe_ratio(inner, gap), _diag(g[0]))
+    skew = mul(inner - swap_last(inner), full_like(inner, 0.5))
+    core = add(_safe_ratio(skew, gap), _diag(g[0]))
     return (matmul(vectors, matmul(core, swap_last(vectors))),)
 
 

@@ -83,6 +83,8 @@ def _part(g: Node, positive: bool) -> Node:
 
 def _logcumsumexp_vjp(g: Node, out: Node, x: Node, *, axis: int) -> tuple[Node]:
     """exp(x) * sum of g / exp(out) from here on, in logarithms so that nothing overflows."""
+    empty = eq(out, full_like(out, float("-inf")))
+    out = where(empty, full_like(out, 0.0), out)
 
     def side(positive: bool) -> Node:
         later = logcumsumexp(flip(_part(g, positive) - out, axes=(axis,)), axis=axis)
