@@ -29,8 +29,7 @@ _PURE_MODULES = {
     "typing", "abc", "_abc", "weakref", "_weakref", "string", "_string", "bisect", "_bisect",
     "heapq", "_heapq", "sys", "gc", "inspect", "types", "_contextvars",
     "contextlib", "dataclasses", "enum", "numbers", "_thread", "threading", "atexit", "faulthandler",
-    "unicodedata", "_codecs", "codecs", "_locale", "locale", "_json", "zlib", "binascii", "_bisect",
-    "numpy", "numpy._core._multiarray_umath", "numpy._core.multiarray", "numpy.linalg._umath_linalg",
+    "unicodedata", "_codecs", "codecs", "_locale", "locale", "_json", "zlib", "binascii", "numpy", "numpy._core._multiarray_umath", "numpy._core.multiarray", "numpy.linalg._umath_linalg",
     "_typing", "marshal", "_imp", "traceback", "linecache", "_tracemalloc", "array",
 }  # fmt: skip
 _PURE_OWNERS = (
@@ -47,10 +46,6 @@ _IMPURE_FILES = {
     "random.py", "uuid.py", "secrets.py", "datetime.py", "_pydatetime.py", "tempfile.py",
     "socket.py", "subprocess.py", "queue.py",
 }  # fmt: skip
-
-
-_FRESH = 624
-"""The position of a Mersenne Twister that was seeded and has not drawn yet."""
 
 
 def is_impure_file(filename: str) -> bool:
@@ -89,7 +84,7 @@ class Watcher:
 
     def __exit__(self, *exc: object) -> None:
         sys.setprofile(self._before)
-        if _has_drawn(self._numpy_random, _numpy_random_state()):
+        if _numpy_random_state() != self._numpy_random:
             self.impure.append(("NumPy's random numbers", None))
 
     def _event(self, frame: Any, event: str, argument: Any) -> None:
@@ -173,19 +168,14 @@ def _user_caller(frame: Any) -> Location | None:
 
 
 def _numpy_random_state() -> Any:
-    """The state of NumPy's global generator, whose calls a profile hook does not see."""
-    module = sys.modules.get("numpy.random")
-    if module is None:
-        return None
-    state = module.get_state(legacy=False)["state"]
+    """The state of NumPy's global generator, whose calls a profile hook does not see.
+
+    It is imported here rather than looked for: Numba's first use imports it during a capture.
+    """
+    import numpy.random
+
+    state = numpy.random.get_state(legacy=False)["state"]
     return state["pos"], state["key"].tobytes()
-
-
-def _has_drawn(before: Any, after: Any) -> bool:
-    """Whether NumPy's generator gave numbers; it may have been imported meanwhile (Numba does)."""
-    if before is None:
-        return after is not None and after[0] != _FRESH
-    return bool(before != after)
 
 
 def _is_pure(function: Any, name: str, owner: Any) -> bool:
