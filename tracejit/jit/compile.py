@@ -16,32 +16,28 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tracejit import config, dtypes
+from tracejit import config
 from tracejit.config import DISABLED
 from tracejit.eager.capture import Capture
 from tracejit.eager.modes import state
 from tracejit.eager.scalars import SymFloat
 from tracejit.errors import CaptureError, CheckFailed, CompileError, Location, TraceWarning
 from tracejit.ir.sizes import SymInt
-from tracejit.ir.types import TensorType
 from tracejit.jit import report
 from tracejit.jit.describe import why_missed
 from tracejit.jit.differentiate import Differentiable
-from tracejit.jit.fast import build_fast
-from tracejit.jit.guards import MISS, build_guard, write_guards
+from tracejit.jit.group import Group, NewBranch, modes_now
+from tracejit.jit.guards import MISS
 from tracejit.jit.lift import LiftedCall, Numbers
 from tracejit.jit.readset import ReadSet, Refusal
+from tracejit.jit.shapes import Shapes
 from tracejit.jit.structure import Structure
-from tracejit.jit.trace import SourceNumber, Inputs, PathBuilder, differences, source_key
-from tracejit.jit.tree import Conflict, Leaf, Segment, Tree, outcome_key
+from tracejit.jit.trace import PathBuilder, differences
+from tracejit.jit.tree import Conflict, Leaf, Segment
 from tracejit.jit.watch import Watcher
 from tracejit.runtime.executable import build
 from tracejit.tensor import Tensor
 
-_MAX_FAST = 4
-"""Layouts for which a tree has a generated call."""
-_MAX_FAST_BUILDS = 64
-"""Slow replays of one tree after which no more generated calls are made for it."""
 _MAX_FAILURES = 3
 """Captures that may fail in a row before a function stays eager for good."""
 
@@ -52,13 +48,6 @@ class Miss:
     def __init__(self, reason: str, milliseconds: float):
         self.reason = reason
         self.milliseconds = milliseconds
-
-
-class NewBranch:
-    """A run came to a branch point with an outcome that no trace has."""
-
-    def __init__(self, segment: Segment):
-        self.segment = segment
 
 
 class TracedFunction:
@@ -78,91 +67,6 @@ class TracedFunction:
             f"x{i}" for i in range(len(given[: self.count]), self.count)
         )
         return (*given, *self.keywords)
-
-
-class Group:
-    """A trace tree with its guard and inputs."""
-
-    def __init__(self, readset: ReadSet, modes: dict[str, Any]):
-        self.readset = readset
-        self.modes = modes
-        self.inputs = Inputs()
-        self.tree = Tree()
-        self.facts: dict[str, None] = {}
-        self.conditions: list[Any] = []  # what numbers that are inputs must give again
-        self.distinct: list[Tensor] = []  # the inputs, if the trace writes memory or gradients
-        self.fast: list[Any] = []  # generated calls for exact layouts, most recent first
-        self.guard: Callable[..., Any] = lambda *args: MISS
-        self.hits = 0
-
-    def rebuild_guard(self) -> None:
-        """Write the guard function for the inputs and facts as they are now."""
-        writer, self.modules = self.write_guards()
-        self.guard = build_guard(writer)
-        self.fast = []
-
-    def write_guards(self, like: Sequence[Tensor] | None = None) -> Any:
-        """The guards as a writer; with `like`, for exactly these layouts."""
-        return write_guards(
-            self.readset, self.inputs.tensors, self.modes, list(self.facts), like, self.distinct,
-            self.conditions,
-        )
-
-    def run(self, args: tuple[Any, ...], found: Any) -> Any:
-        """Run the programs along the path that the values take; a NewBranch if it is a new one."""
-        tensors, sizes = found
-        values: dict[int, Any] = {
-            id(n): t._array for n, t in zip(self.inputs.nodes, tensors)
-        }  # fmt: skip
-        numbers = [
-            read.source.read(args) if type(read) is SourceNumber else read(sizes)
-            for read, _ in self.inputs.scalars
-        ]
-        for (_, node), number in zip(self.inputs.scalars, numbers, strict=True):
-            values[id(node)] = number
-        segment = self.tree.root
-        while True:
-            outputs = self._run_segment(segment, values)
-            if segment.leaf is not None:
-                break
-            outcome = _leave(outputs[0], segment.kind)
-            following = segment.children.get(outcome_key(outcome))
-            if following is None:
-                return NewBranch(segment)
-            segment = following
-        segment.hits += 1
-        self.hits += 1
-        if segment is self.tree.root and self.hits <= _MAX_FAST_BUILDS:
-            del self.fast[_MAX_FAST - 1 :]
-            made = build_fast(self, tensors, sizes)
-            if made is not None:
-                self.fast.insert(0, made)
-        return segment.leaf.finish(args, tensors, numbers, sizes, outputs)
-
-    def _run_segment(self, segment: Segment, values: dict[int, Any]) -> list[Any]:
-        if segment.program is None:
-            assert segment.graph is not None
-            segment.program = build(segment.graph)
-        arrays = [values[id(key) if kind == "input" else key] for kind, key in segment.reads]
-        outputs = segment.program.run(arrays)
-        count = len(outputs) - len(segment.carries)
-        for key, array in zip(segment.carries, outputs[count:], strict=True):
-            values[key] = array
-        return outputs[:count]  # type: ignore[no-any-return]
-
-
-def _leave(array: Any, kind: str) -> Any:
-    if kind == "tolist":
-        return array.tolist()
-    if kind == "nonzero":
-        return tuple(w.astype("int64").tobytes() for w in array.nonzero())
-    value = array.item()
-    return {"bool": bool, "int": int, "float": float}.get(kind, lambda v: v)(value)
-
-
-def _modes() -> dict[str, Any]:
-    return {"grad": state.grad, "default_dtype": dtypes.get_default_dtype(),
-            "default_cell": dtypes._default}  # fmt: skip
 
 
 class CompiledFunction:
@@ -193,10 +97,9 @@ class CompiledFunction:
             self.failures = 0
             self.eager_reason: str | None = None
             self.extra_codes: dict[Any, Any] = {}
-            self.varying: dict[Any, set[int]] = {}  # input key -> dimensions seen to vary
             self.lift_items: set[Any] = set()
             self.numbers = Numbers()
-            self.last_shapes: dict[Any, tuple[int, ...]] = {}
+            self.shapes = Shapes()
             self.captures = 0
 
     def ir(self, stage: str = "captured", *, backward: bool = False) -> str:
@@ -301,10 +204,10 @@ class CompiledFunction:
         except Refusal as refusal:
             self._give_up(str(refusal), None, final=True)
             return self.function(*args, **kwargs)
-        self._note_shapes(readset)
-        capture = Capture(self._symbolic_for(readset, group), self.lift_items)
+        self.shapes.note(readset)
+        capture = Capture(self.shapes.symbolic_for(readset), self.lift_items)
         lifted = LiftedCall(self.numbers, capture, readset, args, kwargs)
-        modes = _modes()
+        modes = modes_now()
         state.capture = capture
         try:
             with lifted, Watcher() as watcher:
@@ -457,43 +360,6 @@ class CompiledFunction:
                 raise Refusal("changes in place a tensor with a gradient history from outside")
 
     # --- shapes -----------------------------------------------------------------------------
-
-    def _note_shapes(self, readset: ReadSet) -> None:
-        """Dimensions of tensors that differ from those of an earlier capture become symbols."""
-        for entry in readset.entries:
-            if entry.kind != "tensor":
-                continue
-            key, shape = source_key(entry.source), entry.value._array.shape
-            before = self.last_shapes.get(key)
-            if before is not None and len(before) == len(shape):
-                varying = {i for i, (a, b) in enumerate(zip(before, shape)) if a != b}
-                if varying:
-                    self.varying.setdefault(key, set()).update(varying)
-            self.last_shapes[key] = shape
-
-    def _symbolic_for(self, readset: ReadSet, group: Group | None) -> Any:
-        if not self.varying:
-            return None
-        env_symbols: dict[tuple[Any, int], Any] = {}
-        holder: list[Capture] = []
-
-        def symbolic(tensor: Tensor) -> TensorType | None:
-            source = readset.seen.get(id(tensor))
-            if source is None:
-                return None
-            key = source_key(source)
-            axes = self.varying.get(key)
-            if not axes or (tensor._requires_grad and not tensor.is_leaf):
-                return None
-            capture = state.capture
-            shape = tuple(
-                env_symbols.setdefault((key, i), capture.env.symbol(n)) if i in axes else n
-                for i, n in enumerate(tensor._array.shape)
-            )
-            return TensorType(tensor.dtype, shape, tensor._device)
-
-        del holder
-        return symbolic
 
     # --- falling back -----------------------------------------------------------------------
 

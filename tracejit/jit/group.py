@@ -1,0 +1,117 @@
+"""A trace tree with its guard and inputs: everything that is known under one state of Python.
+
+Invariant: `guard` gives the tree's input tensors exactly when a replay of the tree is sound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from tracejit import dtypes
+from tracejit.eager.modes import state
+from tracejit.jit.fast import build_fast
+from tracejit.jit.guards import MISS, build_guard, write_guards
+from tracejit.jit.readset import ReadSet
+from tracejit.jit.trace import Inputs, SourceNumber
+from tracejit.jit.tree import Segment, Tree, outcome_key
+from tracejit.runtime.executable import build
+from tracejit.tensor import Tensor
+
+_MAX_FAST = 4
+"""Layouts for which a tree has a generated call."""
+_MAX_FAST_BUILDS = 64
+"""Slow replays of one tree after which no more generated calls are made for it."""
+
+
+class NewBranch:
+    """A run came to a branch point with an outcome that no trace has."""
+
+    def __init__(self, segment: Segment):
+        self.segment = segment
+
+
+class Group:
+    """A trace tree with its guard and inputs."""
+
+    def __init__(self, readset: ReadSet, modes: dict[str, Any]):
+        self.readset = readset
+        self.modes = modes
+        self.inputs = Inputs()
+        self.tree = Tree()
+        self.facts: dict[str, None] = {}
+        self.conditions: list[Any] = []  # what numbers that are inputs must give again
+        self.distinct: list[Tensor] = []  # the inputs, if the trace writes memory or gradients
+        self.fast: list[Any] = []  # generated calls for exact layouts, most recent first
+        self.guard: Callable[..., Any] = lambda *args: MISS
+        self.hits = 0
+
+    def rebuild_guard(self) -> None:
+        """Write the guard function for the inputs and facts as they are now."""
+        writer, self.modules = self.write_guards()
+        self.guard = build_guard(writer)
+        self.fast = []
+
+    def write_guards(self, like: Sequence[Tensor] | None = None) -> Any:
+        """The guards as a writer; with `like`, for exactly these layouts."""
+        return write_guards(
+            self.readset, self.inputs.tensors, self.modes, list(self.facts), like, self.distinct,
+            self.conditions,
+        )
+
+    def run(self, args: tuple[Any, ...], found: Any) -> Any:
+        """Run the programs along the path that the values take; a NewBranch if it is a new one."""
+        tensors, sizes = found
+        values: dict[int, Any] = {
+            id(n): t._array for n, t in zip(self.inputs.nodes, tensors)
+        }  # fmt: skip
+        numbers = [
+            read.source.read(args) if type(read) is SourceNumber else read(sizes)
+            for read, _ in self.inputs.scalars
+        ]
+        for (_, node), number in zip(self.inputs.scalars, numbers, strict=True):
+            values[id(node)] = number
+        segment = self.tree.root
+        while True:
+            outputs = self._run_segment(segment, values)
+            if segment.leaf is not None:
+                break
+            outcome = _leave(outputs[0], segment.kind)
+            following = segment.children.get(outcome_key(outcome))
+            if following is None:
+                return NewBranch(segment)
+            segment = following
+        segment.hits += 1
+        self.hits += 1
+        if segment is self.tree.root and self.hits <= _MAX_FAST_BUILDS:
+            del self.fast[_MAX_FAST - 1 :]
+            made = build_fast(self, tensors, sizes)
+            if made is not None:
+                self.fast.insert(0, made)
+        return segment.leaf.finish(args, tensors, numbers, sizes, outputs)
+
+    def _run_segment(self, segment: Segment, values: dict[int, Any]) -> list[Any]:
+        if segment.program is None:
+            assert segment.graph is not None
+            segment.program = build(segment.graph)
+        arrays = [values[id(key) if kind == "input" else key] for kind, key in segment.reads]
+        outputs = segment.program.run(arrays)
+        count = len(outputs) - len(segment.carries)
+        for key, array in zip(segment.carries, outputs[count:], strict=True):
+            values[key] = array
+        return outputs[:count]  # type: ignore[no-any-return]
+
+
+def _leave(array: Any, kind: str) -> Any:
+    if kind == "tolist":
+        return array.tolist()
+    if kind == "nonzero":
+        return tuple(w.astype("int64").tobytes() for w in array.nonzero())
+    value = array.item()
+    return {"bool": bool, "int": int, "float": float}.get(kind, lambda v: v)(value)
+
+
+def modes_now() -> dict[str, Any]:
+    """The thread's modes that a trace depends on."""
+    return {"grad": state.grad, "default_dtype": dtypes.get_default_dtype(),
+            "default_cell": dtypes._default}  # fmt: skip
