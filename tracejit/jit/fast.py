@@ -101,8 +101,11 @@ class _Writer:
         if frame.straight is not None:
             for name, (make, shape) in zip(self.outputs, frame.makers, strict=True):
                 self.lines.append(f"    {name} = {self.constant(make)}({shape!r})")
-            self.lines.append(f"    run({', '.join([*inputs, *self.outputs])})")
-            self.lines.append(f"    {idle}.append(run)")
+            self.lines += [
+                f"    status = run({', '.join([*inputs, *self.outputs])})",
+                f"    {idle}.append(run)",
+                "    if status:", "        return MISS",
+            ]  # fmt: skip
             return
         targets = f"{', '.join(self.outputs)}, = " if self.outputs else ""
         self.lines += [

@@ -23,7 +23,6 @@ from tracejit.jit.explanation import Explanation
 from tracejit.jit.tree import Segment
 from tracejit.runtime import gemm
 
-
 _ORDER = {"equal": 0, "array": 1, "keys": 2, "length": 3}
 """Guards that a user may have broken come first; identities come last."""
 
