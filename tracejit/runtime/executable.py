@@ -21,7 +21,7 @@ from tracejit.codegen.sources import annotated_source, emitter
 from tracejit.dtypes import DType, float16
 from tracejit.errors import DTypeError
 from tracejit.ir.graph import Graph
-from tracejit.ir.node import Node
+from tracejit.ir.node import Node, full_like
 from tracejit.ir.op import OPS
 from tracejit.ir.plan import KernelStep, Plan, verify_plan
 from tracejit.ir.types import TensorType
@@ -86,13 +86,23 @@ class HelperPrograms:
     def __init__(self) -> None:
         self.programs: dict[tuple[str, ...], LoopProgram] = {}
 
-    def copy(self, dtype: DType) -> LoopProgram:
-        """One load, one store."""
-        key = ("copy", dtype.short)
+    def copy(self, dtype: DType, how: str = "copy") -> LoopProgram:
+        """One load, one store; `how` is "copy", or "add_zero" (as a sum with zeros: no -0.0)."""
+        key = (how, dtype.short)
         if key not in self.programs:
             x = _input("x", dtype, (2,))
-            copy = OPS["reshape"](x, shape=(2,))
+            copy = OPS["reshape"](x, shape=(2,)) if how == "copy" else x + full_like(x, 0)
             step = KernelStep("copy", "map", (2,), (0, 0), [copy], [x], [copy])
+            self.programs[key] = build_program(step)
+        return self.programs[key]
+
+    def accumulate(self, dtype: DType) -> LoopProgram:
+        """Add an array to another in place."""
+        key = ("accumulate", dtype.short)
+        if key not in self.programs:
+            total, x = _input("total", dtype, (2,)), _input("x", dtype, (2,))
+            sum_ = total + x
+            step = KernelStep("accumulate", "map", (2,), (0, 0), [sum_], [total, x], [sum_])
             self.programs[key] = build_program(step)
         return self.programs[key]
 
@@ -152,8 +162,11 @@ class Executable:
             found = self._kernels[key] = Kernel(program, variant)
         return found
 
-    def copy_program(self, dtype: DType) -> LoopProgram:
-        return _helpers.copy(dtype)
+    def copy_program(self, dtype: DType, how: str = "copy") -> LoopProgram:
+        return _helpers.copy(dtype, how)
+
+    def accumulate_program(self, dtype: DType) -> LoopProgram:
+        return _helpers.accumulate(dtype)
 
     def combine_program(self, op: str, dtype: DType, shape: str) -> LoopProgram:
         return _helpers.combine(op, dtype, shape)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tracejit.codegen.loops import LoopProgram, Store, Value, is_scalar_input
+from tracejit.dtypes import DType
 from tracejit.errors import CheckFailed
 from tracejit.ir.interpret import evaluate_node
 from tracejit.ir.node import Node
@@ -21,11 +22,13 @@ from tracejit.ir.plan import HostStep, KernelStep
 from tracejit.ir.sizes import SymInt, evaluate
 from tracejit.runtime.arena import Arena, Buffer
 from tracejit.runtime.buffers import empty_maker
-from tracejit.runtime.gemm import matmul
-from tracejit.runtime.gemm_step import GemmLaunch, is_native, plan_gemm
-from tracejit.runtime.launch import Launch, Nest, Operand, plan_launches
-from tracejit.runtime.overlap import OverlapCheck
+from tracejit.runtime.gemm_step import is_native, plan_gemm
+from tracejit.runtime.host_call import HostCall
+from tracejit.runtime.launch import Nest, Operand, plan_launches
+from tracejit.runtime.library_steps import plan_library
+from tracejit.runtime.overlap import OVERLAP, ConditionCheck, OverlapCheck
 from tracejit.runtime.program import Patch, Program, Step
+from tracejit.runtime.table_launch import AnyLaunch
 from tracejit.transforms.views import (
     Layout,
     apply_view,
@@ -53,7 +56,9 @@ class Frame:
     """One instantiated plan. ``frame.call(arrays)`` runs it; one call at a time.
 
     With `in_place` effects go straight into the inputs they replace where that is sound. A call
-    whose arrays overlap is passed on to a frame that writes them at the end.
+    whose arrays overlap is passed on to a frame that writes them at the end. `straight`, if all is
+    one native program, takes inputs and fresh outputs; a status other than 0 means that nothing
+    was written and `call` has to decide.
     """
 
     def __init__(self, executable: Executable, arrays: Sequence[Any], in_place: bool = True):
@@ -62,30 +67,23 @@ class Frame:
         self.segments: list[Segment] = builder.segments
         self.outputs = builder.output_specs
         self.makers = [(empty_maker(dtype), shape) for shape, dtype in self.outputs]
-        self.doubles = builder.doubles
-        self.commit: Segment | None = builder.commit
-        self.checks = builder.checks
+        self.messages = [message for _, message in executable.graph.checks]
         self.arena_bytes = builder.arena.nbytes
-        self.launches: list[Launch] = builder.all_launches
+        self.launches: list[AnyLaunch] = builder.launches
         self.executable = executable
-        plain = not (self.doubles or self.checks or self.commit or builder.in_place)
-        plain = plain and len(builder.natives) == 1
-        self.straight = builder.natives[0] if plain and len(self.segments) == 1 else None
+        alone = len(self.segments) == len(builder.natives) == 1
+        self.straight = builder.natives[0] if alone else None
 
     def call(self, arrays: Sequence[Any]) -> list[np.ndarray[Any, Any]]:
         """Run on arrays of the shapes and strides that the frame was built for."""
         results = [make(shape) for make, shape in self.makers]
         arguments = (*arrays, *results)
         for segment in self.segments:
-            if segment(arguments):  # only the overlap check reports, before anything is written
+            status = segment(arguments)
+            if status == OVERLAP:
                 return self.executable.run_apart(arrays)
-        for condition, message in self.checks:
-            if not condition[()]:
-                raise CheckFailed(message)
-        if self.commit is not None:
-            self.commit(arguments)
-        if self.doubles:
-            results = [results[i].copy() if again else results[i] for i, again in self.doubles]
+            if status:
+                raise CheckFailed(self.messages[status - 1])
         return results
 
 
@@ -101,14 +99,13 @@ class _Builder:
         self.symbols: dict[str, int] = {}
         self.places: dict[int, Operand] = {}
         self.copies: dict[tuple[int, ...], Operand] = {}
-        self.pending: list[Launch | GemmLaunch] = []
-        self.all_launches: list[Launch] = []
-        self.items: list[list[Launch | GemmLaunch] | _HostCall] = []
+        self.pending: list[AnyLaunch] = []
+        self.launches: list[AnyLaunch] = []
+        self.items: list[list[AnyLaunch] | HostCall] = []
         self.segments: list[Segment] = []
         self.output_specs: list[tuple[tuple[int, ...], np.dtype[Any]]] = []
-        self.doubles: list[tuple[int, bool]] = []
-        self.checks: list[tuple[np.ndarray[Any, Any], str]] = []
-        self.commit: Segment | None = None
+        self.again: list[tuple[Node, Operand]] = []
+        self.checks: dict[int, list[int]] = {}
         self.natives: list[Callable[..., int]] = []
         self.bind(arrays)
 
@@ -140,20 +137,16 @@ class _Builder:
         return tuple(map(self.size, shape))
 
     def place_outputs(self) -> None:
-        """Outputs go to fresh arrays; one that appears twice is copied afterwards."""
-        first: dict[int, int] = {}
+        """Outputs go to fresh arrays; one that appears twice is copied at the end."""
         base = len(self.graph.inputs)
-        for node in self.graph.outputs:
-            again = id(node) in first
-            if not again:
-                shape = self.shape(node.shape)
-                number = first[id(node)] = len(self.output_specs)
-                self.output_specs.append((shape, node.dtype.numpy))
-                buffer = Buffer("argument", base + number, 0)
-                self.places[id(node)] = Operand(buffer, contiguous(shape), node.dtype)
-            self.doubles.append((first[id(node)], again))
-        if not any(again for _, again in self.doubles):
-            self.doubles = []
+        for number, node in enumerate(self.graph.outputs):
+            shape = self.shape(node.shape)
+            self.output_specs.append((shape, node.dtype.numpy))
+            place = Operand(Buffer("argument", base + number, 0), contiguous(shape), node.dtype)
+            if id(node) in self.places:
+                self.again.append((node, place))
+            else:
+                self.places[id(node)] = place
 
     def new_value(self, node: Node) -> Operand:
         """A place for a stored node: its output array, else the arena."""
@@ -194,11 +187,27 @@ class _Builder:
         found = self.places.get(id(node))
         if found is not None:
             return found
-        array = np.asarray(evaluate_node(node, []), order="C")  # keeps 0-d arrays 0-d
+        array = np.asarray(evaluate_node(self.concrete(node), []), order="C")
+        if node.op.name == "full" and array.size > 1:
+            found = self.constant(array.reshape(-1)[:1], array.shape, node.dtype)
+        else:
+            buffer = Buffer("constant", 0, array.nbytes, array)
+            found = Operand(buffer, contiguous(array.shape), node.dtype)
+        self.places[id(node)] = found
+        return found
+
+    def constant(
+        self, value: np.ndarray[Any, Any], shape: tuple[int, ...], dtype: DType
+    ) -> Operand:
+        """One number, repeated over a shape."""
+        array = value.reshape(1).copy()
         buffer = Buffer("constant", 0, array.nbytes, array)
-        operand = Operand(buffer, contiguous(array.shape), node.dtype)
-        self.places[id(node)] = operand
-        return operand
+        return Operand(buffer, Layout(shape, (0,) * len(shape)), dtype)
+
+    def row_major(self, source: Operand) -> Operand:
+        """The operand, or a copy, whose elements lie one after the other."""
+        strides = contiguous_strides(source.layout.shape)
+        return source if source.layout.strides == strides else self.copied(source)
 
     def copied(self, source: Operand) -> Operand:
         """A row-major copy."""
@@ -206,10 +215,17 @@ class _Builder:
         self.copy(source, target)
         return target
 
-    def copy(self, source: Operand, target: Operand) -> None:
-        program = self.executable.copy_program(source.dtype)
+    def copy(self, source: Operand, target: Operand, how: str = "copy") -> None:
+        """Copy elements; `how` as in `HelperPrograms.copy`."""
+        program = self.executable.copy_program(source.dtype, how)
         nest = Nest.plain("map", source.layout.shape)
         self.launch(program, nest, [source], [target])
+
+    def accumulate(self, source: Operand, target: Operand) -> None:
+        """Add elements to those of the target."""
+        program = self.executable.accumulate_program(source.dtype)
+        nest = Nest.plain("map", source.layout.shape)
+        self.launch(program, nest, [target, source], [target])
 
     # launches --------------------------------------------------------------------------------
 
@@ -217,9 +233,7 @@ class _Builder:
         self, program: LoopProgram, nest: Nest, loads: list[Operand], stores: list[Operand]
     ) -> None:
         """Append the launches of a program."""
-        for launch in plan_launches(self, program, nest, loads, stores):
-            self.pending.append(launch)
-            self.all_launches.append(launch)
+        self.pending += plan_launches(self, program, nest, loads, stores)
 
     def word(self, value: Value) -> Any:
         """A table word that a call does not change, or the number of the argument that sets it."""
@@ -296,16 +310,18 @@ class _Builder:
         return Operand(place.buffer, Layout(domain, strides), place.dtype)
 
     def host_step(self, step: HostStep) -> None:
-        """A product joins the native segment; any other library call ends it."""
+        """Products and most writes join the native segment; other library calls end it."""
         if is_native(step.node):
             product = plan_gemm(self, step.node)
             if product is not None:
                 self.pending.append(product)
             return
+        if plan_library(self, step.node):
+            return
         arguments = [self.host_argument(x) for x in step.node.inputs]
         self.flush()
         results = [(n, self.new_value(n)) for n in step.stores]
-        self.items.append(_HostCall(self, step, arguments, results))
+        self.items.append(HostCall(self, step, arguments, results))
 
     def host_argument(self, node: Node) -> Any:
         base, views = base_and_views(node)
@@ -337,31 +353,32 @@ class _Builder:
     def flush(self) -> None:
         if self.pending:
             self.items.append(self.pending)
+            self.launches += self.pending
             self.pending = []
 
     def build(self) -> None:
         """Plan all steps, then the arena, then the native programs."""
         self.place_outputs()
+        for number, (condition, _) in enumerate(self.graph.checks):
+            self.checks.setdefault(id(condition), []).append(number)
         for step in self.plan.steps:
             if isinstance(step, KernelStep):
                 self.kernel_step(step)
             else:
                 self.host_step(step)
-        self.flush()
-        if self.in_place and not isinstance(self.items[0], list):
-            self.items.insert(0, [])
-        before = len(self.items)
+            for node in step.stores:
+                for number in self.checks.get(id(node), ()):
+                    self.pending.append(ConditionCheck(self.places[id(node)], number))
+        for node, place in self.again:
+            self.copy(self.places[id(node)], place)
         for target, value in self.graph.effects:
             if self.places[id(value)] is not self.places[id(target)]:
                 self.copy(self.places[id(value)], self.places[id(target)])
         self.flush()
+        if self.in_place and not isinstance(self.items[0], list):
+            self.items.insert(0, [])
         self.plan_arena()
-        segments = [self.segment(item) for item in self.items]
-        self.segments = segments[:before]
-        if len(segments) > before:
-            self.commit = segments[before]
-        for condition, message in self.graph.checks:
-            self.checks.append((self.places[id(condition)].fixed_array(), message))
+        self.segments = [self.segment(item) for item in self.items]
 
     def plan_arena(self) -> None:
         """Lifetimes in the order of execution, then addresses."""
@@ -373,13 +390,11 @@ class _Builder:
                 for operand in operands:
                     operand.buffer.touch(time)
                 time += 1
-        for condition, _ in self.graph.checks:
-            self.places[id(condition)].buffer.touch(time + 1)
         self.arena.plan()
 
-    def segment(self, item: list[Launch | GemmLaunch] | _HostCall) -> Segment:
+    def segment(self, item: list[AnyLaunch] | HostCall) -> Segment:
         """A native program, or a call of the host library."""
-        if isinstance(item, _HostCall):
+        if isinstance(item, HostCall):
             item.prepare()
             return item
         steps: list[Step] = []
@@ -393,8 +408,9 @@ class _Builder:
             steps.append(launch.step(patches, keep))
         count = len(self.graph.inputs) + len(self.output_specs)
         program = Program(steps, patches, count, keep)
-        if check is not None:
-            check.table[0] = program.status_address
+        for stop in (check, *item):
+            if isinstance(stop, OverlapCheck | ConditionCheck):
+                stop.table[0] = program.status_address
         run = program.run
         self.natives.append(run)
         return lambda arguments: run(*arguments)
@@ -410,45 +426,3 @@ class _Builder:
             if not is_scalar_input(n)
         ]
         return OverlapCheck(arrays, patches)
-
-
-class _HostCall:
-    """A library step on arrays."""
-
-    def __init__(self, builder: _Builder, step: HostStep, arguments: list[Any], results: Any):
-        self.node = builder.concrete(step.node)
-        self.inputs = builder.graph.inputs
-        self.arguments = arguments
-        self.results: list[tuple[Node, Operand]] = results
-        self.getters: list[Callable[[tuple[Any, ...]], Any]] = []
-        self.targets: list[Callable[[tuple[Any, ...]], Any]] = []
-
-    @property
-    def operands(self) -> list[Operand]:
-        held = [x for x in self.arguments if isinstance(x, Operand)]
-        return held + [o for _, o in self.results]
-
-    def prepare(self) -> None:
-        """Arrays of the arena are made once; those of arguments at every call."""
-        self.getters = [self.getter(x) for x in self.arguments]
-        self.targets = [operand.getter() for _, operand in self.results]
-
-    def getter(self, argument: Any) -> Callable[[tuple[Any, ...]], Any]:
-        if isinstance(argument, Operand):
-            return argument.getter()
-        if isinstance(argument, tuple):
-            node = argument[1]
-            index = self.inputs.index(node)
-            return lambda arguments: np.asarray(arguments[index], node.dtype.numpy)
-        return lambda arguments: argument
-
-    def __call__(self, arguments: tuple[Any, ...]) -> int:
-        arrays = [get(arguments) for get in self.getters]
-        if self.node.op.name == "matmul":
-            matmul(arrays[0], arrays[1], self.targets[0](arguments))
-            return 0
-        value = evaluate_node(self.node, arrays)
-        for (node, _), target in zip(self.results, self.targets, strict=True):
-            part = value[node.params["index"]] if node.op.name == "get" else value
-            target(arguments)[...] = part
-        return 0

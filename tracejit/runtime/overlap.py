@@ -1,11 +1,13 @@
-"""A step that tells whether an array that is written in place overlaps another argument.
+"""Steps that stop a run: arrays that overlap one written in place, checks that do not hold.
 
-Invariant: it only reads addresses; a call that it refuses has written nothing.
+Invariant: such a step comes before every step that writes what it guards, so a call that it refuses
+has written nothing but its own memory.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from tracejit.codegen.compiler import compile_kernel
 from tracejit.runtime.driver import aligned_words
@@ -24,8 +26,13 @@ _SOURCE = """def kernel(t, lo, hi):
                 word(t, b) + word(t, b + 2) <= word(t, a) + word(t, a + 1))
             counts = (word(t, a + 3) != 0) & (i != j) & (word(t, b + 2) > word(t, b + 1))
             faults += select(apart, 0, select(counts, 1, 0))
-    store_i64(ptr_i64(word(t, 0)), 0, faults)
+    store_i64(ptr_i64(word(t, 0)), 0, select(faults > 0, -1, 0))
 """
+_CONDITION = """def kernel(t, lo, hi):
+    held = load_b1(ptr_b1(word(t, 1), 0), 0)
+    store_i64(ptr_i64(word(t, 0), 1), 0, select(held, 0, word(t, 2)))
+"""
+OVERLAP = -1  # the status of a run whose arrays overlap; that of the failed check i is i + 1
 
 
 class OverlapCheck:
@@ -41,6 +48,26 @@ class OverlapCheck:
             self.table[place + 1 : place + _WIDTH] = (first, last, int(is_target))
             patches.append(Patch(address_of(self.table) + 8 * place, operand.buffer.index))
         self.step = Step(self.kernel.address, address_of(self.table), 1, 1)
+
+
+class ConditionCheck:
+    """A launch that stops the run with status `number` + 1 if its condition is false."""
+
+    def __init__(self, condition: Operand, number: int):
+        self.kernel = compile_kernel("check", _CONDITION)
+        self.operands = [condition]
+        self.table = aligned_words(3)
+        self.table[2] = number + 1
+
+    def step(self, patches: list[Patch], keep: list[Any]) -> Step:
+        """The step; whoever makes the program writes its status address into `table[0]`."""
+        (condition,) = self.operands
+        if condition.buffer.kind == "argument":
+            patches.append(Patch(address_of(self.table) + 8, condition.buffer.index))
+        else:
+            self.table[1] = condition.buffer.address
+        keep.append(self)
+        return Step(self.kernel.address, address_of(self.table), 1, 1)
 
 
 def span(operand: Operand) -> tuple[int, int]:

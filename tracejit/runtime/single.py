@@ -106,15 +106,16 @@ def _direct_call(frame: Frame, count: int) -> Call | None:
         return None
     if not frame.launches:
         return lambda arrays: make(shape)
-    if len(frame.launches) != 1 or len(frame.segments) != 1:
+    only = frame.launches[0]
+    if len(frame.launches) != 1 or len(frame.segments) != 1 or not isinstance(only, Launch):
         return None
-    found = _words(frame.launches[0], count)
+    found = _words(only, count)
     if found is None:
         return None
     template, places, result = found
     native_driver: Driver = ready_driver()
-    launch, kernel = native_driver.launch, frame.launches[0].kernel
-    head = (kernel.address, frame.launches[0].units, frame.launches[0].grain)
+    launch, kernel = native_driver.launch, only.kernel
+    head = (kernel.address, only.units, only.grain)
 
     def call(arrays: Sequence[Any]) -> Array:
         out = make(shape)

@@ -470,7 +470,11 @@ def run(graph: Graph) -> Plan:
 def _steps(graph: Graph, fuser: Fuser) -> list[Step]:
     """The groups as steps, each after what it reads."""
     order = {id(n): i for i, n in enumerate(graph.nodes())}
-    groups = sorted(fuser.groups.values(), key=lambda g: (g.above.bit_count(), g.number))
+    rank = _check_ranks(graph, fuser)
+    groups = sorted(
+        fuser.groups.values(),
+        key=lambda g: (rank.get(g.number, len(graph.checks)), g.above.bit_count(), g.number),
+    )
     chosen = choose_stored(graph, groups, fuser.of)
     steps: list[Step] = []
     for group in groups:
@@ -487,6 +491,21 @@ def _steps(graph: Graph, fuser: Fuser) -> list[Step]:
         domain, axes = group.domain, group.axes
         steps.append(KernelStep(name, group.shape, domain, axes, body, reads, stores))
     return steps
+
+
+def _check_ranks(graph: Graph, fuser: Fuser) -> dict[int, int]:
+    """Groups behind the graph's checks, by the first check that needs them: they run first.
+
+    So nothing is written, and nothing is read at a computed place, before the checks made for it.
+    """
+    rank: dict[int, int] = {}
+    for number, (condition, _) in enumerate(graph.checks):
+        group = fuser.of.get(id(base_and_views(condition)[0]))
+        if group is not None:
+            for other in fuser.groups.values():
+                if (group.above | group.bit) & other.bit:
+                    rank.setdefault(other.number, number)
+    return rank
 
 
 def _host_step(graph: Graph, group: Group, reads: list[Node]) -> HostStep:

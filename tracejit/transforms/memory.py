@@ -1,7 +1,7 @@
 """Effects written in place: which stored values may go straight into the input that they replace.
 
-Invariant: the old value of an input is never read after the kernel that overwrites it, and a graph
-with checks writes nothing before they are known to hold.
+Invariant: the old value of an input is never read after the kernel that overwrites it, and no input
+is written before all checks are known to hold.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ def in_place(plan: Plan) -> dict[int, Node]:
     Whether the arrays of a call overlap is not known here: the frame checks that at every call.
     """
     graph = plan.graph
-    if graph.checks:
-        return {}
+    checked = {id(condition) for condition, _ in graph.checks}
+    decided = [i for i, s in enumerate(plan.steps) if any(id(n) in checked for n in s.stores)]
+    first = max(decided, default=-1) + 1
     outputs = {id(n) for n in graph.outputs}
     uses = Counter(id(value) for _, value in graph.effects)
     chosen: dict[int, Node] = {}
@@ -29,7 +30,7 @@ def in_place(plan: Plan) -> dict[int, Node]:
         if id(value) in outputs or uses[id(value)] > 1:
             continue
         writer = next((i for i, s in enumerate(plan.steps) if value in s.stores), None)
-        if writer is not None and _may_write(plan.steps, writer, target, value):
+        if writer is not None and writer >= first and _may_write(plan.steps, writer, target, value):
             chosen[id(value)] = target
     return chosen
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from tracejit.ir.graph import Graph
 from tracejit.ir.node import Node
 from tracejit.ir.sizes import size_key
-from tracejit.transforms.views import base_and_views, regroups_ones_only
+from tracejit.transforms.views import REPEATING, base_and_views, regroups_ones_only
 
 if TYPE_CHECKING:
     from tracejit.transforms.fuse import Group
@@ -76,7 +76,7 @@ class _Chooser:
                         before = view.inputs[0].shape
                         if view.op.name == "reshape" and not regroups_ones_only(before, view.shape):
                             self.reshaped.add(id(base))
-                    repeats = any(v.op.name in ("broadcast_to", "windows") for v in views)
+                    repeats = any(v.op.name in REPEATING for v in views)
                     self.readers.setdefault(id(base), []).append((group, repeats))
 
     def closure(self, value: Node) -> Closure:

@@ -11,7 +11,10 @@ from typing import Any, NamedTuple
 from tracejit.ir.node import Node
 from tracejit.ir.sizes import SymInt, size_key
 
-VIEW_OPS = frozenset({"transpose", "broadcast_to", "reshape", "slice", "flip", "windows"})
+VIEW_OPS = frozenset(
+    {"transpose", "broadcast_to", "reshape", "slice", "flip", "windows", "diagonal", "as_strided"}
+)
+REPEATING = frozenset({"broadcast_to", "windows", "as_strided"})  # elements may appear again
 AxisMap = tuple[int | None, ...]
 
 
@@ -114,11 +117,8 @@ def apply_view(layout: Layout, view: Node, size: Callable[[Any], int]) -> Layout
         )
         return Layout(shape, own, offset)
     if name == "slice":
-        steps = [size(s) for s in params["steps"]]
-        starts = [size(s) for s in params["starts"]]
-        if 0 not in shape:
-            offset += sum(a * s for a, s in zip(starts, strides, strict=True))
-        return Layout(shape, tuple(a * s for a, s in zip(steps, strides, strict=True)), offset)
+        steps, starts = (tuple(map(size, params[key])) for key in ("steps", "starts"))
+        return slice_layout(layout, shape, starts, steps)
     if name == "flip":
         for axis in params["axes"]:
             offset += max(shape[axis] - 1, 0) * strides[axis]
@@ -126,7 +126,33 @@ def apply_view(layout: Layout, view: Node, size: Callable[[Any], int]) -> Layout
         return Layout(shape, tuple(strides), offset)
     if name == "windows":
         return _windows(layout, view, shape, size)
+    if name == "diagonal":
+        return diagonal_layout(layout, shape, params["offset"], (params["axis1"], params["axis2"]))
+    if name == "as_strided":
+        own = tuple(size(n) * strides[0] for n in params["steps"])
+        return Layout(shape, own, offset + size(params["offset"]) * strides[0])
     return reshape_layout(layout, shape)
+
+
+def slice_layout(
+    layout: Layout, shape: tuple[int, ...], starts: Sequence[int], steps: Sequence[int]
+) -> Layout:
+    """Elements start, start + step... along every axis, `shape` of them."""
+    offset = layout.offset
+    if 0 not in shape:
+        offset += sum(a * s for a, s in zip(starts, layout.strides, strict=True))
+    strides = tuple(a * s for a, s in zip(steps, layout.strides, strict=True))
+    return Layout(shape, strides, offset)
+
+
+def diagonal_layout(
+    layout: Layout, shape: tuple[int, ...], offset: int, axes: tuple[int, int]
+) -> Layout:
+    """The diagonal over two axes, as the last axis."""
+    down, across = (layout.strides[a] for a in axes)
+    kept = tuple(s for i, s in enumerate(layout.strides) if i not in axes)
+    first = -offset * down if offset < 0 else offset * across
+    return Layout(shape, (*kept, down + across), layout.offset + (first if 0 not in shape else 0))
 
 
 def _windows(

@@ -1,0 +1,51 @@
+"""A launch of a hand-written kernel: a table of words, some of them addresses of operands.
+
+Invariant: like every launch it only names buffers; addresses are filled in when the arena is planned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from tracejit.codegen.compiler import compile_kernel
+from tracejit.runtime.driver import aligned_words
+from tracejit.runtime.launch import Operand
+from tracejit.runtime.program import Patch, Step, address_of
+
+
+class AnyLaunch(Protocol):
+    """What a native segment is made of."""
+
+    operands: list[Operand]
+
+    def step(self, patches: list[Patch], keep: list[Any]) -> Step:
+        """The step of the program; what a call must set is added to `patches`."""
+
+
+class TableLaunch:
+    """One call of a kernel given by its source. `words` are numbers or operands (their address)."""
+
+    def __init__(
+        self, name: str, source: str, words: Sequence[int | Operand], units: int, grain: int
+    ):
+        self.kernel = compile_kernel(name, source)
+        self.words = list(words)
+        self.units = units
+        self.grain = max(1, grain)
+        self.operands = [w for w in words if isinstance(w, Operand)]
+
+    def step(self, patches: list[Patch], keep: list[Any]) -> Step:
+        """The step of the program."""
+        table = aligned_words(max(1, len(self.words)))
+        for place, word in enumerate(self.words):
+            if isinstance(word, Operand):
+                offset = word.layout.offset * word.dtype.itemsize
+                if word.buffer.kind == "argument":
+                    patches.append(Patch(address_of(table) + 8 * place, word.buffer.index, offset))
+                    continue
+                table[place] = word.buffer.address + offset
+            else:
+                table[place] = word
+        keep.extend((table, self.kernel, *(o.buffer.array for o in self.operands)))
+        return Step(self.kernel.address, address_of(table), self.units, self.grain)
