@@ -237,6 +237,23 @@ class Module(WalkMixin, StateMixin):
         """
         return self._add_hook("_forward_hooks", (hook, with_kwargs, always_call), prepend)
 
+    def register_full_backward_pre_hook(
+        self, hook: Callable[..., Any], prepend: bool = False
+    ) -> RemovableHandle:
+        """Before the module's backward: ``hook(module, grad_output)`` may replace the last of
+        the outputs' gradients to arrive (with one output: the gradient)."""
+        return self._add_hook("_backward_pre_hooks", hook, prepend)
+
+    def register_full_backward_hook(
+        self, hook: Callable[..., Any], prepend: bool = False
+    ) -> RemovableHandle:
+        """After the module's backward: ``hook(module, grad_input, grad_output)``.
+
+        What it returns (unless None) replaces the last input's gradient to arrive (with one
+        input: the gradient). Inputs given by keyword are not watched.
+        """
+        return self._add_hook("_backward_hooks", hook, prepend)
+
     # --- printing ---------------------------------------------------------------------------
 
     def extra_repr(self) -> str:

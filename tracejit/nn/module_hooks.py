@@ -8,12 +8,18 @@ from __future__ import annotations
 
 from typing import Any
 
+from tracejit.nn.backward_hooks import BackwardWatch
+
 
 def call_with_hooks(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """``module.forward`` between its hooks."""
     args, kwargs = _run_pre_hooks(module, args, kwargs)
     done: set[int] = set()
     try:
+        watch = None
+        if module._backward_hooks or module._backward_pre_hooks:
+            watch = BackwardWatch(module)
+            args = watch.enter(args)
         output = module.forward(*args, **kwargs)
         for key, (hook, with_kwargs, _) in list(module._forward_hooks.items()):
             done.add(key)
@@ -21,7 +27,7 @@ def call_with_hooks(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) 
             result = hook(module, args, *extra, output)
             if result is not None:
                 output = result
-        return output
+        return output if watch is None else watch.leave(output)
     except Exception:
         _run_always_hooks(module, args, kwargs, done)
         raise

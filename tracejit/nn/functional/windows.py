@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from tracejit.eager.dispatch import apply, view
+from tracejit.eager.tape import type_of
+from tracejit.errors import ShapeError, at_user_line
 from tracejit.ir.op import OPS
 from tracejit.tensor import Tensor
 
@@ -17,7 +19,12 @@ def windows(
     x: Tensor, axes: Sequence[int], sizes: Sequence[int], steps: Sequence[int],
     dilations: Sequence[int],
 ) -> Tensor:  # fmt: skip
-    """A view of all windows of `sizes` along `axes`, `steps` apart."""
+    """A view of all windows of `sizes` along `axes`, `steps` apart; ShapeError if none fits."""
+    for axis, size, dilation in zip(axes, sizes, dilations, strict=True):
+        if dilation * (size - 1) + 1 > x.shape[axis]:  # type: ignore[attr-defined]
+            raise ShapeError(at_user_line(
+                f"windows: {size} elements, {dilation} apart, do not fit dimension {axis} of "
+                f"{type_of(x)}"))  # fmt: skip
     params = {"axes": tuple(axes), "sizes": tuple(sizes), "steps": tuple(steps),
               "dilations": tuple(dilations)}  # fmt: skip
     return view(OPS["windows"], x, params)

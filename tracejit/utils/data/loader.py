@@ -21,7 +21,7 @@ from tracejit.utils.data.sampler import (
 )
 from tracejit.utils.data.worker import Failure, Fetcher, Restart, StreamEnd, worker_loop
 
-_POLL_SECONDS = 5.0
+_POLL_SECONDS = 1.0
 
 
 class _Endless:

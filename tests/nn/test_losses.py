@@ -1,0 +1,168 @@
+"""Losses: values worked out with NumPy, gradients numeric, every reduction, bad targets raise."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from nn_reference import check_gradients, sigmoid, softmax, tensor
+
+import tracejit as torch
+import tracejit.nn as nn
+import tracejit.nn.functional as F
+
+_rng = np.random.default_rng(0)
+_A, _B = _rng.normal(size=(4, 3)), _rng.normal(size=(4, 3))
+_P = sigmoid(_rng.normal(size=(4, 3)))
+_Y = np.where(_rng.normal(size=(4, 3)) > 0, 1.0, -1.0)
+_C = np.array([2, 0, 1, 2])
+_D = np.abs(_A - _B)
+
+TABLE = {
+    "mse": (F.mse_loss, (_A, _B), (_A - _B) ** 2),
+    "l1": (F.l1_loss, (_A, _B), _D),
+    "smooth_l1": (
+        lambda x, y, **k: F.smooth_l1_loss(x, y, beta=0.5, **k), (_A, _B),
+        np.where(_D < 0.5, _D**2, _D - 0.25),
+    ),
+    "huber": (
+        lambda x, y, **k: F.huber_loss(x, y, delta=0.8, **k), (_A, _B),
+        np.where(_D < 0.8, 0.5 * _D**2, 0.8 * (_D - 0.4)),
+    ),
+    "bce": (F.binary_cross_entropy, (_P, (_Y + 1) / 2), -np.log(np.where(_Y > 0, _P, 1 - _P))),
+    "bce_logits": (
+        F.binary_cross_entropy_with_logits, (_A, (_Y + 1) / 2),
+        -np.log(np.where(_Y > 0, sigmoid(_A), 1 - sigmoid(_A))),
+    ),
+    "kl": (F.kl_div, (np.log(_P), softmax(_B)), softmax(_B) * (np.log(softmax(_B)) - np.log(_P))),
+    "poisson": (
+        lambda x, y, **k: F.poisson_nll_loss(x, y, full=True, **k), (_A, np.abs(_B) * 3),
+        np.exp(_A) - np.abs(_B) * 3 * _A + np.where(
+            np.abs(_B) * 3 > 1,
+            np.abs(_B) * 3 * np.log(np.abs(_B) * 3) - np.abs(_B) * 3
+            + 0.5 * np.log(2 * math.pi * np.abs(_B) * 3), 0,
+        ),
+    ),
+    "gaussian": (
+        F.gaussian_nll_loss, (_A, _B, _P), 0.5 * (np.log(_P) + (_A - _B) ** 2 / _P),
+    ),
+    "soft_margin": (F.soft_margin_loss, (_A, _Y), np.log1p(np.exp(-_Y * _A))),
+    "hinge": (F.hinge_embedding_loss, (_A, _Y), np.where(_Y > 0, _A, np.maximum(0, 1 - _A))),
+    "ranking": (
+        lambda x, y, t, **k: F.margin_ranking_loss(x, y, t, margin=0.3, **k), (_A, _B, _Y),
+        np.maximum(0, -_Y * (_A - _B) + 0.3),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_value_reductions_and_gradient(name):
+    function, arrays, expected = TABLE[name]
+    xs = [tensor(a) for a in arrays]
+    np.testing.assert_allclose(function(*xs, reduction="none").numpy(), expected, rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(function(*xs).item(), expected.mean(), rtol=1e-6)
+    np.testing.assert_allclose(function(*xs, reduction="sum").item(), expected.sum(), rtol=1e-6)
+    check_gradients(lambda x: function(x, *xs[1:], reduction="none"), arrays[0])
+    with pytest.raises(ValueError, match="not a valid value for reduction"):
+        function(*xs, reduction="average")
+
+
+def _nll(logits, classes, weight, ignored):
+    p = np.log(softmax(logits))
+    kept = [i for i, c in enumerate(classes) if c != ignored]
+    losses = np.zeros(len(classes))
+    losses[kept] = [-p[i, classes[i]] * weight[classes[i]] for i in kept]
+    return losses, sum(weight[classes[i]] for i in kept)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("ignored", [-100, 2])
+def test_cross_entropy_of_classes(weighted, ignored):
+    weight = np.array([0.5, 1.5, 2.0]) if weighted else np.ones(3)
+    losses, total = _nll(_A, _C, weight, ignored)
+    how = {"ignore_index": ignored, "weight": tensor(weight) if weighted else None}
+    x, y = tensor(_A), torch.tensor(_C)
+    np.testing.assert_allclose(F.cross_entropy(x, y, reduction="none", **how).numpy(), losses)
+    np.testing.assert_allclose(F.cross_entropy(x, y, **how).item(), losses.sum() / total)
+    np.testing.assert_allclose(F.nll_loss(x.log_softmax(1), y, **how).item(), losses.sum() / total)
+    check_gradients(lambda x: F.cross_entropy(x, y, **how).reshape(1), _A)
+
+
+def test_label_smoothing_is_a_mixture_with_the_uniform_distribution():
+    x, y = tensor(_A), torch.tensor(_C)
+    target = 0.9 * np.eye(3)[_C] + 0.1 / 3
+    expected = -(target * np.log(softmax(_A))).sum(1)
+    smooth = F.cross_entropy(x, y, label_smoothing=0.1, reduction="none")
+    np.testing.assert_allclose(smooth.numpy(), expected)
+    soft = F.cross_entropy(x, tensor(np.eye(3)[_C]), label_smoothing=0.1)
+    np.testing.assert_allclose(soft.item(), expected.mean())
+    check_gradients(lambda x: F.cross_entropy(x, y, label_smoothing=0.1).reshape(1), _A)
+
+
+def test_cross_entropy_over_images_and_without_a_batch():
+    logits = _rng.normal(size=(2, 3, 2, 2))
+    classes = _rng.integers(0, 3, size=(2, 2, 2))
+    p = np.log(softmax(logits, 1))
+    n, i, j = np.indices(classes.shape)
+    expected = -p[n, classes, i, j]
+    got = F.cross_entropy(tensor(logits), torch.tensor(classes), reduction="none")
+    np.testing.assert_allclose(got.numpy(), expected)
+    one = F.cross_entropy(tensor(_A[0]), torch.tensor(2))
+    np.testing.assert_allclose(one.item(), -np.log(softmax(_A[0])[2]))
+
+
+@pytest.mark.parametrize("bad", [3, -1])
+def test_a_class_out_of_range_raises(bad):
+    with pytest.raises(IndexError, match="out of bounds"):
+        F.cross_entropy(torch.randn(2, 3), torch.tensor([0, bad]))
+
+
+def test_shape_and_dtype_errors():
+    with pytest.raises(RuntimeError, match=r"expected \[4\]"):
+        F.cross_entropy(torch.randn(4, 3), torch.tensor([0, 1]))
+    with pytest.raises(ValueError, match="target's shape"):
+        F.binary_cross_entropy(torch.rand(2), torch.rand(3))
+    with pytest.raises(RuntimeError, match="between 0 and 1"):
+        F.binary_cross_entropy(torch.tensor([1.5]), torch.tensor([1.0]))
+    with pytest.raises(RuntimeError, match="negative"):
+        F.gaussian_nll_loss(torch.ones(2), torch.ones(2), torch.tensor([1.0, -1.0]))
+    with pytest.warns(UserWarning, match="rarely meant"):
+        F.mse_loss(torch.ones(2, 1), torch.ones(2))
+
+
+def test_bce_with_logits_does_not_overflow_and_weighs_positives():
+    x = torch.tensor([-1e4, 1e4, 0.0], requires_grad=True)
+    loss = F.binary_cross_entropy_with_logits(x, torch.tensor([0.0, 1.0, 1.0]), reduction="none")
+    loss.sum().backward()
+    assert loss.tolist() == pytest.approx([0.0, 0.0, math.log(2)])
+    assert x.grad.tolist() == pytest.approx([0.0, 0.0, -0.5])
+    weighted = nn.BCEWithLogitsLoss(pos_weight=torch.tensor([3.0]))(torch.zeros(1), torch.ones(1))
+    assert weighted.item() == pytest.approx(3 * math.log(2))
+
+
+def test_losses_of_vectors():
+    dot = (_A * _B).sum(1) / np.linalg.norm(_A, axis=1) / np.linalg.norm(_B, axis=1)
+    y = np.array([1.0, -1.0, -1.0, 1.0])
+    expected = np.where(y > 0, 1 - dot, np.maximum(0, dot - 0.1)).mean()
+    got = nn.CosineEmbeddingLoss(margin=0.1)(tensor(_A), tensor(_B), tensor(y))
+    np.testing.assert_allclose(got.item(), expected, rtol=1e-6)
+    near, far = (np.linalg.norm(_A - o + 1e-6, axis=1) for o in (_B, _P))
+    got = nn.TripletMarginLoss()(tensor(_A), tensor(_B), tensor(_P))
+    np.testing.assert_allclose(got.item(), np.maximum(0, near - far + 1).mean(), rtol=1e-9)
+    gaps = np.maximum(0, 1 - _A[np.arange(4), _C][:, None] + _A)
+    gaps[np.arange(4), _C] = 0
+    got = nn.MultiMarginLoss()(tensor(_A), torch.tensor(_C))
+    np.testing.assert_allclose(got.item(), gaps.sum(1).mean() / 3)
+
+
+def test_multilabel_margin_reads_labels_up_to_the_first_minus_one():
+    x = tensor([[0.1, 0.2, 0.4, 0.8]])
+    y = torch.tensor([[3, 0, -1, 1]])
+    expected = sum(max(0, 1 - (a - b)) for a in (0.8, 0.1) for b in (0.2, 0.4)) / 4
+    assert nn.MultiLabelMarginLoss()(x, y).item() == pytest.approx(expected)
+
+
+def test_a_loss_module_keeps_its_weight_as_a_buffer():
+    loss = nn.CrossEntropyLoss(weight=torch.ones(3))
+    assert list(loss.state_dict()) == ["weight"] and loss.double().weight.dtype is torch.float64
