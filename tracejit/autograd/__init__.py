@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from tracejit.autograd import function, functional
+from tracejit.autograd.gradcheck import GradcheckError, gradcheck, gradgradcheck
 from tracejit.eager.backward import backward as _backward
 from tracejit.eager.backward import grad
+from tracejit.eager.custom import Function
 from tracejit.eager.modes import (
     enable_grad,
     inference_mode,
@@ -17,7 +20,8 @@ from tracejit.eager.modes import (
 from tracejit.tensor import Tensor
 
 __all__ = [
-    "backward", "enable_grad", "grad", "inference_mode", "is_grad_enabled", "no_grad",
+    "Function", "GradcheckError", "Variable", "backward", "enable_grad", "function", "functional",
+    "grad", "gradcheck", "gradgradcheck", "inference_mode", "is_grad_enabled", "no_grad",
     "set_grad_enabled",
 ]  # fmt: skip
 
@@ -27,10 +31,16 @@ def backward(
     grad_tensors: Any = None,
     retain_graph: bool | None = None,
     create_graph: bool = False,
-    inputs: Sequence[Tensor] | None = None,
+    inputs: Any = None,
 ) -> None:
     """Accumulate the gradients of several tensors at once in the leaves' ``.grad``."""
     outputs = [tensors] if isinstance(tensors, Tensor) else list(tensors)
     if grad_tensors is None or isinstance(grad_tensors, Tensor):
         grad_tensors = [grad_tensors] * len(outputs)
-    _backward(outputs, grad_tensors, retain_graph, create_graph, inputs)
+    chosen: Sequence[Tensor] | None = [inputs] if isinstance(inputs, Tensor) else inputs
+    _backward(outputs, grad_tensors, retain_graph, create_graph, chosen)
+
+
+def Variable(data: Tensor, requires_grad: bool = False) -> Tensor:
+    """The tensor itself over the same memory (a name from PyTorch's past)."""
+    return data.detach().requires_grad_(requires_grad)  # type: ignore[no-any-return]
