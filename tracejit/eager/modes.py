@@ -166,4 +166,6 @@ def read_scalar(container: Any, key: Any) -> Any:
     value = container[key]
     if state.capture is None or isinstance(value, bool) or not isinstance(value, (int, float)):
         return value
+    if hasattr(value, "scalar_node"):  # traced already: it varied, and the capture put it there
+        return value
     return state.capture.lift_scalar(container, key, value)
