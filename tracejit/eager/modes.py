@@ -164,7 +164,7 @@ def read_scalar(container: Any, key: Any) -> Any:
     For library code (optimizers): a number read this way never causes a re-trace.
     """
     value = container[key]
-    if state.capture is None or isinstance(value, bool) or not isinstance(value, (int, float)):
+    if state.capture is None or type(value) not in (int, float):  # not bool, not traced already
         return value
     if hasattr(value, "scalar_node"):  # traced already: it varied, and the capture put it there
         return value

@@ -62,7 +62,9 @@ class LiftedCall:
     def _number(self, capture: Capture, entry: Entry) -> SymFloat:
         read: Any = SourceNumber(entry.source)
         node = capture.add_scalar(read, entry.value, f"number {source_key(entry.source)}")
-        return SymFloat(capture, node, entry.value)
+        source = entry.source
+        held = None if _root(source).step == "arg" else lambda: float(source.read(()))
+        return SymFloat(capture, node, entry.value, held)
 
     def __enter__(self) -> LiftedCall:
         for _, entry, number in self.places:
@@ -86,6 +88,13 @@ class LiftedCall:
         """Raise Refusal if the function wrote to a number that was lifted."""
         if self.changed:
             raise Refusal(f"changes {self.changed[0]}, which a replay could not repeat")
+
+
+def _root(source: Any) -> Any:
+    """Where a path starts: an argument, or an object that the trace holds."""
+    while source.parent is not None:
+        source = source.parent
+    return source
 
 
 def _source(entry: Entry) -> Any:
