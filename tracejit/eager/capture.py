@@ -98,7 +98,13 @@ class Capture:
         """The node of the tensor's present value; a tensor not met before becomes an input."""
         trace = tensor._trace
         if trace is None or trace[0] is not self:
-            return self.add_input(tensor)
+            node = self.add_input(tensor)
+            base = tensor._base
+            if base is None or id(base) not in self.writes:
+                return node
+            node = replay_views(tensor, self.node_of(base))  # its memory was written to meanwhile
+            self.set_node(tensor, node)
+            return node
         if tensor._base is not None and trace[2] != storage_of(tensor).version:
             node = replay_views(tensor, self.node_of(tensor._base))
             self.set_node(tensor, node)
@@ -212,7 +218,7 @@ class Capture:
         location = user_location()
         node = self.node_of(tensor)
         site = None if location is None else (location.code, location.offset)
-        is_float = kind in ("item", "float") and tensor._array.dtype.kind == "f"
+        is_float = kind == "item" and tensor._array.dtype.kind == "f"
         if is_float and site in self.lift_items:
             scalar = OPS["reshape"](node, shape=()) if node.shape else node
             if scalar.dtype is not dtypes.float64:

@@ -92,7 +92,8 @@ def autograd_node(tensor: Tensor) -> Node:
         node = tensor._node = make_input(tensor)
         node.saved = Leaf(tensor)
         return node
-    if tensor._base is not None and tensor._seen != storage_of(tensor).version:
+    base = tensor._base
+    if base is not None and base._requires_grad and tensor._seen != storage_of(tensor).version:
         node = tensor._node = replay_views(tensor, node_of(tensor._base))
         tensor._seen = storage_of(tensor).version
     return node

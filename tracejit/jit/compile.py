@@ -258,7 +258,7 @@ class CompiledFunction:
             group = Group(readset, modes)
         _drop_lifted(readset, capture)
         builder = PathBuilder(capture, readset, group.inputs, group.tree.nodes, signature.names)
-        branches, leaf = builder.build(value)
+        branches, leaf = builder.build(value, [now for _, now in changed])
         for entry, now in changed:
             builder.assign(entry.source, now)
         leaf.outputs = tuple(builder.outputs)

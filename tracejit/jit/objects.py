@@ -87,4 +87,6 @@ def is_user_class(kind: type) -> bool:
         if isinstance(item, types.FunctionType):
             return is_user_file(item.__code__.co_filename)
     filename = getattr(sys.modules.get(module), "__file__", None)
-    return filename is None or is_user_file(filename)
+    if filename is None:
+        return module.partition(".")[0] not in sys.stdlib_module_names
+    return filename.endswith((".py", ".pyc")) and is_user_file(filename)

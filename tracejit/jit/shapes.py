@@ -50,7 +50,9 @@ class Shapes:
                 return None
             capture = state.capture
             shape = tuple(
-                env_symbols.setdefault((key, i), capture.env.symbol(n)) if i in axes else n
+                env_symbols.setdefault((key, i), capture.env.symbol(n))
+                if i in axes and n != 1  # a dimension of 1 broadcasts: kernels must know
+                else n
                 for i, n in enumerate(tensor._array.shape)
             )
             return TensorType(tensor.dtype, shape, tensor._device)

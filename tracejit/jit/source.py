@@ -43,7 +43,8 @@ def is_user_file(filename: str) -> bool:
 
 def is_stdlib_file(filename: str) -> bool:
     """Whether code of this file belongs to Python's own library."""
-    return filename.startswith(STDLIB) and not filename.startswith(_SITE)
+    inside = filename.startswith(STDLIB) and not filename.startswith(_SITE)
+    return inside or filename.startswith("<frozen")
 
 
 class Refusal(Exception):

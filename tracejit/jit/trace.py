@@ -6,11 +6,12 @@ none, or what a replay could not do again, is refused with a reason and a line.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from tracejit.eager.capture import Branch, Capture
 from tracejit.eager.scalars import SymFloat
-from tracejit.eager.tape import FREED, root_of
+from tracejit.eager.tape import FREED, replay_views, root_of
 from tracejit.ir.node import Node, topological
 from tracejit.ir.op import OPS
 from tracejit.ir.sizes import SymInt, hints_of
@@ -88,17 +89,25 @@ class PathBuilder:
         self.outputs: list[Node] = []
         self.by_tensor: dict[int, Result] = {}
         self.made: list[tuple[Tensor, Result]] = []  # tensors that are outputs of the program
+        self.seen_after: list[Tensor] = []  # tensors that others can see after the call
 
-    def build(self, value: Any) -> tuple[list[tuple[Node, Branch]], Leaf]:
-        """The path; raises Refusal."""
+    def build(
+        self, value: Any, stored: Sequence[Any] = ()
+    ) -> tuple[list[tuple[Node, Branch]], Leaf]:
+        """The path to the result `value`, tensors `stored` in attributes; raises Refusal."""
         capture = self.capture
         for tensor, node in capture.inputs:
             self._tensor_input(tensor, node)
+        for tensor, node in capture.inputs:
+            if tensor._base is not None and id(root_of(tensor)) in capture.writes:
+                self._shared_input(tensor, node)
         for scalar in capture.scalars:
             self._scalar_input(scalar)
         structure = Structure(value, lambda v: id(v) in self.readset.seen)
         if structure.problem is not None:
             raise Refusal(structure.problem)
+        self.seen_after = [t for t in (*structure.leaves, *stored, *self._final_grads())
+                           if isinstance(t, Tensor)]  # fmt: skip
         self.finish.results = [self._result(v) for v in structure.leaves]
         self.finish.build = structure.build
         self.finish.is_single = bool(structure.leaves) and value is structure.leaves[0]
@@ -146,11 +155,20 @@ class PathBuilder:
             role = "param" if tensor._is_parameter else None
             canonical = self.nodes.input(key, node.type, name, role)
             wanted = TensorInput(source, node.type, tensor, is_module)
-            if tensor._base is not None and id(root_of(tensor)) in self.capture.writes:
-                wanted.chain = tensor._view
             self.inputs.tensors.append(wanted)
             self.inputs.nodes.append(canonical)
         self.known[id(node)] = self.inputs.nodes[position]
+
+    def _shared_input(self, tensor: Tensor, node: Node) -> None:
+        """A view of memory that the trace writes to is computed from what it views: its own
+        memory would show writes too early or too late."""
+        self.inputs.tensors[self._position(tensor)].chain = tensor._view
+        base = self.capture.input_ids[id(root_of(tensor))]
+        if tensor._requires_grad:
+            return
+        if any(type(n) is SymInt for n in (*node.type.shape, *base.type.shape)):
+            raise Refusal("writes to memory that inputs of varying size share")
+        self.known[id(node)] = self._node(replay_views(tensor, base))
 
     def _scalar_input(self, scalar: Any) -> None:
         number = len(self.inputs.scalars)
@@ -207,7 +225,7 @@ class PathBuilder:
             self._tensor_input(tensor, capture.input_ids[id(tensor)])
             return Result("input", self._position(tensor))
         base = tensor._base
-        if base is not None and self._is_visible(base):
+        if base is not None and self._is_visible(tensor, base):
             chain = [(op, _plain(params)) for op, params in tensor._view]
             return Result("view", -1, chain, self._result(base), tensor._requires_grad)
         index = len(self.outputs)
@@ -243,11 +261,14 @@ class PathBuilder:
             if id(t) in self.capture.input_ids
         ]
 
-    def _is_visible(self, base: Tensor) -> bool:
-        """Whether somebody else can see the memory of `base` after the call."""
-        if id(base) in self.capture.input_ids or id(base) in self.by_tensor:
+    def _is_visible(self, view: Tensor, base: Tensor) -> bool:
+        """Whether it shows after the call that `view` is a view of `base`."""
+        if id(base) in self.capture.input_ids or not self.capture.owns(base):
             return True
-        return not self.capture.owns(base)
+        if sum(root_of(t) is base for t in self.seen_after) > 1:
+            return True
+        same_size = view._array.size == base._array.size
+        return same_size and not view._array.flags.c_contiguous
 
     def _position(self, tensor: Tensor) -> int:
         source = self._source_of(tensor)
@@ -278,6 +299,9 @@ class PathBuilder:
                 continue
             result = None if now is None else self._result(now)
             self.finish.grads.append((self._position(tensor), result))
+
+    def _final_grads(self) -> list[Any]:
+        return [tensor._grad for tensor, _ in self.capture.grads.values()]
 
     def assign(self, source: Source, value: Any) -> None:
         """A new tensor (or number) that the function stored in an attribute or item."""

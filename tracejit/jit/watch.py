@@ -41,7 +41,7 @@ _IMPURE_BUILTINS = {"open", "input", "breakpoint", "print"}
 _OUTSIDE = {"time", "posix", "nt", "_random", "select", "_socket"}
 """Modules whose functions ask the operating system, also when a library's code calls them."""
 _LOGGING = os.path.abspath(logging.__file__)
-_ENVIRONMENT = os.path.abspath(os.__file__)
+_ENVIRONMENT = (os.path.abspath(os.__file__), "<frozen os>")
 _IMPURE_FILES = {
     "random.py", "uuid.py", "secrets.py", "datetime.py", "_pydatetime.py", "tempfile.py",
     "socket.py", "subprocess.py", "queue.py",
@@ -107,7 +107,7 @@ class Watcher:
 
     def _library_call(self, frame: Any) -> None:
         code = frame.f_code
-        if code.co_filename == _ENVIRONMENT:
+        if code.co_filename in _ENVIRONMENT:
             self._environment(frame)
         elif code.co_filename == _LOGGING:
             self._log(frame)
