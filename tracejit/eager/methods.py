@@ -137,6 +137,8 @@ def requires_grad_(self: Tensor, requires_grad: bool = True) -> Tensor:
         state.capture.new_leaf(self, node)
     if self._requires_grad != bool(requires_grad):
         MODULE_VERSION[0] += 1
+        if requires_grad and self._base is not None:
+            self._base, self._view = None, ()  # a leaf has a history of its own
     self._requires_grad = bool(requires_grad)
     if not requires_grad:
         self._node = None
