@@ -121,10 +121,15 @@ def test_history_counts_compilations(tmp_path):
     with torch.config.override(cache_dir=str(tmp_path)):
         before = torch.history().compiled
         f = torch.compile(lambda x: (x * 0.12345).sinh() - 0.5432)
-        for _ in range(3):
-            f(torch.ones(4))
-        assert torch.history().compiled == before + len(f.kernels)
-    assert "compile" in str(torch.history())
+        f(torch.ones(4))
+        (kernel,) = f.kernels
+        made = torch.history().compiled
+        assert before + 1 <= made <= before + 2  # the eager run may need the kernel of sinh alone
+        for size in (4, 5, 6, 7):
+            f(torch.ones(size))
+        assert torch.history().compiled == made
+    last = [e for e in torch.history() if e.kind == "compile"][-1]
+    assert last.name == kernel.name and last.name in str(torch.history())
 
 
 # --- explain, ir, kernels ------------------------------------------------------------------------

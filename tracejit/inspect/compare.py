@@ -1,7 +1,7 @@
 """Eager beside compiled: the same call, both ways, timed in turns and checked against each other.
 
-Invariant: both ways start from the same state (tensors the function writes, gradients, random
-numbers), and afterwards the state is that of one call.
+Invariant: the first call counts; every later one starts from the state after it (tensors, gradients,
+random numbers), and that state is there again at the end.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from tracejit.eager.tape import storage_of
+from tracejit.eager.tape import root_of, storage_of
 from tracejit.inspect.render import html_table, number, table
 from tracejit.jit.compile import CompiledFunction, compile
+from tracejit.jit.readset import ReadSet, Refusal
 from tracejit.random import default_generator
 from tracejit.tensor import Tensor
 
@@ -74,17 +75,15 @@ def compare(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Comparis
     """Call `function` eagerly and compiled, print a table, and return what it says.
 
     function  a function, a Module, or what `compile` returned.
-    Tensors that the function writes, gradients, and the random stream are set back between calls,
-    so a whole training step can be compared too. A generator or a Python list that the function
-    changes is not.
+    Tensors that the function can reach, their gradients, and the random stream are set back between
+    calls, so that a training step can be compared too; afterwards all is as after one call. A
+    generator or a list that the function changes is not set back.
 
     Example: ``tracejit.compare(lambda x: (x * 2).exp(), tracejit.randn(1000))``.
     """
     compiled = function if isinstance(function, CompiledFunction) else compile(function)
     eager = compiled.function
-    known = len(compiled.misses)
-    _capture(compiled, args, kwargs)
-    saved = State(compiled)
+    saved = _capture(compiled, args, kwargs)
     wanted = _results(eager(*args, **kwargs), saved)
     saved.restore()
     found = _results(compiled(*args, **kwargs), saved)
@@ -94,7 +93,7 @@ def compare(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Comparis
         name=compiled.__qualname__,
         eager_ms=statistics.median(eager_ms),
         compiled_ms=statistics.median(compiled_ms),
-        compile_ms=sum(m.milliseconds for m in compiled.misses[known:]),
+        compile_ms=sum(m.milliseconds for m in compiled.misses),
         rounds=len(eager_ms),
         kernels=len(compiled.kernels),
         max_abs=max((d for d, _ in differences), default=0.0),
@@ -105,24 +104,26 @@ def compare(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Comparis
     return comparison
 
 
-def _capture(compiled: CompiledFunction, args: Any, kwargs: Any) -> None:
-    """Call until a call is a replay (an optimizer makes its state in the first call)."""
-    saved: State | None = None
+def _capture(compiled: CompiledFunction, args: Any, kwargs: Any) -> State:
+    """Call until a call is a replay; the state after the first call (in which an optimizer makes
+    what it keeps), which is restored.
+    """
+    compiled(*args, **kwargs)
+    saved = State(compiled, args, kwargs)
     for _ in range(_MOST_CAPTURES):
         known = len(compiled.misses)
         compiled(*args, **kwargs)
-        if saved is not None:
-            saved.restore()
+        saved.restore()
         if len(compiled.misses) == known or compiled.eager_reason is not None:
-            return
-        saved = State(compiled)
+            break
+    return saved
 
 
 class State:
-    """The contents of every tensor that a compiled function reads from outside, to be set back."""
+    """The contents of every tensor that a function can reach, to be set back."""
 
-    def __init__(self, compiled: CompiledFunction):
-        self.tensors = {id(t): t for t in _tensors_of(compiled)}
+    def __init__(self, compiled: CompiledFunction, args: Any, kwargs: Any):
+        self.tensors = {id(t): t for t in _reachable(compiled, (*args, *kwargs.values()))}
         self.arrays = [(t, t._array.copy()) for t in self.tensors.values()]
         self.grads = [
             (t, t._grad, None if t._grad is None else t._grad._array.copy())
@@ -148,17 +149,17 @@ class State:
         return [a.copy() for a in [*(t._array for t in self.tensors.values()), *grads]]
 
 
-def _tensors_of(compiled: CompiledFunction) -> Iterator[Tensor]:
-    """The inputs of the traces as they are read now."""
-    for signature in compiled.signatures.values():
-        for group in signature.groups:
-            for wanted in group.inputs.tensors:
-                try:
-                    value = wanted.source.read(group.readset.args)
-                except (KeyError, IndexError, AttributeError, TypeError):
-                    continue  # an input of a trace that no longer applies
-                if isinstance(value, Tensor):
-                    yield value
+def _reachable(compiled: CompiledFunction, args: tuple[Any, ...]) -> Iterator[Tensor]:
+    """The tensors that the function can reach, and those that their views look into."""
+    try:
+        readset = ReadSet(compiled.function, args, compiled.extra_codes.items())
+    except Refusal:
+        yield from _leaves(args)
+        return
+    for entry in readset.entries:
+        if entry.kind in ("tensor", "module tensor"):
+            yield root_of(entry.value)
+            yield entry.value
 
 
 def _results(value: Any, state: State) -> list[np.ndarray]:
@@ -190,7 +191,6 @@ def _times(
             function(*args, **kwargs)
             found.append((time.perf_counter() - started) * 1e3)
     saved.restore()
-    compiled(*args, **kwargs)
     return times
 
 
