@@ -8,7 +8,9 @@ would have returned, and effects take place once.
 
 from __future__ import annotations
 
+import copy
 import functools
+import sys
 import threading
 import time
 import types
@@ -133,9 +135,25 @@ class CompiledFunction:
         return getattr(self.function, name)
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
-        if instance is None:
+        binds = hasattr(type(self.function), "__get__")
+        if instance is None or not binds or isinstance(self.function, types.MethodType):
             return self
-        return functools.partial(self, instance)
+        return types.MethodType(self, instance)
+
+    def __reduce__(self) -> Any:
+        """Pickled by reference if a module has it under its name, else as what it compiles."""
+        here: Any = sys.modules.get(getattr(self.function, "__module__", None) or "")
+        for name in self.__qualname__.split("."):
+            here = getattr(here, name, None)
+        if here is self:
+            return self.__qualname__
+        return CompiledFunction, (self.function, self.options)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> CompiledFunction:
+        """Functions are shared by copies; a Module or another callable is copied."""
+        if isinstance(self.function, types.FunctionType):
+            return self
+        return CompiledFunction(copy.deepcopy(self.function, memo), self.options)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if DISABLED[0]:
@@ -220,6 +238,7 @@ class CompiledFunction:
             lifted.check()
             self._grow(capture, readset, watcher, value, args, kwargs, group, modes)
         except Refusal as refusal:
+            self.shapes.fixed |= refusal.fixed
             self._give_up(str(refusal), None)
         except CompileError as error:
             self._give_up(f"code generation failed: {error}", None, final=True)

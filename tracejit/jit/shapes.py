@@ -20,6 +20,7 @@ class Shapes:
     def __init__(self) -> None:
         self.varying: dict[Any, set[int]] = {}  # input key -> dimensions seen to vary
         self.last: dict[Any, tuple[int, ...]] = {}
+        self.fixed: set[Any] = set()  # inputs that must not have symbolic sizes
 
     def note(self, readset: ReadSet) -> None:
         """Dimensions of tensors that differ from those of an earlier capture become symbols."""
@@ -46,7 +47,7 @@ class Shapes:
                 return None
             key = source_key(source)
             axes = self.varying.get(key)
-            if not axes or (tensor._requires_grad and not tensor.is_leaf):
+            if not axes or key in self.fixed or (tensor._requires_grad and not tensor.is_leaf):
                 return None
             capture = state.capture
             shape = tuple(

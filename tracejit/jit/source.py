@@ -48,7 +48,14 @@ def is_stdlib_file(filename: str) -> bool:
 
 
 class Refusal(Exception):
-    """The state cannot be guarded; the message says why."""
+    """The state cannot be guarded; the message says why.
+
+    fixed  keys of inputs whose sizes must be fixed in the next capture, which may then succeed.
+    """
+
+    def __init__(self, message: str, fixed: frozenset[Any] = frozenset()):
+        super().__init__(message)
+        self.fixed = fixed
 
 
 class Entry:

@@ -167,7 +167,9 @@ class PathBuilder:
         if tensor._requires_grad:
             return
         if any(type(n) is SymInt for n in (*node.type.shape, *base.type.shape)):
-            raise Refusal("writes to memory that inputs of varying size share")
+            keys = {source_key(s) for t in (tensor, root_of(tensor))
+                    if (s := self._source_of(t)) is not None}  # fmt: skip
+            raise Refusal("writes to memory that inputs of varying size share", frozenset(keys))
         self.known[id(node)] = self._node(replay_views(tensor, base))
 
     def _scalar_input(self, scalar: Any) -> None:
