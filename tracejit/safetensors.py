@@ -90,7 +90,7 @@ def encode(
             raise TypeError(f"a tensor cannot be saved under the name {name!r}")
         if not isinstance(tensor, Tensor):
             raise TypeError(f"safetensors holds tensors only; {name!r} is {type(tensor).__name__}")
-        array = little_endian(tensor.detach().cpu()._array)  # type: ignore[attr-defined]
+        array = little_endian(tensor.detach().cpu()._array)
         header[name] = {
             "dtype": _NAMES[array.dtype.newbyteorder("=")],
             "shape": list(array.shape),
@@ -150,7 +150,7 @@ def decode(file: BinaryIO, name: str, device: Any = "cpu") -> dict[str, Tensor]:
     for key, entry in header.items():
         low, high = entry["data_offsets"]
         tensor = new_tensor(_array(entry, data[low:high], f"{name}: tensor {key!r}"))
-        found[key] = tensor if str(device) == "cpu" else tensor.to(device)  # type: ignore[attr-defined]
+        found[key] = tensor if str(device) == "cpu" else tensor.to(device)
     return found
 
 

@@ -86,7 +86,7 @@ class _Writer:
 
     def _tensor(self, value: Tensor) -> dict[str, Any]:
         kind = "parameter" if isinstance(value, Parameter) else "tensor"
-        form: dict[str, Any] = {kind: self.array(value.detach().cpu()._array)}  # type: ignore[attr-defined]
+        form: dict[str, Any] = {kind: self.array(value.detach().cpu()._array)}
         if value._requires_grad and value.is_leaf:
             form["requires_grad"] = True
         return form
@@ -189,8 +189,9 @@ def _load(file: BinaryIO, name: str, device: Any) -> Any:
     start = file.read(_START.size)
     if start.startswith(_PICKLE_STARTS):
         raise FileFormatError(
-            f"{name}: a PyTorch or pickle file, which could run code when opened; in PyTorch, write "
-            "it with safetensors.torch.save_file(model.state_dict(), 'model.safetensors') and load that"
+            f"{name}: a PyTorch or pickle file, which could run code when opened; in PyTorch, "
+            "write it with safetensors.torch.save_file(model.state_dict(), 'model.safetensors') "
+            "and load that"
         )
     if not start.startswith(_MAGIC[: len(start)]) or not start:
         if len(start) >= 9 and start[8:9] in (b"{", b" "):
@@ -271,10 +272,10 @@ class _Reader:
         if held is None:
             held = new_tensor(self.array(number))
             if str(self.device) != "cpu":
-                held = held.to(self.device)  # type: ignore[attr-defined]
+                held = held.to(self.device)
             self.tensors[number] = held
             return held
-        return held.detach()  # type: ignore[no-any-return, attr-defined]
+        return held.detach()  # type: ignore[no-any-return]
 
     def value(self, form: Any) -> Any:
         if not isinstance(form, dict):
@@ -283,7 +284,7 @@ class _Reader:
         ((kind, content),) = form.items()
         if kind == "tensor":
             tensor = self.tensor(content)
-            return tensor.requires_grad_() if requires_grad else tensor  # type: ignore[attr-defined]
+            return tensor.requires_grad_() if requires_grad else tensor
         if kind == "parameter":
             return Parameter(self.tensor(content), requires_grad)
         return _READ[kind](self, content)

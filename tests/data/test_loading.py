@@ -99,7 +99,7 @@ def test_an_error_in_the_dataset_is_raised_here(workers):
 @pytest.mark.parametrize("workers", [0, 2])
 def test_iterable_datasets(workers):
     batches = [b.tolist() for b in DataLoader(Count(), batch_size=3, num_workers=workers)]
-    assert sorted(sum(batches, [])) == list(range(10))
+    assert sorted(i for b in batches for i in b) == list(range(10))
     dropped = list(DataLoader(Count(), batch_size=4, num_workers=workers, drop_last=True))
     assert all(len(b) == 4 for b in dropped)
 
@@ -114,7 +114,7 @@ def test_workers_have_their_own_seeds_and_initialisation():
 
 
 def test_persistent_workers_survive_an_abandoned_epoch():
-    loader = DataLoader(Squares(), batch_size=3, num_workers=2, persistent_workers=True, shuffle=True)
+    loader = DataLoader(Squares(), 3, shuffle=True, num_workers=2, persistent_workers=True)
     next(iter(loader))
     for _ in range(2):
         squares = torch.cat([b["square"] for b in loader])

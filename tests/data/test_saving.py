@@ -37,7 +37,10 @@ def test_plain_values_and_containers(tmp_path):
     assert np.isnan(_roundtrip(float("nan"))) and str(_roundtrip(-0.0)) == "-0.0"
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "int64", "int8", "uint8", "bool"])
+_DTYPES = ["float64", "float32", "float16", "int64", "int8", "uint8", "bool"]
+
+
+@pytest.mark.parametrize("dtype", _DTYPES)
 def test_tensors_of_every_dtype_and_shape(dtype):
     for shape in ((), (0, 3), (2, 3)):
         x = torch.ones(*shape).to(getattr(torch, dtype)) if shape else torch.tensor(1.0).to(

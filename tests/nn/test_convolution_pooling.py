@@ -1,6 +1,6 @@
 """Convolutions and pools against loops over output elements; gradients numeric.
 
-Invariant: every combination of stride, padding, dilation, groups is torch's; results are contiguous.
+Invariant: strides, paddings, dilations and groups mean what torch's do; results are contiguous.
 """
 
 from __future__ import annotations
@@ -65,7 +65,9 @@ def test_same_padding_and_padding_modes():
         nn.Conv2d(1, 1, 3, stride=2, padding="same")
 
 
-@pytest.mark.parametrize("stride, padding, extra, dilation", [(1, 0, 0, 1), (2, 1, 1, 1), (3, 2, 1, 2)])
+@pytest.mark.parametrize(
+    "stride, padding, extra, dilation", [(1, 0, 0, 1), (2, 1, 1, 1), (3, 2, 1, 2)]
+)
 def test_conv_transpose_is_the_transpose(stride, padding, extra, dilation):
     """<conv(u), v> = <u, conv_transpose(v)> for all u, v."""
     w, v = _rng.normal(size=(3, 2, 3, 3)), _rng.normal(size=(2, 3, 4, 4))
@@ -109,7 +111,9 @@ def _pool(x, kernel, stride, padding, dilation, reduce, fill):
     return np.stack([reduce(x[:, s : s + span : dilation], axis=1) for s in starts], 1)
 
 
-@pytest.mark.parametrize("kernel, stride, padding, dilation", [(2, 2, 0, 1), (3, 2, 1, 1), (3, 1, 1, 2)])
+@pytest.mark.parametrize(
+    "kernel, stride, padding, dilation", [(2, 2, 0, 1), (3, 2, 1, 1), (3, 1, 1, 2)]
+)
 def test_max_pool1d_and_its_indices(kernel, stride, padding, dilation):
     x = _rng.normal(size=(3, 9))
     expected = _pool(x, kernel, stride, padding, dilation, np.max, -np.inf)

@@ -96,7 +96,8 @@ def test_state_dict_shares_memory_and_load_with_assign_takes_the_tensors():
         net.weight.fill_(7.0)
     assert state["weight"].tolist() == [[7.0, 7.0]]
     other = nn.Linear(2, 1)
-    other.load_state_dict({"weight": torch.ones(1, 2).double(), "bias": torch.zeros(1)}, assign=True)
+    wide = {"weight": torch.ones(1, 2).double(), "bias": torch.zeros(1)}
+    other.load_state_dict(wide, assign=True)
     assert other.weight.dtype is torch.float64 and isinstance(other.weight, nn.Parameter)
 
 

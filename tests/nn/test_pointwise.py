@@ -115,7 +115,8 @@ def test_alpha_dropout_keeps_mean_and_variance():
 def test_gumbel_softmax_hard_is_one_hot_with_a_soft_gradient():
     logits = torch.randn(6, 5, requires_grad=True)
     y = F.gumbel_softmax(logits, tau=0.5, hard=True)
-    assert torch.allclose(y.sum(1), torch.ones(6)) and torch.allclose(y.max(1).values, torch.ones(6))
+    assert torch.allclose(y.sum(1), torch.ones(6))
+    assert torch.allclose(y.max(1).values, torch.ones(6))
     (y * torch.arange(5)).sum().backward()
     assert (logits.grad != 0).any()
 

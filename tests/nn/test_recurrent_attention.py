@@ -84,7 +84,8 @@ def test_packed_sequences_stop_at_their_own_length():
     for i, item in enumerate(items):
         alone, (ha, _) = layer(item)
         n = item.shape[0]
-        np.testing.assert_allclose(padded[:n, i].detach().numpy(), alone.detach().numpy(), rtol=1e-9)
+        got = padded[:n, i].detach().numpy()
+        np.testing.assert_allclose(got, alone.detach().numpy(), rtol=1e-9)
         np.testing.assert_allclose(h[:, i].detach().numpy(), ha.detach().numpy(), rtol=1e-9)
         assert (padded[n:, i] == 0).all()
 

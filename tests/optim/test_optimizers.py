@@ -1,6 +1,6 @@
 """Optimizers: eight steps on given gradients against PyTorch's results in float64.
 
-The expected numbers were computed once with torch 2.13 (`torch.optim`, float64) and written out here.
+The expected numbers were computed once with torch 2.13 (float64) and written out here.
 Invariant: an option that has an effect appears in at least one row.
 """
 

@@ -33,11 +33,15 @@ TABLE = [
      [1, 0.5, 0.25, 0.125, 0.0625, 0.03125, 0.015625, 0.0078125, 0.00390625]),
     ("OneCycleLR", lambda o, s: s(o, max_lr=2.0, total_steps=9),
      [0.08, 1.3027165, 1.9888309, 1.7971333, 1.4112895, 0.92527421, 0.45745991, 0.12178594, 8e-06]),
-    ("OneCycleLR", lambda o, s: s(o, max_lr=2.0, total_steps=9, three_phase=True, anneal_strategy="linear"),
-     [0.08, 1.2094118, 1.6611765, 0.53176471, 0.069566261, 0.052176696, 0.03478713, 0.017397565, 8e-06]),
+    ("OneCycleLR",
+     lambda o, s: s(o, max_lr=2.0, total_steps=9, three_phase=True, anneal_strategy="linear"),
+     [0.08, 1.2094118, 1.6611765, 0.53176471, 0.069566261, 0.052176696, 0.03478713, 0.017397565,
+      8e-06]),
     ("CyclicLR", lambda o, s: s(o, base_lr=0.1, max_lr=0.5, step_size_up=2, mode="triangular2"),
      [0.1, 0.3, 0.5, 0.3, 0.1, 0.2, 0.3, 0.2, 0.1]),
-    ("CyclicLR", lambda o, s: s(o, base_lr=0.1, max_lr=0.5, step_size_up=3, step_size_down=1, mode="exp_range", gamma=0.9),
+    ("CyclicLR",
+     lambda o, s: s(o, base_lr=0.1, max_lr=0.5, step_size_up=3, step_size_down=1,
+                    mode="exp_range", gamma=0.9),
      [0.1, 0.22, 0.316, 0.3916, 0.1, 0.178732, 0.2417176, 0.29131876, 0.1]),
 ]  # fmt: skip
 
@@ -85,7 +89,7 @@ def test_cycles_move_the_momentum_against_the_rate():
         pairs.append((group["lr"], group["momentum"]))
         scheduler.step() if len(pairs) < 4 else None
     assert [m for _, m in sorted(pairs)] == sorted((m for _, m in pairs), reverse=True)
-    with pytest.raises(ValueError, match="3 times|5 times"):
+    with pytest.raises(ValueError, match="Tried to step 5 times"):
         for _ in range(3):
             scheduler.step()
 
@@ -108,7 +112,7 @@ def test_chained_multiplies():
 
 def test_plateau_waits_and_reduces():
     optimizer = _optimizer()
-    scheduler = schedules.ReduceLROnPlateau(optimizer, factor=0.5, patience=1, cooldown=1, min_lr=0.3)
+    scheduler = schedules.ReduceLROnPlateau(optimizer, "min", 0.5, 1, cooldown=1, min_lr=0.3)
     rates = []
     for metric in [1.0, 0.9, 0.9, 0.9, 0.9, 0.9, 0.9, 0.9]:
         scheduler.step(torch.tensor(metric))

@@ -151,7 +151,7 @@ class _InstanceNorm(_Norm):
     def forward(self, input: Tensor) -> Tensor:
         self._check_input_dim(input)
         single = input.ndim == min(self.dims)
-        x: Any = input.unsqueeze(0) if single else input  # type: ignore[attr-defined]
+        x: Any = input.unsqueeze(0) if single else input
         if self.affine and x.shape[1] != self.num_features:
             raise ValueError(f"expected input's channels to match num_features "
                              f"({self.num_features}), but got {x.shape[1]}")  # fmt: skip

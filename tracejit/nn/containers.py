@@ -110,7 +110,7 @@ class Sequential(_ModuleSequence):
     __rmul__ = __mul__
 
     def forward(self, input: Any) -> Any:
-        for module in self._modules.values():
+        for module in self:
             input = module(input)
         return input
 
@@ -125,7 +125,7 @@ class ModuleList(_ModuleSequence):
 
     def __getitem__(self, index: int | slice) -> Any:
         if isinstance(index, slice):
-            return type(self)(list(self._modules.values())[index])
+            return type(self)(list(self)[index])
         return self._modules[self._key(index)]
 
     def __add__(self, other: Iterable[Module]) -> ModuleList:
@@ -322,7 +322,8 @@ class ParameterDict(Module):
 
     def update(self, parameters: Any) -> None:
         """Add the parameters of a mapping or of an iterable of pairs."""
-        pairs = parameters.items() if isinstance(parameters, (Mapping, ParameterDict)) else parameters
+        has_items = isinstance(parameters, (Mapping, ParameterDict))
+        pairs = parameters.items() if has_items else parameters
         for key, value in pairs:
             self[key] = value
 

@@ -84,7 +84,7 @@ class _ConvBase(Module):
                 total = self.dilation[i] * (self.kernel_size[i] - 1)
                 sides += [total // 2, total - total // 2]
             else:
-                sides += [self.padding[i]] * 2  # type: ignore[list-item]
+                sides += [self.padding[i]] * 2
         return sides
 
     def extra_repr(self) -> str:
@@ -178,7 +178,7 @@ class _ConvTranspose(_ConvBase):
         found = []
         for i, n in enumerate(wanted):
             size = int(input.shape[i - self.rank])
-            least = ((size - 1) * self.stride[i] - 2 * self.padding[i]  # type: ignore[operator]
+            least = ((size - 1) * self.stride[i] - 2 * self.padding[i]
                      + self.dilation[i] * (self.kernel_size[i] - 1) + 1)  # fmt: skip
             if not least <= n < least + self.stride[i]:
                 raise ValueError(f"requested an output size of {list(wanted)}, but valid sizes of "

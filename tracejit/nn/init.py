@@ -35,13 +35,13 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
 def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Any = None) -> Tensor:
     """Uniform in [a, b)."""
     with no_grad():
-        return tensor.uniform_(a, b, generator=generator)  # type: ignore[no-any-return, attr-defined]
+        return tensor.uniform_(a, b, generator=generator)  # type: ignore[no-any-return]
 
 
 def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, generator: Any = None) -> Tensor:
     """Normal with the given mean and deviation."""
     with no_grad():
-        return tensor.normal_(mean, std, generator=generator)  # type: ignore[no-any-return, attr-defined]
+        return tensor.normal_(mean, std, generator=generator)  # type: ignore[no-any-return]
 
 
 def trunc_normal_(
@@ -57,15 +57,15 @@ def trunc_normal_(
         warnings.warn("trunc_normal_: mean is more than 2 std from [a, b]", stacklevel=2)
     low, high = cdf((a - mean) / std), cdf((b - mean) / std)
     with no_grad():
-        u = tensor.new_empty(tensor.shape).uniform_(2 * low - 1, 2 * high - 1, generator=generator)  # type: ignore[attr-defined]
+        u = tensor.new_empty(tensor.shape).uniform_(2 * low - 1, 2 * high - 1, generator=generator)
         value = (u.erfinv() * (std * math.sqrt(2.0)) + mean).clamp(a, b)
-        return tensor.copy_(value)  # type: ignore[no-any-return, attr-defined]
+        return tensor.copy_(value)  # type: ignore[no-any-return]
 
 
 def constant_(tensor: Tensor, val: float) -> Tensor:
     """One value everywhere."""
     with no_grad():
-        return tensor.fill_(val)  # type: ignore[no-any-return, attr-defined]
+        return tensor.fill_(val)  # type: ignore[no-any-return]
 
 
 def ones_(tensor: Tensor) -> Tensor:
@@ -80,14 +80,14 @@ def zeros_(tensor: Tensor) -> Tensor:
 
 def _write(tensor: Tensor, array: np.ndarray) -> Tensor:
     with no_grad():
-        return tensor.copy_(from_numpy(array.astype(tensor.dtype.numpy)))  # type: ignore[no-any-return, attr-defined]
+        return tensor.copy_(from_numpy(array.astype(tensor.dtype.numpy)))  # type: ignore[no-any-return]
 
 
 def eye_(tensor: Tensor) -> Tensor:
     """The identity in a 2-d tensor."""
     if tensor.ndim != 2:
         raise ValueError("eye_: only tensors with 2 dimensions are supported")
-    return _write(tensor, np.eye(*map(int, tensor._array.shape)))
+    return _write(tensor, np.eye(int(tensor._array.shape[0]), int(tensor._array.shape[1])))
 
 
 def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
@@ -167,7 +167,7 @@ def orthogonal_(tensor: Tensor, gain: float = 1.0, generator: Any = None) -> Ten
         return tensor
     rows, columns = shape[0], tensor._array.size // shape[0]
     with no_grad():
-        noise = tensor.new_empty(rows, columns).normal_(0.0, 1.0, generator=generator)  # type: ignore[attr-defined]
+        noise = tensor.new_empty(rows, columns).normal_(0.0, 1.0, generator=generator)
     flat = noise.numpy().astype(np.float64)
     q, r = np.linalg.qr(flat.T if rows < columns else flat)
     q = q * np.sign(np.diag(r))
@@ -181,7 +181,7 @@ def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01, generator: Any =
     rows = int(tensor._array.shape[0])
     zeros = math.ceil(sparsity * rows)
     with no_grad():
-        noise = tensor.new_empty(tensor.shape).normal_(0.0, std, generator=generator)  # type: ignore[attr-defined]
-        rank = tensor.new_empty(tensor.shape).uniform_(generator=generator)  # type: ignore[attr-defined]
+        noise = tensor.new_empty(tensor.shape).normal_(0.0, std, generator=generator)
+        rank = tensor.new_empty(tensor.shape).uniform_(generator=generator)
         order = rank.argsort(0).argsort(0)
-        return tensor.copy_(noise.masked_fill(order < zeros, 0.0))  # type: ignore[no-any-return, attr-defined]
+        return tensor.copy_(noise.masked_fill(order < zeros, 0.0))  # type: ignore[no-any-return]

@@ -27,10 +27,8 @@ class IncompatibleKeys(NamedTuple):
     def __repr__(self) -> str:
         if not self.missing_keys and not self.unexpected_keys:
             return "<All keys matched successfully>"
-        return f"IncompatibleKeys(missing_keys={self.missing_keys}, " \
-               f"unexpected_keys={self.unexpected_keys})"  # fmt: skip
-
-    __str__ = __repr__
+        missing, unexpected = self.missing_keys, self.unexpected_keys
+        return f"IncompatibleKeys(missing_keys={missing}, unexpected_keys={unexpected})"
 
 
 class StateMixin:
@@ -69,7 +67,7 @@ class StateMixin:
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
         """Put this module's own tensors into `destination`; subclasses may extend it."""
         for name, tensor in self._own_tensors().items():
-            destination[prefix + name] = tensor if keep_vars else tensor.detach()  # type: ignore[attr-defined]
+            destination[prefix + name] = tensor if keep_vars else tensor.detach()
         if type(self).get_extra_state is not StateMixin.get_extra_state:
             destination[prefix + _EXTRA] = self.get_extra_state()
 
@@ -155,15 +153,16 @@ class StateMixin:
         if not isinstance(given, Tensor):
             errors.append(f"{key!r}: expected a Tensor, got {type(given).__name__}")
         elif given._array.shape != own._array.shape:
-            errors.append(f"size mismatch for {key}: the checkpoint has shape "
-                          f"{list(given._array.shape)}, the module {list(own._array.shape)}")  # fmt: skip
+            shapes = list(given._array.shape), list(own._array.shape)
+            errors.append(f"size mismatch for {key}: the checkpoint has shape {shapes[0]}, "
+                          f"the module {shapes[1]}")  # fmt: skip
         elif assign:
             if isinstance(own, Parameter) and not isinstance(given, Parameter):
                 given = Parameter(given, own._requires_grad)
             (self._parameters if name in self._parameters else self._buffers)[name] = given
         else:
             with no_grad():
-                own.copy_(given)  # type: ignore[attr-defined]
+                own.copy_(given)
 
     # --- hooks ------------------------------------------------------------------------------
 
@@ -176,7 +175,8 @@ class StateMixin:
         return self._add_hook("_state_dict_hooks", hook)
 
     def register_load_state_dict_pre_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
-        """``hook(module, state_dict, prefix, local_metadata, strict, missing, unexpected, errors)``."""
+        """Before each module is loaded: ``hook(module, state_dict, prefix, local_metadata,
+        strict, missing_keys, unexpected_keys, error_msgs)``."""
         return self._add_hook("_load_state_dict_pre_hooks", hook)
 
     def register_load_state_dict_post_hook(self, hook: Callable[..., Any]) -> RemovableHandle:

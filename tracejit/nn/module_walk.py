@@ -126,7 +126,7 @@ class WalkMixin:
 
     def apply(self, fn: Callable[[Any], Any]) -> Any:
         """Call ``fn(module)`` for every module below, then for this one."""
-        for child in self.children():  # type: ignore[attr-defined]
+        for child in self.children():
             child.apply(fn)
         fn(self)
         return self
@@ -154,13 +154,13 @@ class WalkMixin:
 
         def convert(t: Tensor) -> Tensor:
             wanted = dtype if dtype is not None and t.dtype.kind == "f" else None
-            result = t if device is None else t.to(device)  # type: ignore[attr-defined]
+            result = t if device is None else t.to(device)
             return result if wanted is None else result.to(wanted)
 
         return self._apply(convert)
 
     def _to_floating(self, dtype: DType) -> Any:
-        return self._apply(lambda t: t.to(dtype) if t.dtype.kind == "f" else t)  # type: ignore[attr-defined]
+        return self._apply(lambda t: t.to(dtype) if t.dtype.kind == "f" else t)
 
     def float(self) -> Any:
         """Floating parameters and buffers to float32."""
@@ -176,7 +176,7 @@ class WalkMixin:
 
     def type(self, dst_type: Any) -> Any:
         """All parameters and buffers to one dtype."""
-        return self._apply(lambda t: t.to(dtypes.as_dtype(dst_type)))  # type: ignore[attr-defined]
+        return self._apply(lambda t: t.to(dtypes.as_dtype(dst_type)))
 
     def cpu(self) -> Any:
         """Parameters and buffers to the CPU."""
@@ -208,11 +208,11 @@ class WalkMixin:
 
 
 def _convert(param: Tensor, fn: Callable[[Tensor], Tensor]) -> None:
-    data = fn(param.data)  # type: ignore[attr-defined]
+    data = fn(param.data)
     if data._array is not param._array:
         param.data = data  # type: ignore[attr-defined]
-    if param.grad is not None:  # type: ignore[attr-defined]
-        param.grad = fn(param.grad.detach())  # type: ignore[attr-defined]
+    if param.grad is not None:
+        param.grad = fn(param.grad.detach())
 
 
 def _parse_to(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:

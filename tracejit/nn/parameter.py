@@ -5,8 +5,6 @@ Invariant: both are leaves that share the memory of the tensor they were made fr
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from tracejit import dtypes
@@ -45,7 +43,7 @@ class Parameter(Tensor):
         self: Parameter = object.__new__(cls)
         _share(self, data)
         if requires_grad:
-            self.requires_grad_(True)  # type: ignore[attr-defined]
+            self.requires_grad_(True)
         return self
 
 

@@ -104,7 +104,7 @@ class RNNBase(Module):
         return output, self._give(last)
 
     def _forward_packed(self, input: PackedSequence, hx: Any) -> tuple[Any, Any]:
-        x, lengths, valid = pad_to_lengths(input)
+        x, _, valid = pad_to_lengths(input)
         state = self._initial(hx, x, True)
         if hx is not None and input.sorted_indices is not None:
             state = tuple(s.index_select(1, input.sorted_indices) for s in state)
@@ -309,7 +309,7 @@ class LSTMCell(RNNCellBase):
     def forward(
         self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None
     ) -> tuple[Tensor, Tensor]:
-        return self._step("LSTM", input, hx)  # type: ignore[return-value]
+        return self._step("LSTM", input, hx)
 
 
 class GRUCell(RNNCellBase):

@@ -231,12 +231,12 @@ class Transformer(Module):
         norm = {"eps": layer_norm_eps, "bias": bias, **how}
         self.encoder: Any = custom_encoder
         if custom_encoder is None:
-            self.encoder = TransformerEncoder(TransformerEncoderLayer(*arguments, **how),
-                                              num_encoder_layers, LayerNorm(d_model, **norm))  # fmt: skip
+            layer: Module = TransformerEncoderLayer(*arguments, **how)
+            self.encoder = TransformerEncoder(layer, num_encoder_layers, LayerNorm(d_model, **norm))
         self.decoder: Any = custom_decoder
         if custom_decoder is None:
-            self.decoder = TransformerDecoder(TransformerDecoderLayer(*arguments, **how),
-                                              num_decoder_layers, LayerNorm(d_model, **norm))  # fmt: skip
+            layer = TransformerDecoderLayer(*arguments, **how)
+            self.decoder = TransformerDecoder(layer, num_decoder_layers, LayerNorm(d_model, **norm))
         self._reset_parameters()
         self.d_model = d_model
         self.nhead = nhead

@@ -194,8 +194,8 @@ class RAdam(_Moments):
             correction1, correction2 = 1 - beta1**t, 1 - beta2**t
             length = limit - 2 * t * (1 - correction2) / correction2
             known = length > 5.0
-            safe = where_of(known, length, 6.0, dtypes.float64)
-            ratio = (safe - 4) * (safe - 2) * limit / ((limit - 4) * (limit - 2) * safe)  # type: ignore[operator]
+            safe: Any = where_of(known, length, 6.0, dtypes.float64)
+            ratio = (safe - 4) * (safe - 2) * limit / ((limit - 4) * (limit - 2) * safe)
             return correction1, correction2.sqrt(), known, ratio.sqrt()
 
         factors = PerStep(rectification)

@@ -119,12 +119,10 @@ class LBFGS(Optimizer):
 
     @staticmethod
     def _done(group: Any, gradient: Any, direction: Any, length: float, change: float) -> bool:
-        small = group["tolerance_change"]
-        return (
-            float(gradient.abs().max()) <= group["tolerance_grad"]
-            or float((direction * length).abs().max()) <= small
-            or abs(change) < small
-        )
+        small = float(group["tolerance_change"])
+        if float(gradient.abs().max()) <= float(group["tolerance_grad"]):
+            return True
+        return float((direction * length).abs().max()) <= small or abs(change) < small
 
     def _advance(
         self, closure: Callable[[], Any], group: Any, direction: Any, length: float, loss: float,

@@ -60,7 +60,7 @@ class Optimizer:
         given = group["params"]
         if isinstance(given, set):
             raise TypeError("parameters need an order; a set has none")
-        items = [given] if isinstance(given, Tensor) else list(given)
+        items: list[Any] = [given] if isinstance(given, Tensor) else list(given)
         if items and isinstance(items[0], tuple):
             group["param_names"] = [name for name, _ in items]
             items = [p for _, p in items]
@@ -193,7 +193,7 @@ def _state_for(param: Any, state: dict[str, Any], memo: dict[int, Any]) -> dict[
     copied = copy.deepcopy(state, memo)
     for name, value in copied.items():
         if isinstance(value, Tensor) and value.dtype.kind == "f" and name != "step":
-            copied[name] = value.to(param.dtype)  # type: ignore[attr-defined]
+            copied[name] = value.to(param.dtype)
     return copied
 
 

@@ -137,5 +137,5 @@ class Rprop(Optimizer):
             factor = where_of(agreement < 0, shrink, factor, p.dtype)
             state["step_size"].mul_(factor).clamp_(least, most)
             g = where_of(agreement < 0, 0.0, g, p.dtype)
-            p.sub_(g.sign() * state["step_size"])  # type: ignore[attr-defined]
+            p.sub_(g.sign() * state["step_size"])
             state["prev"].copy_(g)

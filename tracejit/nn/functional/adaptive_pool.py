@@ -41,7 +41,7 @@ def _average_axis(x: Any, axis: int, out: int) -> Any:
     size = x.shape[axis]
     if out and size % out == 0:
         step = int(size // out)
-        return windows(x, (axis,), (step,), (step,), (1,)).mean(-1)  # type: ignore[attr-defined]
+        return windows(x, (axis,), (step,), (step,), (1,)).mean(-1)
     parts = [x.narrow(axis, a, b - a).mean(axis) for a, b in _bounds(int(size), out)]
     return stack(parts, axis) if parts else x.narrow(axis, 0, 0)
 
@@ -91,7 +91,7 @@ def _adaptive_maximum(
     targets = _targets(name, rank, input, output_size)
     plane = tuple(int(n) for n in input.shape[input.ndim - rank :])
     numbers = constant_tensor(np.arange(product(plane)).reshape(plane))
-    index: Any = numbers.expand(*input.shape)  # type: ignore[attr-defined]
+    index: Any = numbers.expand(*input.shape)
     values = input
     for i in reversed(range(rank)):  # last axis first: ties go to the first in row-major order
         values, index = _maximum_axis(values, index, input.ndim - rank + i, targets[i])

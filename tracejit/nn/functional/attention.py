@@ -10,8 +10,8 @@ import math
 from typing import Any
 
 from tracejit.eager.factories import arange
-from tracejit.eager.pointwise import where_of
 from tracejit.eager.joining import cat
+from tracejit.eager.pointwise import where_of
 from tracejit.errors import at_user_line
 from tracejit.nn.functional.dropout import dropout
 from tracejit.nn.functional.linear import linear
@@ -67,13 +67,13 @@ def scaled_dot_product_attention(
     scores = query.matmul(key.transpose(-2, -1)) * factor
     if is_causal:
         mask = causal_mask(query.shape[-2], key.shape[-2])
-        weights = where_of(mask, scores, -math.inf, scores.dtype).softmax(-1)  # type: ignore[attr-defined]
+        weights = where_of(mask, scores, -math.inf, scores.dtype).softmax(-1)
     elif attn_mask is not None:
         scores, dead = _masked(scores, attn_mask)
         weights = where_of(dead, 0.0, scores.softmax(-1), scores.dtype)
     else:
         weights = scores.softmax(-1)
-    return dropout(weights, dropout_p).matmul(value)  # type: ignore[no-any-return, attr-defined]
+    return dropout(weights, dropout_p).matmul(value)  # type: ignore[no-any-return]
 
 
 # --- multi-head ------------------------------------------------------------------------------
@@ -92,16 +92,16 @@ def _additive(mask: Any, like: Any, name: str) -> Any:
 
 def _projections(
     query: Any, key: Any, value: Any, weight: Any, bias: Any, separate: Any
-) -> tuple[Any, Any, Any]:
+) -> Any:
     """Queries, keys and values after their input projections."""
     biases: Any = (None, None, None) if bias is None else bias.chunk(3)
     if separate is not None:
         parts = zip((query, key, value), separate, biases, strict=True)
-        return tuple(linear(x, w, b) for x, w, b in parts)  # type: ignore[return-value]
+        return tuple(linear(x, w, b) for x, w, b in parts)
     if query is key and key is value:
-        return tuple(linear(query, weight, bias).chunk(3, -1))  # type: ignore[return-value, attr-defined]
+        return tuple(linear(query, weight, bias).chunk(3, -1))
     parts = zip((query, key, value), weight.chunk(3), biases, strict=True)
-    return tuple(linear(x, w, b) for x, w, b in parts)  # type: ignore[return-value]
+    return tuple(linear(x, w, b) for x, w, b in parts)
 
 
 def _heads(x: Any, heads: int) -> Any:
@@ -179,7 +179,7 @@ def multi_head_attention_forward(
     else:
         attended = scaled_dot_product_attention(q, k, v, mask, p, use_causal)
         weights = None
-    joined = attended.permute(2, 0, 1, 3).reshape(length, batch, width)  # type: ignore[attr-defined]
+    joined = attended.permute(2, 0, 1, 3).reshape(length, batch, width)
     output: Any = linear(joined, out_proj_weight, out_proj_bias)
     if weights is not None and average_attn_weights:
         weights = weights.mean(1)
@@ -215,7 +215,7 @@ def _check_multi_head(
         raise AssertionError(f"key_padding_mask of shape {list(padding.shape)}, expected "
                              f"[{batch}, {key.shape[0]}]")  # fmt: skip
     if attn_mask is not None:
-        wanted = (length, key.shape[0])
+        wanted: tuple[Any, ...] = (length, key.shape[0])
         if attn_mask.ndim == 3:
             wanted = (batch * heads, *wanted)
         if tuple(attn_mask.shape) != wanted:

@@ -61,7 +61,7 @@ def _picked(input: Any, target: Any, weight: Any, ignore_index: int) -> tuple[An
     classes = target.to(dtypes.int64)
     kept = classes != ignore_index
     safe = where_of(kept, classes, 0, dtypes.int64)
-    log_p = input.gather(axis, safe.unsqueeze(axis)).squeeze(axis)  # type: ignore[attr-defined]
+    log_p = input.gather(axis, safe.unsqueeze(axis)).squeeze(axis)
     if weight is None:
         return where_of(kept, -log_p, 0.0, input.dtype), kept.to(input.dtype)
     weights = where_of(kept, _class_weights(weight, safe, input.shape[axis]), 0.0, input.dtype)

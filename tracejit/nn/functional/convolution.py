@@ -24,10 +24,12 @@ def _check(name: str, input: Any, weight: Any, groups: int, channels: Any, rank:
             f"{name}: expected {rank + 1}-d (single) or {rank + 2}-d (batched) input, "
             f"got {type_of(input)}"))  # fmt: skip
     if weight.ndim != rank + 2:
-        raise RuntimeError(at_user_line(f"{name}: expected a {rank + 2}-d weight, got {type_of(weight)}"))
+        what = f"expected a {rank + 2}-d weight, got {type_of(weight)}"
+        raise RuntimeError(at_user_line(f"{name}: {what}"))
     if input.dtype is not weight.dtype:
         raise DTypeError(at_user_line(
-            f"{name}: input {type_of(input)} and weight {type_of(weight)} differ in dtype"))  # fmt: skip
+            f"{name}: input {type_of(input)} and weight {type_of(weight)} "
+            "differ in dtype"))  # fmt: skip
     x = input if input.ndim == rank + 2 else input.unsqueeze(0)
     if x.shape[1] != channels:
         raise ShapeError(at_user_line(

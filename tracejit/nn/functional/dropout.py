@@ -26,7 +26,8 @@ def _check(p: float) -> None:
 
 def _kept(input: Any, p: float, shape: Any) -> Any:
     """A mask of the given shape, true with probability ``1 - p``."""
-    return draw("random_uniform", tuple(shape), input.dtype) >= p
+    u: Any = draw("random_uniform", tuple(shape), input.dtype)
+    return u >= p
 
 
 def _apply(input: Any, p: float, training: bool, inplace: bool, shape: Any) -> Tensor:
@@ -85,7 +86,7 @@ def _alpha(input: Any, p: float, training: bool, inplace: bool, shape: Any) -> T
     scale = ((1 - p) * (1 + p * _SELU_LIMIT**2)) ** -0.5
     shift = scale * _SELU_LIMIT * p
     kept = _kept(input, p, shape)
-    result = where_of(kept, input, -_SELU_LIMIT, input.dtype) * scale + shift  # type: ignore[operator]
+    result = where_of(kept, input, -_SELU_LIMIT, input.dtype) * scale + shift
     return write_into(input, result, "alpha_dropout_") if inplace else result
 
 

@@ -9,9 +9,9 @@ from typing import Any
 
 from tracejit import dtypes
 from tracejit.eager.factories import arange
+from tracejit.eager.joining import stack
 from tracejit.eager.modes import no_grad
 from tracejit.eager.pointwise import where_of
-from tracejit.eager.joining import stack
 from tracejit.errors import at_user_line
 from tracejit.nn.functional.check import check_all
 from tracejit.nn.functional.linear import safe_norm
@@ -45,10 +45,10 @@ def _limit_norms(weight: Any, index: Any, max_norm: float, norm_type: float) -> 
     with no_grad():
         flat = index.reshape(-1).to(dtypes.int64)
         used = weight.new_zeros(weight.shape[0]).index_fill(0, flat, 1.0)
-        norms = safe_norm(weight.detach(), norm_type, 1, False)
+        norms: Any = safe_norm(weight.detach(), norm_type, 1, False)
         too_long = (used > 0) & (norms > max_norm)
         factor = where_of(too_long, max_norm / (norms + 1e-7), 1.0, weight.dtype)
-        weight.mul_(factor.unsqueeze(1))  # type: ignore[attr-defined]
+        weight.mul_(factor.unsqueeze(1))
 
 
 def _padding_row(padding_idx: int | None, rows: Any) -> int | None:
@@ -132,7 +132,7 @@ def embedding_bag(
 
 def _bag_ids(offsets: Any, count: Any) -> Any:
     """The bag number of each of `count` items."""
-    marks = arange(count).unsqueeze(1) >= offsets.unsqueeze(0)  # type: ignore[attr-defined]
+    marks = arange(count).unsqueeze(1) >= offsets.unsqueeze(0)
     return marks.to(dtypes.int64).sum(1) - 1
 
 

@@ -37,7 +37,7 @@ def safe_norm(x: Any, p: float, dim: Any, keepdim: bool) -> Tensor:
     total = powers.sum(dim, keepdim)
     zero = total == 0
     inside = where_of(zero, 1.0, total, total.dtype)
-    root = inside.sqrt() if p == 2 else inside.pow(1.0 / p)  # type: ignore[attr-defined]
+    root = inside.sqrt() if p == 2 else inside.pow(1.0 / p)
     return where_of(zero, 0.0, root, total.dtype)
 
 
@@ -45,14 +45,14 @@ def normalize(
     input: Any, p: float = 2.0, dim: Any = 1, eps: float = 1e-12, out: Tensor | None = None
 ) -> Tensor:
     """``x / max(norm(x), eps)`` along `dim`."""
-    result: Tensor = input / safe_norm(input, p, dim, True).clamp(min=eps)  # type: ignore[attr-defined]
-    return result if out is None else out.copy_(result)  # type: ignore[no-any-return, attr-defined]
+    result: Tensor = input / safe_norm(input, p, dim, True).clamp(min=eps)
+    return result if out is None else out.copy_(result)
 
 
 def cosine_similarity(x1: Any, x2: Any, dim: int = 1, eps: float = 1e-8) -> Tensor:
     """``x1 . x2 / (max(|x1|, eps) * max(|x2|, eps))`` along `dim`."""
-    a = x1 / safe_norm(x1, 2, dim, True).clamp(min=eps)  # type: ignore[attr-defined]
-    b = x2 / safe_norm(x2, 2, dim, True).clamp(min=eps)  # type: ignore[attr-defined]
+    a = x1 / safe_norm(x1, 2, dim, True).clamp(min=eps)
+    b = x2 / safe_norm(x2, 2, dim, True).clamp(min=eps)
     return (a * b).sum(dim)  # type: ignore[no-any-return]
 
 

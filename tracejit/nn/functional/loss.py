@@ -86,7 +86,8 @@ def smooth_l1_loss(
     if beta == 0:
         return reduce_loss(distance, reduction)
     near = distance.square() * (0.5 / beta)
-    return reduce_loss(where_of(distance < beta, near, distance - 0.5 * beta, near.dtype), reduction)
+    loss = where_of(distance < beta, near, distance - 0.5 * beta, near.dtype)
+    return reduce_loss(loss, reduction)
 
 
 def huber_loss(
@@ -127,8 +128,9 @@ def binary_cross_entropy_with_logits(
     pos_weight  weight of the positive examples, broadcast to the input.
     """
     if tuple(input.shape) != tuple(target.shape):
-        raise ValueError(f"binary_cross_entropy_with_logits: the target's shape "
-                         f"{list(target.shape)} must be the input's, {list(input.shape)}")  # fmt: skip
+        shapes = list(target.shape), list(input.shape)
+        raise ValueError("binary_cross_entropy_with_logits: the target's shape "
+                         f"{shapes[0]} must be the input's, {shapes[1]}")  # fmt: skip
     log_p = logsigmoid(input)
     if pos_weight is None:
         loss = (1 - target) * input - log_p

@@ -30,9 +30,9 @@ def hinge_embedding_loss(
     reduction: str = "mean",
 ) -> Tensor:  # fmt: skip
     """x where y is 1, ``max(0, margin - x)`` where y is -1."""
-    far = where_of(target != 1, (margin - input).clamp(min=0), 0.0, input.dtype)
+    far: Any = where_of(target != 1, (margin - input).clamp(min=0), 0.0, input.dtype)
     near = where_of(target != -1, input, 0.0, input.dtype)
-    return reduce_loss(far + near, legacy_reduction(size_average, reduce, reduction))  # type: ignore[operator]
+    return reduce_loss(far + near, legacy_reduction(size_average, reduce, reduction))
 
 
 def margin_ranking_loss(
@@ -41,7 +41,7 @@ def margin_ranking_loss(
 ) -> Tensor:  # fmt: skip
     """``max(0, -y (x1 - x2) + margin)``: y of 1 wants x1 above x2."""
     if not input1.ndim == input2.ndim == target.ndim:
-        raise RuntimeError("margin_ranking_loss: all inputs must have the same number of dimensions")
+        raise RuntimeError("margin_ranking_loss: all inputs must have equally many dimensions")
     loss = (-target * (input1 - input2) + margin).clamp(min=0)
     return reduce_loss(loss, legacy_reduction(size_average, reduce, reduction))
 
@@ -55,9 +55,9 @@ def cosine_embedding_loss(
     product = (input1 * input2).sum(-1)
     size1, size2 = input1.square().sum(-1) + eps, input2.square().sum(-1) + eps
     cosine = product / (size1 * size2).sqrt()
-    near = where_of(target == 1, 1 - cosine, 0.0, cosine.dtype)
+    near: Any = where_of(target == 1, 1 - cosine, 0.0, cosine.dtype)
     far = where_of(target == -1, (cosine - margin).clamp(min=0), 0.0, cosine.dtype)
-    return reduce_loss(near + far, legacy_reduction(size_average, reduce, reduction))  # type: ignore[operator]
+    return reduce_loss(near + far, legacy_reduction(size_average, reduce, reduction))
 
 
 def triplet_margin_loss(
@@ -87,7 +87,8 @@ def triplet_margin_with_distance_loss(
     if margin <= 0:
         raise ValueError(f"margin must be greater than 0, got {margin}")
     distance = pairwise_distance if distance_function is None else distance_function
-    near, far = distance(anchor, positive), distance(anchor, negative)
+    near: Any = distance(anchor, positive)
+    far: Any = distance(anchor, negative)
     if swap:
         far = far.minimum(distance(positive, negative))
     return reduce_loss((near - far + margin).clamp(min=0), reduction)
@@ -107,9 +108,9 @@ def multi_margin_loss(
     gap = gap if p == 1 else gap.square()
     if weight is not None:
         gap = gap * weight.index_select(0, classes).unsqueeze(1)
-    column = arange(rows.shape[1]).unsqueeze(0)  # type: ignore[attr-defined]
+    column = arange(rows.shape[1]).unsqueeze(0)
     gap = where_of(column == classes.unsqueeze(1), 0.0, gap, gap.dtype)
-    loss = gap.sum(1) / rows.shape[1]  # type: ignore[attr-defined]
+    loss = gap.sum(1) / rows.shape[1]
     loss = loss if target.ndim else loss.reshape(())
     return reduce_loss(loss, legacy_reduction(size_average, reduce, reduction))
 
@@ -129,7 +130,7 @@ def multilabel_margin_loss(
     other = (hits == 0).unsqueeze(1)
     gap = (1 - rows.gather(1, safe).unsqueeze(2) + rows.unsqueeze(1)).clamp(min=0)
     gap = where_of(valid.unsqueeze(2) & other, gap, 0.0, gap.dtype)
-    loss = gap.sum((1, 2)) / rows.shape[1]  # type: ignore[attr-defined]
+    loss = gap.sum((1, 2)) / rows.shape[1]
     loss = loss if input.ndim == 2 else loss.reshape(())
     return reduce_loss(loss, legacy_reduction(size_average, reduce, reduction))
 

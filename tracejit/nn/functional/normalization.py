@@ -36,7 +36,8 @@ def _trailing(name: str, input: Any, normalized_shape: Sequence[int]) -> tuple[i
         raise RuntimeError(at_user_line(f"{name}: expected normalized_shape to be at least 1-d"))
     if len(shape) > input.ndim or tuple(input.shape[-len(shape) :]) != shape:
         raise ShapeError(at_user_line(
-            f"{name}: normalized_shape {list(shape)} does not end the shape of {type_of(input)}"))  # fmt: skip
+            f"{name}: normalized_shape {list(shape)} does not end the shape of "
+            f"{type_of(input)}"))  # fmt: skip
     return tuple(range(-len(shape), 0))
 
 
@@ -79,11 +80,13 @@ def group_norm(
 ) -> Tensor:
     """Normalised over each of `num_groups` groups of channels (Wu and He, 2018)."""
     if input.ndim < 2:
-        raise RuntimeError(at_user_line(f"group_norm: expected at least 2 dimensions, got {input.ndim}"))
+        what = f"expected at least 2 dimensions, got {input.ndim}"
+        raise RuntimeError(at_user_line(f"group_norm: {what}"))
     n, channels = input.shape[:2]
     if channels % num_groups:
         raise RuntimeError(at_user_line(
-            f"group_norm: {channels} channels are not divisible by {num_groups} groups"))  # fmt: skip
+            f"group_norm: {channels} channels are not divisible by "
+            f"{num_groups} groups"))  # fmt: skip
     rest = input.shape[2:].numel()
     x = _wide(input).reshape(n, num_groups, channels // num_groups * rest)
     result, _, _ = _standardized(x, -1, eps)
@@ -107,7 +110,8 @@ def batch_norm(
     count = input.shape[0] * input.shape[2:].numel()
     if count == 1:
         raise ValueError(at_user_line(
-            f"batch_norm: expected more than 1 value per channel when training, got {type_of(input)}"))  # fmt: skip
+            "batch_norm: expected more than 1 value per channel when training, "
+            f"got {type_of(input)}"))  # fmt: skip
     dims = (0, *range(2, input.ndim))
     result, mean, var = _standardized(x, dims, eps)
     if running_mean is not None and count != 0:
@@ -136,7 +140,8 @@ def instance_norm(
     count = input.shape[2:].numel()
     if count == 1:
         raise ValueError(at_user_line(
-            f"instance_norm: expected more than 1 spatial element when training, got {type_of(input)}"))  # fmt: skip
+            "instance_norm: expected more than 1 spatial element when training, "
+            f"got {type_of(input)}"))  # fmt: skip
     result, mean, var = _standardized(_wide(input), dims, eps)
     if running_mean is not None:
         channels = input.shape[1]

@@ -53,8 +53,8 @@ class _Geometry:
         )
         for n, p, span in zip(self.sizes, self.padding, spans, strict=True):
             if n + 2 * p < span and not ceil_mode:
-                raise ShapeError(at_user_line(
-                    f"{name}: a window of {list(self.kernel)} does not fit {type_of(input)}"))  # fmt: skip
+                what = f"a window of {list(self.kernel)} does not fit {type_of(input)}"
+                raise ShapeError(at_user_line(f"{name}: {what}"))
 
     def padded(self, x: Any, value: float) -> Any:
         """`x` with its border, and what `ceil_mode` needs beyond it."""
@@ -92,8 +92,8 @@ def _average(
         return total / divisor  # type: ignore[no-any-return]
     if not any(how.extra) and (count_include_pad or not any(how.padding)):
         return total / product(how.kernel)  # type: ignore[no-any-return]
-    counts = [_counts(int(n), *g, count_include_pad)
-              for n, *g in zip(how.sizes, how.padding, how.extra, how.kernel, how.stride)]  # fmt: skip
+    axes = zip(how.sizes, how.padding, how.extra, how.kernel, how.stride, strict=True)
+    counts = [_counts(int(n), p, e, k, s, count_include_pad) for n, p, e, k, s in axes]
     table = counts[0]
     for more in counts[1:]:
         table = table[..., None] * more
@@ -213,7 +213,7 @@ def _flat_places(places: Any, how: _Geometry, rank: int) -> Any:
     for i, offset in enumerate(reversed(offsets)):
         count = int(places.shape[places.ndim - rank + i])
         starts = np.arange(count) * how.stride[i] - how.padding[i]
-        base = constant_tensor(starts).reshape(-1, *(1,) * (rank - 1 - i))  # type: ignore[attr-defined]
+        base = constant_tensor(starts).reshape(-1, *(1,) * (rank - 1 - i))
         flat = flat * how.sizes[i] + (offset * how.dilation[i] + base)
     return flat
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tracejit.eager.pointwise import where_of
 from tracejit.eager.joining import stack
+from tracejit.eager.pointwise import where_of
 from tracejit.nn.functional.linear import linear
 
 State = tuple[Any, ...]
@@ -36,7 +36,7 @@ def _gru(gates: Any, state: State, weights: Sequence[Any]) -> State:
     """Reset, update and new gates (Cho et al., 2014)."""
     (h,) = state
     xr, xz, xn = gates.chunk(3, -1)
-    hr, hz, hn = linear(h, weights[0], weights[1]).chunk(3, -1)  # type: ignore[attr-defined]
+    hr, hz, hn = linear(h, weights[0], weights[1]).chunk(3, -1)
     reset, update = (xr + hr).sigmoid(), (xz + hz).sigmoid()
     new = (xn + reset * hn).tanh()
     return ((h - new) * update + new,)
@@ -62,7 +62,7 @@ def run_layer(
     Returns the outputs [T, N, hidden] and the last state.
     """
     w_ih, w_hh, b_ih, b_hh, w_hr = weights
-    steps = list(linear(input, w_ih, b_ih).unbind(0))  # type: ignore[attr-defined]
+    steps = list(linear(input, w_ih, b_ih).unbind(0))
     order = range(len(steps))
     outputs: list[Any] = [None] * len(steps)
     cell = CELLS[mode]

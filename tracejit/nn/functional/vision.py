@@ -80,7 +80,8 @@ def interpolate(
         raise NotImplementedError(at_user_line("interpolate: antialias is not supported"))
     if mode in _RANKS and input.ndim != _RANKS[mode]:
         raise NotImplementedError(at_user_line(
-            f"interpolate: mode {mode!r} needs a {_RANKS[mode]}-d input, got {type_of(input)}"))  # fmt: skip
+            f"interpolate: mode {mode!r} needs a {_RANKS[mode]}-d input, "
+            f"got {type_of(input)}"))  # fmt: skip
     if align_corners is not None and mode not in _RANKS:
         raise ValueError("align_corners can only be set with the linear and cubic modes")
     sizes, scales = _target(input, spatial, size, scale_factor, recompute_scale_factor)
@@ -152,10 +153,10 @@ def _cubic(n: int, out: int, scale: float | None, align: bool) -> Any:
     t = places - low
     a = -0.75
 
-    def near(x: np.ndarray) -> np.ndarray:
+    def near(x: Any) -> Any:
         return ((a + 2) * x - (a + 3)) * x * x + 1
 
-    def far(x: np.ndarray) -> np.ndarray:
+    def far(x: Any) -> Any:
         return ((a * x - 5 * a) * x + 8 * a) * x - 4 * a
 
     index = [np.clip(low + k, 0, n - 1) for k in (-1, 0, 1, 2)]
@@ -175,7 +176,7 @@ def _resample(x: Any, axis: int, index: list[np.ndarray], weights: Any) -> Any:
     shape = (-1, *(1,) * (x.ndim - axis - 1))
     total: Any = None
     for places, weight in zip(index, weights, strict=True):
-        factor: Any = constant_tensor(weight.astype(x.dtype.numpy)).reshape(*shape)  # type: ignore[attr-defined]
+        factor: Any = constant_tensor(weight.astype(x.dtype.numpy)).reshape(*shape)
         part = x.index_select(axis, constant_tensor(places)) * factor
         total = part if total is None else total + part
     return total

@@ -21,7 +21,7 @@ def windows(
 ) -> Tensor:  # fmt: skip
     """A view of all windows of `sizes` along `axes`, `steps` apart; ShapeError if none fits."""
     for axis, size, dilation in zip(axes, sizes, dilations, strict=True):
-        if dilation * (size - 1) + 1 > x.shape[axis]:  # type: ignore[attr-defined]
+        if dilation * (size - 1) + 1 > x.shape[axis]:
             raise ShapeError(at_user_line(
                 f"windows: {size} elements, {dilation} apart, do not fit dimension {axis} of "
                 f"{type_of(x)}"))  # fmt: skip

@@ -10,14 +10,14 @@ from collections.abc import Iterable
 from typing import Any
 
 from tracejit.eager.factories import tensor
-from tracejit.eager.modes import no_grad
 from tracejit.eager.joining import stack
+from tracejit.eager.modes import no_grad
 from tracejit.tensor import Tensor
 
 
 def _gradients(parameters: Tensor | Iterable[Tensor]) -> list[Any]:
     items = [parameters] if isinstance(parameters, Tensor) else list(parameters)
-    return [p.grad for p in items if p.grad is not None]  # type: ignore[attr-defined]
+    return [p.grad for p in items if p.grad is not None]
 
 
 def get_total_norm(
@@ -28,7 +28,7 @@ def get_total_norm(
     norms = [t.detach().norm(norm_type) for t in tensors]
     if not norms:
         return tensor(0.0)
-    total: Any = norms[0] if len(norms) == 1 else stack(norms).norm(norm_type)  # type: ignore[attr-defined]
+    total: Any = norms[0] if len(norms) == 1 else stack(norms).norm(norm_type)
     if error_if_nonfinite and not bool(total.isfinite()):
         raise RuntimeError(f"the total norm of order {norm_type} of the gradients is not finite; "
                            "pass error_if_nonfinite=False to clip anyway")  # fmt: skip

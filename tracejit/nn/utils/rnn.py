@@ -48,7 +48,8 @@ def _flat_places(lengths: Sequence[int], batch: int) -> tuple[Any, list[int]]:
     """Where in [T * N] each packed element lies, and the batch size of each step."""
     steps = max(lengths, default=0)
     sizes = [sum(n > t for n in lengths) for t in range(steps)]
-    places = np.concatenate([t * batch + np.arange(s) for t, s in enumerate(sizes)] or [np.arange(0)])
+    rows = [t * batch + np.arange(s) for t, s in enumerate(sizes)]
+    places = np.concatenate(rows or [np.arange(0)])
     return from_numpy(places.astype(np.int64)), sizes
 
 
@@ -85,7 +86,7 @@ def pad_to_lengths(packed: PackedSequence) -> tuple[Any, list[int], Any]:
     rest = packed.data.shape[1:]
     flat = packed.data.new_zeros(len(sizes) * len(lengths), *rest).index_add(0, places, packed.data)
     steps: Any = arange(len(sizes))
-    valid = steps.unsqueeze(1) < from_numpy(np.asarray(lengths, np.int64)).unsqueeze(0)  # type: ignore[attr-defined]
+    valid = steps.unsqueeze(1) < from_numpy(np.asarray(lengths, np.int64)).unsqueeze(0)
     return flat.reshape(len(sizes), len(lengths), *rest), lengths, valid.unsqueeze(-1)
 
 

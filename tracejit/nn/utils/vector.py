@@ -17,12 +17,13 @@ def parameters_to_vector(parameters: Iterable[Any]) -> Tensor:
     return cat([p.reshape(-1) for p in parameters])
 
 
-def vector_to_parameters(vec: Any, parameters: Iterable[Any]) -> None:
+def vector_to_parameters(vec: Tensor, parameters: Iterable[Any]) -> None:
     """Overwrite the parameters' data with consecutive pieces of `vec`."""
     if not isinstance(vec, Tensor):
         raise TypeError(f"expected a Tensor, but got {type(vec).__name__}")
+    flat: Any = vec
     at = 0
     for p in parameters:
         count = p.numel()
-        p.data = vec[at : at + count].reshape(*p.shape).detach()
+        p.data = flat[at : at + count].reshape(*p.shape).detach()
         at += count

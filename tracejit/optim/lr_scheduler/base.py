@@ -16,7 +16,7 @@ from tracejit.tensor import Tensor
 
 def number_of(value: Any) -> Any:
     """A learning rate as a number (a copy, if it is a tensor)."""
-    return value.detach().clone() if isinstance(value, Tensor) else value  # type: ignore[attr-defined]
+    return value.detach().clone() if isinstance(value, Tensor) else value
 
 
 def assign(group: dict[str, Any], name: str, value: Any) -> None:

@@ -173,12 +173,11 @@ class OneCycleLR(LRScheduler):
             raise ValueError(f"Tried to step {step} times. The specified number of total steps is "
                              f"{self.total_steps}")  # fmt: skip
         anneal = _cosine if self._anneal_func_type == "cos" else _linear
-        start = 0.0
-        for i, (end, lr_from, lr_to, m_from, m_to) in enumerate(self._phases):
-            if step <= end or i == len(self._phases) - 1:
-                share = (step - start) / (end - start)
-                break
-            start = end
+        start, left = 0.0, list(self._phases)
+        while step > left[0][0] and len(left) > 1:
+            start = left.pop(0)[0]
+        end, lr_from, lr_to, m_from, m_to = left[0]
+        share = (step - start) / (end - start)
         rates = []
         for group in self.optimizer.param_groups:
             rates.append(anneal(group[lr_from], group[lr_to], share))

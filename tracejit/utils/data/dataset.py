@@ -49,7 +49,8 @@ class TensorDataset(Dataset[Any]):
         self.tensors = tensors
 
     def __getitem__(self, index: Any) -> tuple[Any, ...]:
-        return tuple(t[index] for t in self.tensors)  # type: ignore[index]
+        tensors: Any = self.tensors
+        return tuple(t[index] for t in tensors)
 
     def __len__(self) -> int:
         return int(self.tensors[0]._array.shape[0])
@@ -147,6 +148,6 @@ def random_split(
             sizes[i % len(sizes)] += 1
     if sum(sizes) != total:
         raise ValueError("sum of input lengths does not equal the length of the input dataset")
-    order = randperm(total, generator=generator).tolist()  # type: ignore[attr-defined]
+    order = randperm(total, generator=generator).tolist()
     ends = list(accumulate(sizes))
     return [Subset(dataset, order[end - n : end]) for n, end in zip(sizes, ends, strict=True)]

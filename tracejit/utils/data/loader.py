@@ -131,13 +131,13 @@ class DataLoader:
                 return items
             size = self.batch_size
             return items // size if self.drop_last else -(-items // size)
-        return len(self.sampler if self.batch_sampler is None else self.batch_sampler)  # type: ignore[arg-type]
+        return len(self.sampler if self.batch_sampler is None else self.batch_sampler)
 
     def _order(self) -> Iterator[Any]:
         return iter(self.sampler if self.batch_sampler is None else self.batch_sampler)
 
     def _base_seed(self) -> int:
-        return int(randint(0, 1 << 62, (1,), generator=self.generator).item())  # type: ignore[attr-defined]
+        return int(randint(0, 1 << 62, (1,), generator=self.generator).item())
 
     def __iter__(self) -> Iterator[Any]:
         if self.num_workers == 0:

@@ -20,7 +20,7 @@ def _fresh(generator: Generator | None) -> Generator:
     """The generator given, or a new one seeded from the default stream."""
     if generator is not None:
         return generator
-    seed = int(randint(0, 1 << 62, (1,)).item())  # type: ignore[attr-defined]
+    seed = int(randint(0, 1 << 62, (1,)).item())
     return Generator().manual_seed(seed)
 
 
@@ -68,11 +68,11 @@ class RandomSampler(Sampler[int]):
     def __iter__(self) -> Iterator[int]:
         n, generator = len(self.data_source), _fresh(self.generator)
         if self.replacement:
-            yield from randint(0, n, (self.num_samples,), generator=generator).tolist()  # type: ignore[attr-defined]
+            yield from randint(0, n, (self.num_samples,), generator=generator).tolist()
             return
         left = self.num_samples
         while left > 0:
-            order = randperm(n, generator=generator).tolist()  # type: ignore[attr-defined]
+            order = randperm(n, generator=generator).tolist()
             yield from order[:left]
             left -= n
 
@@ -89,7 +89,7 @@ class SubsetRandomSampler(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         order = randperm(len(self.indices), generator=_fresh(self.generator))
-        return (self.indices[i] for i in order.tolist())  # type: ignore[attr-defined]
+        return (self.indices[i] for i in order.tolist())
 
     def __len__(self) -> int:
         return len(self.indices)
