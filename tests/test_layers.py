@@ -23,7 +23,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("runtime",),
     ("tensor", "eager", "random", "autograd", "linalg", "special"),
     ("jit",),
-    ("nn", "optim", "utils", "serialization", "safetensors", "func", "amp"),
+    ("nn", "optim", "utils", "serialization", "safetensors", "func", "amp", "cuda", "backends"),
     ("inspect", "testing"),
     ("demo", "cli", "__main__"),
 )

@@ -57,6 +57,7 @@ __version__ = "0.1.0"
 strided = "strided"
 contiguous_format = "contiguous_format"
 preserve_format = "preserve_format"
+channels_last = "channels_last"
 globals().update(_FUNCTIONS)
 
 _LAZY = {  # name -> (module, attribute or None): loaded at first use, to keep the import short
@@ -68,6 +69,9 @@ _LAZY = {  # name -> (module, attribute or None): loaded at first use, to keep t
     "special": ("tracejit.special", None),
     "testing": ("tracejit.testing", None),
     "cuda": ("tracejit.cuda", None),
+    "amp": ("tracejit.amp", None),
+    "backends": ("tracejit.backends", None),
+    "autocast": ("tracejit.amp", "autocast"),
     "compile": ("tracejit.jit.compile", "compile"),
     "save": ("tracejit.serialization", "save"),
     "load": ("tracejit.serialization", "load"),

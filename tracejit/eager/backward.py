@@ -200,6 +200,7 @@ def run_backward(
         _check_not_freed(nodes)
         found = backpropagate(nodes, seeds, wrt, walk.on_gradient, walk.call_rule)
         results = [None if g is None else walk.tensor(g) for g in found]
+        _separate(found, results, create_graph)
         if create_graph:
             _save_for_second_order([g for g in found if g is not None], walk.evaluate)
     finally:
@@ -215,6 +216,20 @@ def _check_not_freed(nodes: Sequence[Node]) -> None:
     for node in nodes:
         if node.saved is FREED or any(x.saved is FREED and x.op.name == "call" for x in node.inputs):
             raise RuntimeError(at_user_line(_SECOND_TIME))
+
+
+def _separate(
+    nodes: Sequence[Node | None], results: Sequence[Tensor | None], create_graph: bool
+) -> None:
+    """Give each gradient memory of its own: not another's, not that of a value on the tape."""
+    seen: set[int] = set()
+    for node, result in zip(nodes, results, strict=True):
+        if node is None or result is None:
+            continue
+        held = create_graph or node.saved is not None or node.op.name == "input"
+        if held or id(result._array) in seen:
+            result._array = result._array.copy()
+        seen.add(id(result._array))
 
 
 def _save_for_second_order(gradients: Sequence[Node], evaluate: Evaluator) -> None:
@@ -294,7 +309,9 @@ def grad(
     grad_outputs: Any = None,
     retain_graph: bool | None = None,
     create_graph: bool = False,
-    allow_unused: bool = False,
+    only_inputs: bool = True,
+    allow_unused: bool | None = None,
+    is_grads_batched: bool = False,
     materialize_grads: bool = False,
 ) -> tuple[Tensor | None, ...]:
     """The gradients of `outputs` with respect to `inputs`, without touching ``.grad``.
@@ -302,6 +319,9 @@ def grad(
     Raises RuntimeError for an input that the outputs do not depend on, unless `allow_unused`
     (None) or `materialize_grads` (zeros).
     """
+    if not only_inputs or is_grads_batched:
+        raise NotImplementedError(at_user_line(
+            "grad() supports neither only_inputs=False nor is_grads_batched=True"))  # fmt: skip
     outs = (outputs,) if isinstance(outputs, Tensor) else tuple(outputs)
     ins = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
     if grad_outputs is None or isinstance(grad_outputs, Tensor):

@@ -12,6 +12,7 @@ from typing import Any
 
 from tracejit.dtypes import DType
 from tracejit.eager.inplace import write_into
+from tracejit.eager.modes import state
 from tracejit.eager.pointwise import where_of
 from tracejit.random import draw
 from tracejit.tensor import Tensor
@@ -22,6 +23,14 @@ _SELU_SCALE = 1.0507009873554804934193349852946
 
 def _deliver(result: Tensor, input: Tensor, inplace: bool) -> Tensor:
     return write_into(input, result, "inplace activation") if inplace else result
+
+
+def _operand(input: Tensor, inplace: bool) -> Tensor:
+    """What to compute from: a copy where the gradient reads values that are overwritten."""
+    if not inplace or not state.grad or not input._requires_grad:
+        return input
+    copy: Tensor = input.clone()  # type: ignore[attr-defined]
+    return copy
 
 
 def _where(condition: Any, x: Any, y: Any, like: Tensor) -> Tensor:
@@ -67,7 +76,8 @@ def _exponential_unit(x: Any, alpha: Any, scale: float, input_scale: float) -> T
 
 def elu(input: Any, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     """x above 0, ``alpha * (exp(x) - 1)`` below (Clevert et al., 2015)."""
-    return _deliver(_exponential_unit(input, alpha, 1.0, 1.0), input, inplace)
+    x = _operand(input, inplace)
+    return _deliver(_exponential_unit(x, alpha, 1.0, 1.0), input, inplace)
 
 
 def elu_(input: Tensor, alpha: float = 1.0) -> Tensor:
@@ -77,7 +87,8 @@ def elu_(input: Tensor, alpha: float = 1.0) -> Tensor:
 
 def selu(input: Any, inplace: bool = False) -> Tensor:
     """The scaled, self-normalising `elu` (Klambauer et al., 2017)."""
-    return _deliver(_exponential_unit(input, _SELU_ALPHA, _SELU_SCALE, 1.0), input, inplace)
+    x = _operand(input, inplace)
+    return _deliver(_exponential_unit(x, _SELU_ALPHA, _SELU_SCALE, 1.0), input, inplace)
 
 
 def selu_(input: Tensor) -> Tensor:
@@ -89,7 +100,8 @@ def celu(input: Any, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     """x above 0, ``alpha * (exp(x / alpha) - 1)`` below (Barron, 2017)."""
     if alpha == 0:
         raise ZeroDivisionError("celu: alpha cannot be 0")
-    return _deliver(_exponential_unit(input, alpha, 1.0, 1.0 / alpha), input, inplace)
+    x = _operand(input, inplace)
+    return _deliver(_exponential_unit(x, alpha, 1.0, 1.0 / alpha), input, inplace)
 
 
 def celu_(input: Tensor, alpha: float = 1.0) -> Tensor:
@@ -128,7 +140,7 @@ def rrelu(
     """`leaky_relu` with a random slope in training, the mean slope otherwise."""
     slope: Any = (lower + upper) / 2
     if training:
-        u = draw("random_uniform", input.shape, input.dtype)
+        u: Any = draw("random_uniform", input.shape, input.dtype)
         slope = u * (upper - lower) + lower
     return _deliver(_where(input > 0, input, input * slope, input), input, inplace)
 
@@ -172,12 +184,14 @@ def tanh(input: Any) -> Tensor:
 
 def silu(input: Any, inplace: bool = False) -> Tensor:
     """``x * sigmoid(x)``."""
-    return _deliver(input * input.sigmoid(), input, inplace)
+    x = _operand(input, inplace)
+    return _deliver(x * x.sigmoid(), input, inplace)
 
 
 def mish(input: Any, inplace: bool = False) -> Tensor:
     """``x * tanh(softplus(x))`` (Misra, 2019)."""
-    return _deliver(input * softplus(input).tanh(), input, inplace)
+    x = _operand(input, inplace)
+    return _deliver(x * softplus(x).tanh(), input, inplace)
 
 
 def softplus(input: Any, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
@@ -225,7 +239,8 @@ def hardsigmoid(input: Any, inplace: bool = False) -> Tensor:
 
 def hardswish(input: Any, inplace: bool = False) -> Tensor:
     """``x * relu6(x + 3) / 6`` (Howard et al., 2019)."""
-    return _deliver(input * (input + 3.0).clamp(0.0, 6.0) / 6.0, input, inplace)
+    x = _operand(input, inplace)
+    return _deliver(x * (x + 3.0).clamp(0.0, 6.0) / 6.0, input, inplace)
 
 
 def glu(input: Any, dim: int = -1) -> Tensor:
@@ -276,7 +291,7 @@ def gumbel_softmax(
 
     hard  one-hot values whose gradient is that of the soft sample.
     """
-    u = draw("random_uniform", logits.shape, logits.dtype)
+    u: Any = draw("random_uniform", logits.shape, logits.dtype)
     gumbels = -(-(1.0 - u).log()).log()
     soft = ((logits + gumbels) / tau).softmax(dim)
     if not hard:
