@@ -48,7 +48,8 @@ def main() -> int:
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--peers", default=",".join(PEERS), help="comma separated, of " + ",".join(PEERS))
+    known = ",".join(PEERS)
+    parser.add_argument("--peers", default=known, help=f"comma separated, of {known}")
     parser.add_argument("--only", default="", help="cases whose name contains this")
     parser.add_argument("--quick", action="store_true", help="smaller inputs, few rounds")
     parser.add_argument("--json", metavar="FILE", help="write every figure there")
@@ -106,7 +107,8 @@ def _write(
     if options.json:
         content = {
             "machine": facts,
-            "cases": {c: {n: dataclasses.asdict(t) for n, t in ts.items()} for c, ts in rows.items()},
+            "cases": {case: {name: dataclasses.asdict(t) for name, t in timings.items()}
+                      for case, timings in rows.items()},
             "processes": figures,
         }
         with open(options.json, "w", encoding="utf-8") as file:

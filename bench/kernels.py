@@ -36,7 +36,7 @@ def _np_gelu_slope(x: np.ndarray) -> np.ndarray:
     return 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * _C * (1 + 3 * 0.044715 * x * x)
 
 
-# --- gelu(x) * w -----------------------------------------------------------------------------------
+# --- gelu(x) * w ---------------------------------------------------------------------------------
 
 
 def gelu_mul(framework: Framework) -> Callable[..., Any] | None:
@@ -79,7 +79,7 @@ def _with_gradients(
     return framework.compile(gradients) if framework.whole_step else gradients
 
 
-# --- Black-Scholes ---------------------------------------------------------------------------------
+# --- Black-Scholes -------------------------------------------------------------------------------
 
 _RATE, _VOLATILITY = 0.03, 0.2
 
@@ -117,7 +117,7 @@ def black_scholes(framework: Framework) -> Callable[..., Any] | None:
 _np_black_scholes = _call_price(np.log, np.sqrt, np.exp, np.vectorize(math.erf))
 
 
-# --- softmax and layer norm -------------------------------------------------------------------------
+# --- softmax and layer norm ----------------------------------------------------------------------
 
 
 def _np_softmax(x: np.ndarray) -> np.ndarray:
@@ -214,7 +214,7 @@ def block(framework: Framework) -> Callable[..., Any] | None:
         F.gelu(x + c, approximate="tanh") + r, (x.shape[1],), w, b))  # fmt: skip
 
 
-# --- reductions -------------------------------------------------------------------------------------
+# --- reductions ----------------------------------------------------------------------------------
 
 
 def sum_of_squares(framework: Framework) -> Callable[..., Any] | None:

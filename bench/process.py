@@ -31,7 +31,7 @@ def framework_named(name: str) -> Framework:
     return Tracejit() if name == "tracejit" else PEERS[name]()
 
 
-# --- in the child ------------------------------------------------------------------------------------
+# --- in the child --------------------------------------------------------------------------------
 
 _CHAINS: tuple[Callable[[Any], Any], ...] = (  # different programs, each one kernel
     lambda x: (x * 2.0 + 1.0) * x,
@@ -91,14 +91,15 @@ def _peak_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-# --- in the parent -----------------------------------------------------------------------------------
+# --- in the parent -------------------------------------------------------------------------------
 
 
 def import_ms(package: str) -> float:
     """Median time of ``import package`` in a fresh process, without Python's own start."""
     program = (f"import time; a = time.perf_counter(); import {package}; "
                "print((time.perf_counter() - a) * 1e3)")  # fmt: skip
-    return statistics.median(float(_run([sys.executable, "-c", program], {})) for _ in range(_REPEATS))
+    command = [sys.executable, "-c", program]
+    return statistics.median(float(_run(command, {})) for _ in range(_REPEATS))
 
 
 def _run(command: list[str], environment: dict[str, str]) -> str:

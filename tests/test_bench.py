@@ -1,4 +1,4 @@
-"""The benchmark runs, checks what it times, and says what it leaves out. Nothing here asserts a time."""
+"""The benchmark runs, checks what it times, and says what it leaves out. No time is asserted."""
 
 from __future__ import annotations
 

@@ -111,7 +111,7 @@ def test_doctor_names_versions_and_checks_a_kernel(capsys):
 
 
 def test_demo_learns_and_agrees(capsys):
-    status, out, _ = run(capsys, "demo", "--epochs", "8")
+    status, out, _ = run(capsys, "demo", "--epochs", "12")
     assert status == 0, out
     assert out.count("test accuracy 9") == 2
     assert "speed-up" in out and "def kernel(t, lo, hi):" in out

@@ -1,4 +1,4 @@
-"""Every example in README.md, docs/ and the docstrings runs; what pages print is what programs print.
+"""Every example in README.md, docs/ and the docstrings runs; pages print what programs print.
 
 In a page, each ```python block runs (one namespace a page); a ```text block right after it is its
 output, where "..." stands for anything. TRACEJIT_ACCEPT=1 rewrites such blocks that hold no "...".
@@ -111,7 +111,7 @@ def test_links_between_pages_lead_somewhere():
             assert (path.parent / target).exists(), f"{path.name} links to {target}"
 
 
-# --- README commands -------------------------------------------------------------------------------
+# --- README commands -----------------------------------------------------------------------------
 
 
 def test_readme_gives_two_commands_and_ci_runs_them():
@@ -129,7 +129,7 @@ def test_no_page_names_a_machines_folders():
         assert not re.search(r"/(home|root|work|Users)/\w", path.read_text("utf-8")), path.name
 
 
-# --- docstrings ------------------------------------------------------------------------------------
+# --- docstrings ----------------------------------------------------------------------------------
 
 _SETUP = """
 import os, tempfile
@@ -150,14 +150,16 @@ fn = compile(lambda x: x * 2); fn(x)
 """
 _PUBLIC = ("tensor", "eager", "random", "autograd", "jit.compile", "jit.explanation", "nn", "optim",
            "utils", "serialization", "inspect", "config", "ir.types", "func", "linalg")  # fmt: skip
-_EXAMPLE = re.compile(r"Example:\s+``(.+?)``(?: (?:is|gives) (?:``(.+?)``|([-\d.]+)\b))?", re.DOTALL)
+_EXAMPLE = re.compile(
+    r"Example:\s+``(.+?)``(?: (?:is|gives) (?:``(.+?)``|([-\d.]+)\b))?", re.DOTALL
+)
 
 
 def docstring_examples() -> list[tuple[str, str, str, str | None]]:
     """(module, where, program, result as text or None) of every ``Example:`` in the package."""
     found = []
     for info in pkgutil.walk_packages(tracejit.__path__, "tracejit."):
-        if info.name.endswith("__main__") or ".data" in info.name and "utils" not in info.name:
+        if info.name.endswith("__main__"):
             continue
         module = importlib.import_module(info.name)
         for name, doc in _docstrings(module):

@@ -17,7 +17,7 @@ from tracejit.ir.parse import parse
 scale = 2.0
 
 
-# --- record ------------------------------------------------------------------------------------
+# --- record --------------------------------------------------------------------------------------
 
 
 def test_record_names_inputs_as_the_block_does():
@@ -58,7 +58,7 @@ def test_record_of_a_failing_block_lets_the_error_out():
     assert torch.ones(2).add(1).tolist() == [2.0, 2.0]  # and recording has ended
 
 
-# --- compare -----------------------------------------------------------------------------------
+# --- compare -------------------------------------------------------------------------------------
 
 
 def test_compare_of_a_training_step_leaves_the_state_of_one_call(capsys):
@@ -114,7 +114,7 @@ def test_difference_of_shapes_is_infinite():
     assert _difference(np.zeros(2), np.zeros(3)) == (np.inf, np.inf)
 
 
-# --- history -----------------------------------------------------------------------------------
+# --- history -------------------------------------------------------------------------------------
 
 
 def test_history_counts_compilations(tmp_path):

@@ -1,6 +1,6 @@
 """Twenty end-to-end facts in about two seconds: if one of these fails, look here first.
 
-Invariant: public names only, as a user writes them; expected values are written out or come from NumPy.
+Invariant: public names only, as a user writes them; expected values are written out or NumPy's.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def test_a_changed_saved_value_raises_in_backward():
     x = torch.ones(3, requires_grad=True)
     y = x.exp()
     y.add_(1.0)
-    with pytest.raises(RuntimeError, match="in-place|inplace|changed"):
+    with pytest.raises(RuntimeError, match=r"in-place|inplace|changed"):
         y.sum().backward()
 
 

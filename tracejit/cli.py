@@ -64,9 +64,8 @@ def _parser() -> argparse.ArgumentParser:
     cache = commands.add_parser("cache", help="the kernels kept on disk")
     cache.add_argument("action", choices=("info", "clear"))
     cache.set_defaults(run=_cache)
-    commands.add_parser("doctor", help="versions, processor, threads, libraries, cache").set_defaults(
-        run=lambda options: doctor.main(sys.stdout)
-    )
+    doctor_ = commands.add_parser("doctor", help="versions, processor, threads, libraries, cache")
+    doctor_.set_defaults(run=lambda options: doctor.main(sys.stdout))
     return parser
 
 

@@ -17,24 +17,27 @@ from typing import Any, TextIO
 
 import numpy as np
 
-import tracejit
+from tracejit.eager.factories import tensor
 from tracejit.inspect.load import load_text
 from tracejit.inspect.render import can_show, number, progress, sparkline, table
 from tracejit.jit.compile import CompiledFunction, compile
+from tracejit.optim import Adam
+from tracejit.random import Generator, manual_seed
 from tracejit.tensor import Tensor
 from tracejit.utils.data import DataLoader, TensorDataset
 
+Array = np.ndarray[Any, Any]
 DATA = Path(__file__).parent / "data"
 _TEST_SHARE = 5  # every fifth image is held back for the test
 _BATCH = 64
 
 
-def load_digits() -> tuple[Tensor, Tensor]:
+def load_digits() -> tuple[Array, Array]:
     """The UCI handwritten digits: images f32[1797,64] from 0 to 1, labels i64[1797]."""
     with np.load(DATA / "digits.npz") as archive:
         images, labels = archive["images"], archive["labels"]
     pixels = images.reshape(len(images), 64).astype(np.float32) / 16
-    return tracejit.tensor(pixels), tracejit.tensor(labels.astype(np.int64))
+    return pixels, labels.astype(np.int64)
 
 
 @dataclass
@@ -67,9 +70,10 @@ def main(epochs: int, seed: int, out: TextIO) -> int:
     started = time.perf_counter()
     program = load_text((DATA / "digits_program.py").read_text("utf-8"), "digits_program.py")
     images, labels = load_digits()
-    held = tracejit.arange(len(labels)) % _TEST_SHARE == 0
-    train, test = (images[~held], labels[~held]), (images[held], labels[held])
-    print(f"UCI handwritten digits: {len(train[1])} images to learn from, {len(test[1])} to test; "
+    held = np.arange(len(labels)) % _TEST_SHARE == 0
+    train = tensor(images[~held]), tensor(labels[~held])
+    test = tensor(images[held]), tensor(labels[held])
+    print(f"UCI handwritten digits: {(~held).sum()} images to learn from, {held.sum()} to test; "
           f"MLP 64-256-128-10, Adam, batches of {_BATCH}, {epochs} epochs\n", file=out)  # fmt: skip
     eager = _train(program, "eager", lambda step: step, train, test, epochs, seed)
     compiled = _train(program, "compiled", compile, train, test, epochs, seed)
@@ -83,11 +87,11 @@ def _train(
     program: ModuleType, name: str, wrap: Callable[[Any], Any], train: tuple[Tensor, Tensor],
     test: tuple[Tensor, Tensor], epochs: int, seed: int,
 ) -> Run:  # fmt: skip
-    tracejit.manual_seed(seed)
+    manual_seed(seed)
     model = program.Classifier()
-    optimizer = tracejit.optim.Adam(model.parameters(), lr=4e-3)
+    optimizer = Adam(model.parameters(), lr=4e-3)
     step = wrap(program.make_step(model, optimizer))
-    order = tracejit.Generator().manual_seed(seed)
+    order = Generator().manual_seed(seed)
     batches = DataLoader(TensorDataset(*train), _BATCH, shuffle=True, generator=order)
     run = Run(name, [], [], 0.0, step)
     for _ in progress(range(epochs), epochs, f"{name:8s}"):

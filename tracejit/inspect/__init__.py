@@ -1,4 +1,4 @@
-"""Ways to look inside: `compare` eager with compiled, `record` plain eager code, kernel `history`."""
+"""Ways to look inside: `compare` eager with compiled, `record` eager code, kernel `history`."""
 
 from __future__ import annotations
 

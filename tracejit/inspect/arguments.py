@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import tracejit
 from tracejit import dtypes
+from tracejit.random import randint, randn
 
 _TYPE = re.compile(r"([a-z]+\d*)\[((?:\d+(?:,\d+)*)?)\]")
 _NUMBERS = {"True": True, "False": False, "None": None}
@@ -35,9 +35,9 @@ def make(text: str, requires_grad: bool = False) -> Any:
         raise ValueError(f"{text!r}: no dtype {match[1]!r}; there are {known}")
     shape = tuple(int(n) for n in match[2].split(",")) if match[2] else ()
     if dtype.kind == "f":
-        return tracejit.randn(*shape).to(dtype).requires_grad_(requires_grad)
+        return randn(*shape).to(dtype).requires_grad_(requires_grad)
     high = 2 if dtype.kind == "b" else _DIGITS
-    return tracejit.randint(0, high, shape).to(dtype)
+    return randint(0, high, shape).to(dtype)
 
 
 def _number(text: str) -> int | float:

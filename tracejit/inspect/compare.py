@@ -1,7 +1,7 @@
 """Eager beside compiled: the same call, both ways, timed in turns and checked against each other.
 
-Invariant: the first call counts; every later one starts from the state after it (tensors, gradients,
-random numbers), and that state is there again at the end.
+Invariant: the first call counts; every later one starts from the state after it (tensors,
+gradients, random numbers), and that state is there again at the end.
 """
 
 from __future__ import annotations
@@ -137,10 +137,10 @@ class State:
             if tensor._array.tobytes() != array.tobytes():
                 tensor._array[...] = array
                 storage_of(tensor).version += 1
-        for tensor, grad, array in self.grads:
+        for tensor, grad, contents in self.grads:
             tensor._grad = grad
             if grad is not None:
-                grad._array[...] = array
+                grad._array[...] = contents
         default_generator.set_state(self.random)
 
     def contents(self) -> list[np.ndarray]:

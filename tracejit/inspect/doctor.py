@@ -17,13 +17,16 @@ import tracejit
 from tracejit import config
 from tracejit.codegen import objects
 from tracejit.codegen.cache import disk_cache
+from tracejit.eager.factories import tensor
 from tracejit.errors import CompileError
 from tracejit.jit.compile import compile
 from tracejit.runtime import gemm, gemm_libraries
 
 _PACKAGES = ("numpy", "numba", "llvmlite", "onednn-cpu-gomp", "numba-cuda", "torch", "jax")
-_VECTORS = (("avx512f", "AVX-512, 16 floats"), ("avx2", "AVX2, 8 floats"),
-            ("avx", "AVX, 8 floats"), ("neon", "NEON, 4 floats"), ("sse2", "SSE2, 4 floats"))  # fmt: skip
+_VECTORS = (
+    ("avx512f", "AVX-512, 16 floats"), ("avx2", "AVX2, 8 floats"), ("avx", "AVX, 8 floats"),
+    ("neon", "NEON, 4 floats"), ("sse2", "SSE2, 4 floats"),
+)  # fmt: skip
 
 
 def main(out: TextIO) -> int:
@@ -91,14 +94,14 @@ def _cache() -> str:
 
 def check_kernel() -> tuple[bool, str]:
     """Compile one fused kernel and hold its result against float64."""
-    x = tracejit.linspace(-3.0, 3.0, 1001)
+    x = tensor(np.linspace(-3.0, 3.0, 1001, dtype=np.float32))
     f = compile(lambda x: (x * x + 1.0).log() * x.sin())
     started = time.perf_counter()
     try:
         f(x)
         found = f(x).numpy().astype(np.float64)
-    except CompileError as error:
-        return False, f"FAILED: {error}"
+    except CompileError as fault:
+        return False, f"FAILED: {fault}"
     spent = (time.perf_counter() - started) * 1e3
     exact = x.numpy().astype(np.float64)
     wanted = np.log(exact * exact + 1.0) * np.sin(exact)

@@ -70,7 +70,9 @@ def can_show(text: str, stream: TextIO) -> bool:
     return True
 
 
-def progress(items: Iterable[T], total: int, label: str, stream: TextIO | None = None) -> Iterator[T]:
+def progress(
+    items: Iterable[T], total: int, label: str, stream: TextIO | None = None
+) -> Iterator[T]:
     """Yield `items` with a bar on `stream` (stderr); silent when that is no terminal."""
     out: Any = sys.stderr if stream is None else stream
     if not out.isatty():

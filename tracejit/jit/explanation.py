@@ -81,7 +81,8 @@ def _limited(title: str, lines: list[str]) -> Iterator[str]:
 def _trace(trace: dict[str, Any]) -> Iterator[str]:
     mode = "on" if trace["modes"]["grad"] else "off"
     uncounted = " (and calls by generated code, not counted)" if trace["generated_calls"] else ""
-    yield f"replays: {trace['hits']}{uncounted}; gradients {mode}, {trace['modes']['default_dtype']}"
+    default = trace["modes"]["default_dtype"]
+    yield f"replays: {trace['hits']}{uncounted}; gradients {mode}, {default}"
     yield from _limited("inputs", trace["inputs"])
     yield from _limited("numbers read at every call", trace["scalars"])
     yield from _limited("guards", trace["guards"])
@@ -120,7 +121,8 @@ def _step(step: dict[str, Any]) -> str:
     if step["shape"] == "call":
         return f"call {step['name']} -> {result}, {_amount(step['bytes'])}"
     made = "; ".join(
-        "from disk" if k["from_cache"] else f"compiled in {k['ms']:.0f} ms" for k in step["compiled"]
+        "from disk" if k["from_cache"] else f"compiled in {k['ms']:.0f} ms"
+        for k in step["compiled"]
     )
     ops = _count(len(step["nodes"]), "op")
     return (f"{step['shape']} kernel {step['name']} ({ops}) -> {result}, "

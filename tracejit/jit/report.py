@@ -48,7 +48,7 @@ def parts(function: Any, backward: bool = False) -> list[Part]:
     found: list[Part] = []
     groups = [(s, g) for s in function.signatures.values() for g in s.groups]
     name = _identifier(getattr(function, "__name__", "graph"))
-    for number, (signature, group) in enumerate(groups):
+    for number, (_, group) in enumerate(groups):
         inputs = ", ".join(f"{n.params['name']}: {n.type}" for n in group.inputs.nodes[:4])
         trace = f"trace {number + 1} of {len(groups)} ({inputs})"
         for path, segment in _segments(group.tree.root):
