@@ -19,7 +19,7 @@ from tracejit.eager.modes import MODULE_VERSION, state
 from tracejit.eager.register import public
 from tracejit.eager.shape import sizes_of
 from tracejit.eager.tape import Leaf, autograd_node, bump_version, node_of, type_of
-from tracejit.errors import ShapeError, at_user_line
+from tracejit.errors import DTypeError, ShapeError, at_user_line, user_location
 from tracejit.tensor import Tensor, new_tensor
 
 
@@ -158,6 +158,9 @@ def _set_grad(self: Tensor, value: Tensor | None) -> None:
         if value._array.shape != self._array.shape:
             raise ShapeError(at_user_line(
                 f"grad of shape {list(value._array.shape)} for {type_of(self)}"))  # fmt: skip
+        if value.dtype is not self.dtype:
+            raise DTypeError(at_user_line(
+                f"grad of dtype {value.dtype.name} for {type_of(self)}"))  # fmt: skip
     if state.capture is not None:
         state.capture.touch_grad(self)
     self._grad = value
@@ -321,6 +324,10 @@ def _deepcopy(self: Tensor, memo: dict[int, Any]) -> Tensor:
     if not self.is_leaf:
         raise RuntimeError(at_user_line(
             "only leaf tensors can be deep-copied; detach() first"))  # fmt: skip
+    if state.capture is not None and type(self) is Tensor and not self._requires_grad:
+        result = memo[id(self)] = self.clone()
+        return result  # type: ignore[no-any-return]
+    _out_of_sight("a deep copy of a parameter")
     result = object.__new__(self.__class__)
     result._array = self._array.copy()
     result._device = self._device
@@ -341,7 +348,19 @@ def _rebuild(kind: Any, array: np.ndarray, requires_grad: bool) -> Tensor:
     return result
 
 
+def _out_of_sight(what: str) -> None:
+    """In a capture: note that a value goes where a trace cannot follow it."""
+    if state.capture is not None:
+        state.capture.refuse(f"{what} inside a compiled function", user_location())
+
+
+def _data_ptr(self: Tensor) -> int:
+    _out_of_sight("data_ptr()")
+    return int(self._array.ctypes.data)
+
+
 def _reduce(self: Tensor) -> Any:
+    _out_of_sight("a pickled or shallow copy of a tensor")
     if not self.is_leaf:
         raise RuntimeError(at_user_line("only leaf tensors can be pickled; detach() first"))
     return _rebuild, (self.__class__, host_array(self), self._requires_grad)
@@ -350,11 +369,13 @@ def _reduce(self: Tensor) -> Any:
 def _dlpack(self: Tensor, **how: Any) -> Any:
     if self._requires_grad:
         raise BufferError(at_user_line("tensors that require grad cannot be exported; detach()"))
+    _out_of_sight("an exported tensor")
     return self._array.__dlpack__(**{k: v for k, v in how.items() if v is not None})
 
 
 def from_dlpack(source: Any) -> Tensor:
     """A tensor that shares the memory of any object with the DLPack protocol."""
+    _out_of_sight("from_dlpack()")
     array = source if isinstance(source, np.ndarray) else np.from_dlpack(source)
     return new_tensor(array)
 
