@@ -1,6 +1,6 @@
 """How a tensor prints: ``tensor([1., 2.])``, as in torch.
 
-Invariant: printing reads values and records nothing.
+Invariant: printing reads values, which a capture notes as values that leave its sight.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 
 from tracejit import dtypes
+from tracejit.eager.modes import state
+from tracejit.errors import user_location
 from tracejit.tensor import Tensor
 
 PRECISION = 4
@@ -21,6 +23,8 @@ LINE_WIDTH = 80
 
 def format_tensor(tensor: Tensor) -> str:
     """The tensor as text, with dtype, device and grad_fn where they are not the usual."""
+    if state.capture is not None:  # a replay would show the numbers of this run
+        state.capture.refuse("a tensor is turned into text", user_location())
     array = tensor._array if isinstance(tensor._array, np.ndarray) else tensor._array.get()
     prefix = "Parameter containing:\n" if tensor._is_parameter else ""
     body = _body(array)
