@@ -54,6 +54,7 @@ class Tensor:
     _seen: int = 0
     _storage: Any = None
     _viewed: bool = False
+    _views: list[Any] | None = None
     _trace: Any = None
     _hooks: Any = None
     _retain: bool = False

@@ -14,14 +14,23 @@ import numpy as np
 
 from tracejit.eager.execute import execute
 from tracejit.eager.modes import state
-from tracejit.eager.tape import FREED, Leaf, Saved, autograd_node, changed_message, node_of, type_of
+from tracejit.eager.tape import (
+    FREED,
+    NEEDS,
+    Leaf,
+    Saved,
+    changed_message,
+    leaf_nodes,
+    node_of,
+    type_of,
+)
 from tracejit.errors import ShapeError, at_user_line
 from tracejit.ir.interpret import concrete_params
 from tracejit.ir.node import Node, topological
 from tracejit.ir.op import OPS
 from tracejit.ir.types import TupleType
 from tracejit.tensor import Tensor, new_tensor
-from tracejit.transforms.grad import backpropagate
+from tracejit.transforms.grad import backpropagate, depends_on
 
 
 _SECOND_TIME = (
@@ -110,11 +119,14 @@ def as_tensor(node: Node, value: Any, create_graph: bool) -> Tensor:
 class _Walk:
     """One backward pass: hooks, custom rules, accumulation."""
 
-    def __init__(self, create_graph: bool):
+    def __init__(self, create_graph: bool, targets: Sequence[Node] = ()):
+        self.targets = {id(n) for n in targets}
         self.evaluate = Evaluator()
         self.create_graph = create_graph
 
     def on_gradient(self, node: Node, g: Node) -> Node:
+        if node.saved is FREED and id(node) not in self.targets:
+            raise RuntimeError(at_user_line(_SECOND_TIME))
         watcher = node_watchers.get(node)
         if watcher is None:
             return g
@@ -187,7 +199,7 @@ def run_backward(
 ) -> list[Tensor | None]:
     """The gradients with respect to the nodes `wrt` (None where there is no path)."""
     _check_differentiable(outputs)
-    walk = _Walk(create_graph)
+    walk = _Walk(create_graph, wrt)
     nodes, seeds = [], []
     before = state.grad
     state.grad = create_graph
@@ -206,9 +218,25 @@ def run_backward(
     finally:
         state.grad = before
     if not retain_graph:
-        walk.evaluate.free()
-        _free_saved(nodes)
+        _free(walk.evaluate, nodes)
     return results
+
+
+def _free(evaluate: Evaluator, nodes: Sequence[Node]) -> None:
+    """Free what the backward pass of `nodes` used.
+
+    On the tape every use of a value without gradient is a node of its own. In a capture such a
+    node may serve other losses too, so only nodes that gradients passed through are freed.
+    """
+    if state.capture is None:
+        evaluate.free()
+        _free_saved(nodes)
+        return
+    order = topological(nodes)
+    passed = depends_on(order, [n for n in order if type(n.saved) is Leaf])
+    for node in order:
+        if id(node) in passed and node.saved is not None and type(node.saved) is not Leaf:
+            node.saved = FREED
 
 
 def _check_not_freed(nodes: Sequence[Node]) -> None:
@@ -236,7 +264,8 @@ def _save_for_second_order(gradients: Sequence[Node], evaluate: Evaluator) -> No
     """The gradient graph joins the tape: keep the values a second backward may read."""
     for node in topological(gradients):
         held = node.inputs or node.op.name == "input"
-        if node.saved is None and held and id(node) in evaluate.values:
+        unsaved = node.saved is None or node.saved is NEEDS
+        if unsaved and held and id(node) in evaluate.values:
             value = evaluate.values[id(node)]
             if not isinstance(node.type, TupleType):
                 node.saved = Saved(value, None)
@@ -273,7 +302,7 @@ def backward(
     if inputs is None:
         targets = leaves_below([node_of(t) for t in tensors])
     else:
-        targets = [(autograd_node(t), t) for t in inputs]
+        targets = [(n, t) for t in inputs for n in leaf_nodes(t)]
     results = run_backward(tensors, gradients, [n for n, _ in targets], retain, create_graph)
     for (_, tensor), g in zip(targets, results, strict=True):
         if g is not None:
@@ -303,6 +332,14 @@ def accumulate_grad(tensor: Tensor, g: Tensor, create_graph: bool) -> None:
             state.grad = before
 
 
+def _total(parts: Sequence[Tensor | None]) -> Tensor | None:
+    given = [g for g in parts if g is not None]
+    total = given[0] if given else None
+    for g in given[1:]:
+        total = total + g
+    return total
+
+
 def grad(
     outputs: Any,
     inputs: Any,
@@ -330,8 +367,11 @@ def grad(
         if not tensor._requires_grad:
             raise RuntimeError(at_user_line("one of the inputs does not require grad"))
     retain = create_graph if retain_graph is None else retain_graph
-    nodes = [node_of(t) for t in ins]
-    results = run_backward(outs, tuple(grad_outputs), nodes, retain, create_graph)
+    nodes = [leaf_nodes(t) for t in ins]
+    found = iter(run_backward(
+        outs, tuple(grad_outputs), [n for group in nodes for n in group], retain, create_graph
+    ))  # fmt: skip
+    results = [_total([next(found) for _ in group]) for group in nodes]
     final: list[Tensor | None] = []
     for tensor, g in zip(ins, results, strict=True):
         if g is None and materialize_grads:

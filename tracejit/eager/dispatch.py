@@ -7,6 +7,7 @@ lets NumPy broadcast; only the record spells casts and broadcasts out.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -314,6 +315,20 @@ def link_view(result: Tensor, tensor: Tensor, op: Op, params: dict[str, Any]) ->
     result._base = tensor if tensor._base is None else tensor._base
     result._view = (*tensor._view, (op, params))
     result._seen = storage.version
+    if not result._base._requires_grad:
+        _note_view(result._base, result)
+
+
+def _note_view(base: Tensor, view: Tensor) -> None:
+    """Remember a view of a tensor without grad: a recorded write to the base concerns it too."""
+    views = base._views
+    if views is None:
+        base._views = [weakref.ref(view)]
+        return
+    views.append(weakref.ref(view))
+    count = len(views)
+    if count >= 64 and not count & (count - 1):  # drop the dead ones now and then
+        views[:] = [r for r in views if r() is not None]
 
 
 def shares_memory(array: np.ndarray, source: np.ndarray) -> bool:

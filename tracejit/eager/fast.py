@@ -15,7 +15,7 @@ from tracejit import config
 from tracejit.eager.dispatch import NO_PARAMS, record_pointwise
 from tracejit.eager.execute import THREADED_SIZE
 from tracejit.eager.modes import state
-from tracejit.eager.tape import autograd_node, rule_needs, save_value, type_of
+from tracejit.eager.tape import NEEDS, autograd_node, rule_needs, save_value, type_of
 from tracejit.errors import user_location
 from tracejit.ir.node import Node
 from tracejit.ir.op import OPS, Op
@@ -111,6 +111,8 @@ def _record_binary(op: Op, x: Tensor, y: Any, is_number: bool, result: Tensor) -
             save_value(second, y)
     if output:
         save_value(node, result)
+    elif inputs:
+        node.saved = NEEDS
     result._requires_grad = True
     result._node = node
 
@@ -159,6 +161,8 @@ def unary(op: Op, x: Any) -> Tensor | None:
             save_value(first, x)
         if output:
             save_value(node, result)
+        elif inputs:
+            node.saved = NEEDS
         result._requires_grad = True
         result._node = node
     return result

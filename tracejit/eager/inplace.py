@@ -6,13 +6,14 @@ the base stands for what is in memory now (views notice by the storage's version
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from tracejit import dtypes
 from tracejit.eager.modes import MODULE_VERSION, state
-from tracejit.eager.tape import bump_version, node_of, replay_views, storage_of, type_of
+from tracejit.eager.tape import Saved, bump_version, node_of, replay_views, storage_of, type_of
 from tracejit.errors import DTypeError, ShapeError, at_user_line, user_location
 from tracejit.ir.node import Node, full_like
 from tracejit.ir.op import OPS
@@ -31,6 +32,27 @@ def check_writable(target: Tensor, name: str) -> None:
         raise RuntimeError(at_user_line(
             f"{name}: several elements of this expanded tensor share one memory location; "
             "clone() it first"))  # fmt: skip
+
+
+def keeping_own(
+    target: Tensor, function: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]
+) -> Any:
+    """``function(target, ...)``, about to overwrite `target`.
+
+    Values of the target that this very call saves for its gradient are saved as copies.
+    """
+    before, state.saving = state.saving, []
+    try:
+        result = function(target, *args, **kwargs)
+        storage = target._storage
+        if storage is not None:
+            for node in state.saving:
+                held = node.saved
+                if type(held) is Saved and held.storage is storage:
+                    node.saved = Saved(np.array(held.array), None)
+    finally:
+        state.saving = before
+    return result
 
 
 def write_into(target: Tensor, value: Tensor, name: str) -> Tensor:
@@ -162,10 +184,23 @@ def _replace_node(root: Tensor, node: Node, tracked: bool) -> None:
         node = OPS["with_value"](node_of(root), node)
         root._node = node
     elif tracked or root._requires_grad:
+        was_tracked = root._requires_grad
         root._requires_grad = True
         root._node = node
+        if not was_tracked and root._views:
+            _track_views(root)
     if capture is not None:
         capture.write(root, node)
+
+
+def _track_views(root: Tensor) -> None:
+    """`root` now requires grad: so do the views made before."""
+    for reference in root._views:
+        view = reference()
+        if view is not None and all(op.name != "detach" for op, _ in view._view):
+            view._requires_grad = True
+            view._node = replay_views(view, root._node)
+            view._seen = storage_of(root).version
 
 
 def embed(base: Node, chain: tuple[Any, ...], part: Node) -> Node:

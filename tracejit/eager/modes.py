@@ -18,6 +18,7 @@ class _State(threading.local):
     grad: bool = True
     inference: bool = False
     capture: Any = None  # the tracejit.eager.tape.Capture in progress
+    saving: Any = None  # nodes whose values the in-place operation in progress saves
     autocast: Any = None  # the dtype matrix products run in, or None
 
 

@@ -116,6 +116,8 @@ def _extreme(name: str, input: Tensor, dim: Any, keepdim: bool) -> Any:
     """`max`/`min`: of all, element by element with another tensor, or with indices along `dim`."""
     check_tensors(name, input)
     if dim is None:
+        if not input._array.size:
+            raise RuntimeError(at_user_line(f"{name}: the tensor has no elements; give a dim"))
         return reduce(f"reduce_{name}", input, axes_of(None, input.ndim, name), False)
     if isinstance(dim, Tensor):
         return FUNCTIONS["maximum" if name == "max" else "minimum"](input, dim)

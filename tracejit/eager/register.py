@@ -9,7 +9,8 @@ import functools
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from tracejit.eager.inplace import deliver, write_into
+from tracejit.eager.inplace import check_writable, deliver, keeping_own, write_into
+from tracejit.eager.modes import state
 from tracejit.tensor import Tensor
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -64,7 +65,12 @@ def with_out(target: Callable[..., Any]) -> Callable[..., Any]:
 def _inplace_form(target: Callable[..., Any], name: str) -> Callable[..., Any]:
     @functools.wraps(target)
     def inplace(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        return write_into(self, target(self, *args, **kwargs), f"{name}_")
+        if state.grad:
+            check_writable(self, f"{name}_")
+            result = keeping_own(self, target, args, kwargs)
+        else:
+            result = target(self, *args, **kwargs)
+        return write_into(self, result, f"{name}_")
 
     inplace.__name__ = inplace.__qualname__ = f"{name}_"
     inplace.__doc__ = f"`{name}`, written into the tensor itself, which is returned."

@@ -57,16 +57,22 @@ class Saved:
 
 
 class Leaf(Saved):
-    """The mark of a leaf's node: gradients that arrive here accumulate in ``tensor.grad``."""
+    """The mark of a leaf's node: gradients that arrive here accumulate in ``tensor.grad``.
 
-    __slots__ = ("tensor",)
+    older  references to earlier nodes of the leaf, whose saved values it does not have any more.
+    """
 
-    def __init__(self, tensor: Tensor):
+    __slots__ = ("tensor", "older")
+
+    def __init__(self, tensor: Tensor, older: tuple[Any, ...] = ()):
         super().__init__(None, None)
         self.tensor = weakref.ref(tensor)
+        self.older = older
 
 
 FREED = Saved(None, None)
+NEEDS = Saved(None, None)
+"""The mark of a node whose rule reads saved values of its inputs, and whose own is not kept."""
 
 
 def root_of(tensor: Tensor) -> Tensor:
@@ -92,11 +98,28 @@ def autograd_node(tensor: Tensor) -> Node:
         node = tensor._node = make_input(tensor)
         node.saved = Leaf(tensor)
         return node
+    held = node.saved
+    if held is not None and type(held) is Leaf and held.array is not None:
+        if held.version != storage_of(tensor).version:  # changed unseen: a new value, a new node
+            known = tuple(r for r in held.older if r() is not None)
+            older = (*known, weakref.ref(node))
+            node = tensor._node = make_input(tensor)
+            node.saved = Leaf(tensor, older)
+            return node
     base = tensor._base
     if base is not None and base._requires_grad and tensor._seen != storage_of(tensor).version:
         node = tensor._node = replay_views(tensor, node_of(tensor._base))
         tensor._seen = storage_of(tensor).version
     return node
+
+
+def leaf_nodes(tensor: Tensor) -> list[Node]:
+    """All nodes that stand for the tensor on the tape: several if a leaf was changed unseen."""
+    node = node_of(tensor)
+    if state.capture is not None or type(node.saved) is not Leaf:
+        return [node]
+    alive = [reference() for reference in node.saved.older]
+    return [node, *(n for n in alive if n is not None)]
 
 
 def replay_views(tensor: Tensor, node: Node) -> Node:
@@ -173,6 +196,8 @@ def save_for_backward(node: Node, operands: Sequence[Any], outputs: tuple[Tensor
     for i in wanted:
         if hasattr(operands[i], "_array"):
             save_value(_own_node(operands[i], node.inputs[i]), operands[i])
+    if wanted and not output and node.saved is None:
+        node.saved = NEEDS
     if output:
         if isinstance(node.type, TupleType):
             node.saved = Saved(tuple(t._array for t in outputs), None)
@@ -191,8 +216,10 @@ def _own_node(tensor: Tensor, recorded: Node) -> Node:
 def save_value(node: Node, tensor: Tensor) -> None:
     """Keep the tensor's array, with the version it has now, on its node."""
     held = node.saved
-    if held is None or held is FREED:
+    if held is None or held is FREED or held is NEEDS:
         node.saved = Saved(tensor._array, storage_of(tensor))
+        if state.saving is not None:
+            state.saving.append(node)
     elif type(held) is Leaf:
         held.array, held.storage = tensor._array, storage_of(tensor)
         held.version = held.storage.version

@@ -91,8 +91,8 @@ def _infer_slice(
     return types[0].with_shape(tuple(shape))
 
 
-def _slices(starts: Any, stops: Any, steps: Any) -> tuple[slice, ...]:
-    return tuple(map(slice, starts, stops, steps))
+def _slices(starts: Any, stops: Any, steps: Any) -> tuple[Any, ...]:
+    return tuple(map(slice, starts, stops, steps)) or (Ellipsis,)  # x[()] would be no array
 
 
 slice_ = Op(
