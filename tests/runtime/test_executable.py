@@ -11,10 +11,10 @@ from random_graphs import assert_equal, input_node, random_graph
 
 from tracejit import config, dtypes
 from tracejit.codegen.compiler import kernel_history
-from tracejit.errors import CheckFailed, DTypeError
+from tracejit.errors import CheckFailed, CompileError, DTypeError, ShapeError
 from tracejit.ir.graph import Graph
 from tracejit.ir.interpret import interpret
-from tracejit.ir.node import Node
+from tracejit.ir.node import Node, full_like
 from tracejit.ir.op import OPS
 from tracejit.ir.sizes import SizeEnv
 from tracejit.ops.reduction import expand_reduced
@@ -335,3 +335,64 @@ def test_a_second_call_compiles_nothing() -> None:
     assert str(done.plan).startswith("# ")
     assert list(done.stages)[:2] == ["captured", "decompose"]
     assert list(done.stages)[-1] == "plan"
+
+
+def test_faults_of_the_compiler_are_compile_errors(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = input_node("x", (4,))
+    executable = build(Graph("g", (x,), (x + x,)))
+
+    def broken(*arguments: Any) -> None:
+        raise KeyError("a fault")
+
+    monkeypatch.setattr("tracejit.runtime.frame._Builder.build", broken)
+    with pytest.raises(CompileError, match="KeyError: 'a fault'") as caught:
+        executable.run([rand(4)])
+    assert isinstance(caught.value.__cause__, KeyError)
+    monkeypatch.setattr("tracejit.transforms.fuse.run", broken)
+    with pytest.raises(CompileError, match="compiling g"):
+        build(Graph("g", (x,), (x + x,)))
+
+
+def test_errors_about_arrays_stay_what_they_are() -> None:
+    x = input_node("x", (4,))
+    executable = build(Graph("g", (x,), (x + x,)))
+    with pytest.raises(ShapeError, match="got size 5"):
+        executable.run([rand(5)])
+
+
+def test_outputs_twice_checks_and_effects_are_one_native_call() -> None:
+    x, y = input_node("x", (4,)), input_node("y", (4,))
+    holds = OPS["reduce_all"](OPS["gt"](y, full_like(y, 0.0)), axes=(0,))
+    total = x + y
+    graph = Graph("g", (x, y), (total, total), ((x, total * y),), ((holds, "y is positive"),))
+    executable, arrays = build(graph), [rand(4), np.ones(4, "f4")]
+    frame, before = executable.own_frame(arrays), arrays[0].copy()
+    assert frame.straight is not None
+    assert list(executable.in_place.values()) == [x]
+    first, second = frame.call(arrays)
+    assert first is not second and (first == before + 1).all() and (second == first).all()
+    assert (arrays[0] == before + 1).all()
+    arrays[1][2] = -1.0
+    before = arrays[0].copy()
+    with pytest.raises(CheckFailed, match="y is positive"):
+        frame.call(arrays)
+    assert (arrays[0] == before).all()
+
+
+def test_checks_come_before_what_is_written_in_place() -> None:
+    x, y = input_node("x", (4,)), input_node("y", (4,))
+    holds = OPS["reduce_all"](OPS["gt"](y, full_like(y, 0.0)), axes=(0,))
+    graph = Graph("g", (x, y), (), ((x, x * y),), ((holds, "y is positive"),))
+    executable = build(graph)
+    assert list(executable.in_place.values()) == [x]
+    good, bad = np.ones(4, "f4"), np.array([1, 1, -1, 1], "f4")
+    array = rand(4)
+    before = array.copy()
+    with pytest.raises(CheckFailed, match="y is positive"):
+        executable.run([array, bad])
+    assert (array == before).all()
+    executable.run([array, good * 2])
+    assert (array == before * 2).all()
+    both = np.ones(5, "f4")
+    executable.run([both[:4], both[1:]])  # they overlap: as if all was read first
+    assert (both == 1).all()

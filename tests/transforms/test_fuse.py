@@ -119,9 +119,20 @@ def test_effects_not_in_place(case: str) -> None:
         outputs = (new,)
     graph = Graph("g", (x, y), outputs, ((x, new),))
     if case == "check":
-        good = OPS["reduce_all"](OPS["lt"](x, y), axes=(0, 1))
+        good = OPS["reduce_all"](OPS["lt"](OPS["matmul"](new, y), y), axes=(0, 1))
         graph = Graph("g", (x, y), outputs, ((x, new),), ((good, "no"),))
     assert memory.in_place(fuse.run(pipeline.run(graph))) == {}
+
+
+def test_what_a_check_needs_runs_before_all_else_and_apart() -> None:
+    x, y = inp("x", 8), inp("y", 8)
+    good = OPS["reduce_all"](OPS["lt"](x, y), axes=(0,))
+    graph = Graph("g", (x, y), (OPS["exp"](x),), ((x, x + y),), ((good, "no"),))
+    plan = fuse.run(pipeline.run(graph))
+    assert [s.shape for s in plan.kernels] == ["full", "map"]
+    assert [n.params["name"] for n in memory.in_place(plan).values()] == ["x"]
+    free = fuse.run(pipeline.run(Graph("g", (x, y), (OPS["exp"](x), good), ((x, x + y),))))
+    assert [s.shape for s in free.kernels] == ["full"]
 
 
 def test_axis_maps() -> None:

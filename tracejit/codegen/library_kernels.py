@@ -1,7 +1,7 @@
 """Kernels of library steps, written by hand: scattering rows, running sums, calling other kernels.
 
 Each is source in `codegen.language` for one dtype. Invariant: elements are combined in the order of
-the index along the axis, whatever the number of threads, so results are those of NumPy's `ufunc.at`.
+the index, whatever the number of threads, so results are those of NumPy's `ufunc.at`.
 """
 
 from __future__ import annotations

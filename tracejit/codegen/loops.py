@@ -17,7 +17,7 @@ from tracejit.ir.node import Node
 from tracejit.ir.op import OPS
 from tracejit.ir.plan import KernelStep
 from tracejit.ir.sizes import size_key
-from tracejit.transforms.fuse import is_reduction, reduction_lift
+from tracejit.transforms.groups import is_reduction, reduction_lift
 from tracejit.transforms.views import AxisMap, base_and_views, is_one
 
 SAVE_COST = 8  # additions from which a value is kept for a later loop rather than recomputed

@@ -7,7 +7,8 @@ of threads may run it at once.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from tracejit.codegen.cpu_reduce import RowEmitter
 from tracejit.codegen.loops import LoopProgram, Value, build_program, is_scalar_input
 from tracejit.codegen.sources import annotated_source, emitter
 from tracejit.dtypes import DType, float16
-from tracejit.errors import DTypeError
+from tracejit.errors import CompileError, DTypeError, ShapeError, VerifyError
 from tracejit.ir.graph import Graph
 from tracejit.ir.node import Node, full_like
 from tracejit.ir.op import OPS
@@ -30,7 +31,24 @@ from tracejit.transforms import fuse, memory, pipeline
 
 Array = np.ndarray[Any, Any]
 
+# What a fault of the compiler itself may raise; errors of the user's own come out of tracing.
+FAULTS = (
+    AssertionError, ArithmeticError, AttributeError, LookupError, NotImplementedError, OSError,
+    RecursionError, TypeError, ValueError, VerifyError,
+)  # fmt: skip
+
 MAX_FRAMES = 256  # shapes kept; beyond that the oldest goes
+
+
+@contextmanager
+def as_compile_error(doing: str) -> Iterator[None]:
+    """Turn a fault of the compiler into a CompileError, so that callers can fall back."""
+    try:
+        yield
+    except (CompileError, DTypeError, ShapeError):
+        raise  # the last two are about the arrays that were given
+    except FAULTS as error:
+        raise CompileError(f"{doing}: {type(error).__name__}: {error}") from error
 
 
 class Kernel:
@@ -213,7 +231,7 @@ class Executable:
         `frame.makers`); otherwise `frame.call(inputs)` gives the outputs.
         """
         arguments, _ = self._accept(arrays)
-        with self._lock:
+        with self._lock, as_compile_error(f"planning {self.graph.name}"):
             return Frame(self, arguments)
 
     def prepare(self, arrays: Sequence[Any]) -> None:
@@ -255,7 +273,8 @@ class Executable:
     ) -> Frame:
         """Build a frame; compiling and planning are one thread's work at a time."""
         with self._lock:
-            frame = Frame(self, arrays, in_place)
+            with as_compile_error(f"planning {self.graph.name}"):
+                frame = Frame(self, arrays, in_place)
             if key not in self._frames:
                 while len(self._frames) >= MAX_FRAMES:
                     del self._frames[next(iter(self._frames))]
@@ -267,6 +286,8 @@ def build(graph: Graph) -> Executable:
     """Compile a graph for the CPU.
 
     Example: ``build(graph).run([x, w])`` gives the list of the graph's outputs as new arrays.
-    Kernels are compiled when a layout first needs them, and never for a new size.
+    Kernels are compiled when a layout first needs them, and never for a new size. Raises
+    CompileError where that fails; the graph itself can still be interpreted.
     """
-    return Executable(graph)
+    with as_compile_error(f"compiling {graph.name}"):
+        return Executable(graph)

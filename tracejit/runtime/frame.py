@@ -15,7 +15,7 @@ import numpy as np
 
 from tracejit.codegen.loops import LoopProgram, Store, Value, is_scalar_input
 from tracejit.dtypes import DType
-from tracejit.errors import CheckFailed
+from tracejit.errors import CheckFailed, ShapeError
 from tracejit.ir.interpret import evaluate_node
 from tracejit.ir.node import Node
 from tracejit.ir.plan import HostStep, KernelStep
@@ -124,7 +124,7 @@ class _Builder:
     def bind_size(self, node: Node, size: Any, actual: int) -> None:
         if type(size) is not SymInt:
             if size != actual:
-                raise ValueError(f"{node.params['name']}: expected {node.type}, got size {actual}")
+                raise ShapeError(f"{node.params['name']}: expected {node.type}, got size {actual}")
             return
         (mono, factor), *rest = size.poly.items()
         if not rest and factor == 1 and len(mono) == 1 and mono[0][0] == "sym":

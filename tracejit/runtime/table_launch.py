@@ -1,6 +1,6 @@
 """A launch of a hand-written kernel: a table of words, some of them addresses of operands.
 
-Invariant: like every launch it only names buffers; addresses are filled in when the arena is planned.
+Invariant: like every launch it only names buffers; a step is made when the arena has its addresses.
 """
 
 from __future__ import annotations

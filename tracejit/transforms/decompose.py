@@ -7,7 +7,7 @@ dtype, and its axes are one run of neighbours.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tracejit.dtypes import accumulator, bool_, int64, uint8
@@ -135,7 +135,14 @@ def index_as_take(node: Node) -> Node | None:
     if node.op.name != "index":
         return None
     x, *indices = node.inputs
-    axes = node.params["axes"]
+    found = _merged_index(x, indices, node.params["axes"])
+    return None if found is None else OPS["take"](*found, axis=node.params["axes"][0])
+
+
+def _merged_index(
+    x: Node, indices: Sequence[Node], axes: Sequence[int]
+) -> tuple[Node, Node] | None:
+    """`x` with neighbouring axes merged, and the index into the merged axis; else None."""
     if list(axes) != list(range(axes[0], axes[0] + len(axes))):
         return None
     flat = indices[0]
@@ -143,7 +150,29 @@ def index_as_take(node: Node) -> Node | None:
         flat = OPS["add"](OPS["mul"](flat, size_like(flat, x.shape[axis])), more)
     merged = product(x.shape[a] for a in axes)
     shape = (*x.shape[: axes[0]], merged, *x.shape[axes[-1] + 1 :])
-    return OPS["take"](OPS["reshape"](x, shape=shape), flat, axis=axes[0])
+    return OPS["reshape"](x, shape=shape), flat
+
+
+def index_put_as_scatter(node: Node) -> Node | None:
+    """Writing (or adding) at neighbouring axes is a scatter (or take_add) along them merged."""
+    if node.op.name != "index_put":
+        return None
+    x, y, *indices = node.inputs
+    axis = node.params["axes"][0]
+    found = _merged_index(x, indices, node.params["axes"])
+    if found is None or indices[0].ndim == 0:
+        return None
+    target, flat = found
+    if node.params["accumulate"]:
+        result = OPS["take_add"](target, flat, y, axis=axis)
+    else:
+        count = product(flat.shape)
+        before, after = target.shape[:axis], target.shape[axis + 1 :]
+        column = OPS["reshape"](flat, shape=(*(1 for _ in before), count, *(1 for _ in after)))
+        y = OPS["reshape"](y, shape=(*before, count, *after))
+        index = OPS["broadcast_to"](column, shape=y.shape)
+        result = OPS["scatter"](target, index, y, axis=axis)
+    return OPS["reshape"](result, shape=node.shape)
 
 
 def store_positions(node: Node) -> Node | None:
@@ -173,6 +202,7 @@ RULES: tuple[Callable[[Node], Node | None], ...] = (
     scatter_one_per_row,
     store_positions,
     index_as_take,
+    index_put_as_scatter,
     take_as_gather,
 )
 

@@ -9,92 +9,42 @@ outside it; so the groups can be ordered.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from tracejit.ir.graph import Graph
 from tracejit.ir.node import Node
 from tracejit.ir.op import OPS
 from tracejit.ir.plan import HostStep, KernelStep, Plan, Step
-from tracejit.ir.sizes import size_key
 from tracejit.ir.types import TupleType
 from tracejit.transforms.fuse_rows import merge_rows
+from tracejit.transforms.groups import (
+    UNCHECKED,
+    Group,
+    compose,
+    group_name,
+    is_pointwise,
+    is_reduction,
+    lifted,
+    needs_merged_axes,
+    reads_anywhere,
+    reads_positions,
+    reduction_lift,
+    reduction_shape,
+    row_lift,
+    sizes_key,
+)
 from tracejit.transforms.recompute import choose_stored
 from tracejit.transforms.views import (
     AxisMap,
     axis_map,
     base_and_views,
     identity_map,
-    is_one,
 )
 
-REDUCTIONS = frozenset({"reduce_sum", "reduce_prod", "reduce_max", "reduce_min"})
 MAX_NODES = 120  # ops of one kernel: beyond that compiling costs more than memory traffic saves
 FREE = frozenset({"input", "full", "iota", "constant", "size"})  # read by a kernel without a step
-
-
-def is_pointwise(node: Node) -> bool:
-    """Whether each element depends on one element of every input (of a gather: of the index)."""
-    return node.op.kind in ("elementwise", "random") or node.op.name == "gather"
-
-
-def reads_anywhere(node: Node, x: Node) -> bool:
-    """Whether the node reads elements of its input `x` at places that only a run knows."""
-    return node.op.name == "gather" and x is node.inputs[0]
-
-
-def is_reduction(node: Node) -> bool:
-    """Whether the node reduces a run of axes in a kernel (over no axes it is left to the host)."""
-    return node.op.name in REDUCTIONS and bool(node.params["axes"])
-
-
-def reads_positions(node: Node) -> bool:
-    """Whether the node reads positions or computed places, which have no strides to merge."""
-    return node.op.name == "gather" or any(
-        base_and_views(x)[0].op.name == "iota" for x in node.inputs
-    )
-
-
-def needs_merged_axes(shape: str, domain: Sequence[Any], axes: tuple[int, int]) -> bool:
-    """Whether the loop shape has to walk several axes as one."""
-    first, last = axes
-    runs = {
-        "row": [domain[first:last]],
-        "column": [domain[:first], domain[first:last], domain[last:]],
-    }.get(shape, [])
-    return any(sum(not is_one(n) for n in run) > 1 for run in runs)
-
-
-def reduction_shape(node: Node) -> str:
-    """'full' over all axes, 'row' over the last ones, else 'column'."""
-    axes, ndim = node.params["axes"], node.inputs[0].ndim
-    if len(axes) == ndim:
-        return "full"
-    return "row" if axes[-1] == ndim - 1 else "column"
-
-
-def sizes_key(shape: Sequence[Any]) -> tuple[Any, ...]:
-    """Hashable; equal keys mean equal shapes for all values of the symbols."""
-    return tuple(map(size_key, shape))
-
-
-class Group:
-    """Nodes of one kernel to be. `level` says 'element' or 'row' of each; `lift` the row's axes."""
-
-    def __init__(self, number: int, shape: str, domain: tuple[Any, ...], axes: tuple[int, int]):
-        self.number = number
-        self.shape = shape
-        self.domain = domain
-        self.key = sizes_key(domain)
-        self.axes = axes
-        self.nodes: list[Node] = []
-        self.level: dict[int, str] = {}
-        self.lift: dict[int, AxisMap] = {}
-        self.above = 0  # bit set of the groups that this one depends on, directly or not
-
-    @property
-    def bit(self) -> int:
-        return 1 << self.number
+AFTER_CHECKS = "one runs before a check, the other may have to run after it"
 
 
 class Fuser:
@@ -106,6 +56,7 @@ class Fuser:
         self.of: dict[int, Group] = {}
         self.why_not: list[str] = []
         self.count = 0
+        self.rank = check_ranks(graph)
 
     # groups and their order ----------------------------------------------------------------
 
@@ -170,8 +121,13 @@ class Fuser:
         group.level[id(node)] = level
         if lift is not None:
             group.lift[id(node)] = lift
+        group.rank = self.rank_of(node)
         self.of[id(node)] = group
         self.depend(group, self.sources(node))
+
+    def rank_of(self, node: Node) -> int:
+        """The first check that needs the node."""
+        return self.rank.get(id(node), UNCHECKED)
 
     def refuse(self, node: Node, group: Group, reason: str) -> None:
         """Note why `node` did not join the group of a value it reads."""
@@ -183,6 +139,8 @@ class Fuser:
 
     def fit(self, group: Group, node: Node) -> tuple[str, AxisMap | None] | str:
         """The level (and lift) at which `node` fits into `group`, or the reason why it does not."""
+        if group.rank != self.rank_of(node):
+            return AFTER_CHECKS
         if len(group.nodes) >= MAX_NODES:
             return f"the kernel has {MAX_NODES} ops already"
         if reads_positions(node) and needs_merged_axes(group.shape, group.domain, group.axes):
@@ -258,7 +216,7 @@ class Fuser:
 
     def can_merge(self, a: Group, b: Group) -> bool:
         """Whether two groups may be one kernel: same loop, no detour, every use in place."""
-        if a.key != b.key or "host" in (a.shape, b.shape):
+        if a.key != b.key or "host" in (a.shape, b.shape) or a.rank != b.rank:
             return False
         if a.shape != "map" and b.shape != "map" and (a.shape, a.axes) != (b.shape, b.axes):
             return False
@@ -321,6 +279,8 @@ class Fuser:
     def reduction_fault(self, group: Group, node: Node, shape: str, span: tuple[int, int]) -> str:
         """Why the reduction cannot run inside `group`; '' if it can."""
         base, views = base_and_views(node.inputs[0])
+        if group.rank != self.rank_of(node):
+            return AFTER_CHECKS
         if group.key != sizes_key(node.inputs[0].shape):
             return "it reduces another shape than that of the loop"
         if group.shape != "map" and (group.shape, group.axes) != (shape, span):
@@ -365,7 +325,9 @@ class Fuser:
 
     def may_be_lifted(self, group: Group, rows: Group) -> bool:
         """Whether a map group might become per-row values of a row group."""
-        if len(group.nodes) + len(rows.nodes) > MAX_NODES or any(map(reads_positions, group.nodes)):
+        if len(group.nodes) + len(rows.nodes) > MAX_NODES or group.rank != rows.rank:
+            return False
+        if any(map(reads_positions, group.nodes)):
             return False
         return not (self.has_path_outside(group, rows) or self.has_path_outside(rows, group))
 
@@ -390,49 +352,21 @@ class Fuser:
                         break
 
 
-def lifted(group: Group, node: Node) -> AxisMap:
-    """The axis map by which a row-level value is spread over the group's domain."""
-    return group.lift[id(node)]
+def check_ranks(graph: Graph) -> dict[int, int]:
+    """Of each node behind a check, the first check that needs it.
 
-
-def compose(outer: AxisMap, inner: AxisMap) -> AxisMap:
-    """The axis map of `inner` seen through `outer`."""
-    return tuple(None if a is None else inner[a] for a in outer)
-
-
-def reduction_lift(node: Node) -> AxisMap:
-    """Axes of the reduced value along each axis of what was reduced (None along the reduced)."""
-    shape, axes = node.inputs[0].shape, node.params["axes"]
-    lift: list[int | None] = []
-    count = 0
-    for i, n in enumerate(shape):
-        if i in axes:
-            lift.append(None)
-            continue
-        lift.append(None if is_one(n) else count)
-        count += 1
-    return tuple(lift)
-
-
-def row_lift(group: Group, shape: Sequence[Any]) -> AxisMap | None:
-    """How a value of `shape` lies along the rows of a row group: its axis for each domain axis."""
-    outer = group.domain[: group.axes[0]]
-    own = [(size_key(n), i) for i, n in enumerate(shape) if not is_one(n)]
-    if [k for k, _ in own] != [size_key(n) for n in outer if not is_one(n)]:
-        return None
-    labels = iter([i for _, i in own])
-    lift = [None if is_one(n) else next(labels) for n in outer]
-    return tuple(lift) + (None,) * (len(group.domain) - len(outer))
-
-
-def group_name(shape: str, nodes: Sequence[Node]) -> str:
-    """A readable name: the loop shape and the last ops, in order."""
-    ops: list[str] = []
-    for node in nodes:
-        name = node.op.name.replace("reduce_", "")
-        if name not in ("cast", "where") and name not in ops:
-            ops.append(name)
-    return "_".join([shape, *(ops[-4:] or ["copy"])])
+    Such nodes run first and apart from others: nothing is written to an input, and nothing read
+    at a computed place, before the checks that were made for it.
+    """
+    rank: dict[int, int] = {}
+    for number, (condition, _) in enumerate(graph.checks):
+        stack = [condition]
+        while stack:
+            node = stack.pop()
+            if id(node) not in rank:
+                rank[id(node)] = number
+                stack += node.inputs
+    return rank
 
 
 def _result_copies(graph: Graph, fuser: Fuser) -> dict[int, Node]:
@@ -448,6 +382,7 @@ def _result_copies(graph: Graph, fuser: Fuser) -> dict[int, Node]:
             group.nodes.append(copy)
             group.level[id(copy)] = "element"
             fuser.of[id(copy)] = group
+            group.rank = fuser.rank_of(node)
             base, _ = base_and_views(node)
             if id(base) in fuser.of:
                 fuser.depend(group, [fuser.of[id(base)]])
@@ -470,11 +405,7 @@ def run(graph: Graph) -> Plan:
 def _steps(graph: Graph, fuser: Fuser) -> list[Step]:
     """The groups as steps, each after what it reads."""
     order = {id(n): i for i, n in enumerate(graph.nodes())}
-    rank = _check_ranks(graph, fuser)
-    groups = sorted(
-        fuser.groups.values(),
-        key=lambda g: (rank.get(g.number, len(graph.checks)), g.above.bit_count(), g.number),
-    )
+    groups = sorted(fuser.groups.values(), key=lambda g: (g.rank, g.above.bit_count(), g.number))
     chosen = choose_stored(graph, groups, fuser.of)
     steps: list[Step] = []
     for group in groups:
@@ -491,21 +422,6 @@ def _steps(graph: Graph, fuser: Fuser) -> list[Step]:
         domain, axes = group.domain, group.axes
         steps.append(KernelStep(name, group.shape, domain, axes, body, reads, stores))
     return steps
-
-
-def _check_ranks(graph: Graph, fuser: Fuser) -> dict[int, int]:
-    """Groups behind the graph's checks, by the first check that needs them: they run first.
-
-    So nothing is written, and nothing is read at a computed place, before the checks made for it.
-    """
-    rank: dict[int, int] = {}
-    for number, (condition, _) in enumerate(graph.checks):
-        group = fuser.of.get(id(base_and_views(condition)[0]))
-        if group is not None:
-            for other in fuser.groups.values():
-                if (group.above | group.bit) & other.bit:
-                    rank.setdefault(other.number, number)
-    return rank
 
 
 def _host_step(graph: Graph, group: Group, reads: list[Node]) -> HostStep:

@@ -1,8 +1,8 @@
 """Fusion of what stands between row kernels: per-row values join the rows they belong to.
 
 A layer norm's gradient reduces each row, does arithmetic on the row's few values, and goes over
-the row again. When the groups are first formed that arithmetic is a small kernel of its own, which
-keeps the two row kernels apart. Invariant: as in `fuse`, every use is at hand and groups stay convex.
+the row again. When the groups are first formed that arithmetic is a small kernel of its own, and
+keeps the two row kernels apart. Invariant: as in `fuse`, every use is at hand, groups stay convex.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from tracejit.transforms.views import axis_map, base_and_views
 
 if TYPE_CHECKING:
-    from tracejit.transforms.fuse import Fuser, Group
+    from tracejit.transforms.fuse import Fuser
+    from tracejit.transforms.groups import Group
 
 
 def merge_rows(fuser: Fuser) -> None:

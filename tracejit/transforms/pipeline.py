@@ -14,13 +14,14 @@ from typing import Any
 from tracejit import config
 from tracejit.ir.graph import Graph
 from tracejit.ir.verify import verify
-from tracejit.transforms import cse, dce, decompose, products, simplify
+from tracejit.transforms import cse, dce, decompose, joins, products, simplify
 
 PASSES: tuple[tuple[str, Callable[[Graph], Graph]], ...] = (
     ("decompose", decompose.run),
     ("products", products.run),
     ("simplify", simplify.run),
     ("cse", cse.run),
+    ("joins", joins.run),
     ("dce", dce.run),
 )
 

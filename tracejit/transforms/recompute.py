@@ -15,7 +15,7 @@ from tracejit.ir.sizes import size_key
 from tracejit.transforms.views import REPEATING, base_and_views, regroups_ones_only
 
 if TYPE_CHECKING:
-    from tracejit.transforms.fuse import Group
+    from tracejit.transforms.groups import Group
 
 GIVEN = ("input", "constant", "size")
 NOTHING = ("full", "iota")
