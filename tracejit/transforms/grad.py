@@ -35,7 +35,7 @@ def backpropagate(
     None stands for "does not depend on it".
     """
     order = topological(outputs)
-    active = _depends_on(order, wrt)
+    active = depends_on(order, wrt)
     pending: dict[int, Cotangent] = {}
     for output, g in zip(outputs, cotangents, strict=True):
         if id(output) in active:
@@ -55,7 +55,7 @@ def backpropagate(
     return [found.get(id(n)) for n in wrt]
 
 
-def _depends_on(order: Sequence[Node], wrt: Sequence[Node]) -> set[int]:
+def depends_on(order: Sequence[Node], wrt: Sequence[Node]) -> set[int]:
     """Ids of the nodes through which a gradient reaches one of `wrt`."""
     active = {id(n) for n in wrt}
     for node in order:
