@@ -1,11 +1,10 @@
-"""Human words for what a trace depends on: paths, guards, and the guard that a call does not meet.
+"""Why a call found no trace: the guards that it does not meet, in words.
 
-Invariant: nothing here changes a trace; a description may run user code only as a guard would.
+Invariant: nothing here changes a trace; a comparison may run user code only as a guard would.
 """
 
 from __future__ import annotations
 
-import types
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,129 +13,13 @@ from tracejit.eager.modes import state
 from tracejit.eager.tape import type_of
 from tracejit.jit.guards import TensorInput, failing_line, fits, same
 from tracejit.jit.guards import _module_snapshot as module_snapshot
-from tracejit.jit.readset import Entry, ReadSet, Source
+from tracejit.jit.naming import GONE, Describer, kind_of, short
+from tracejit.jit.readset import Entry
 from tracejit.jit.trace import entry_holds
 from tracejit.tensor import Tensor
 
-_SILENT = ("_parameters", "_buffers", "_modules", "__closure__", "__func__", "__self__")
-GONE = (KeyError, IndexError, AttributeError, TypeError, ValueError)
 _MOST_GROUPS = 8
 """Traces that a miss is compared with: the comparison must stay cheap beside the capture."""
-
-
-class Describer:
-    """Names the paths of one read set: ``x``, ``model.0.weight``, ``scale``."""
-
-    def __init__(self, readset: ReadSet, names: Sequence[str]):
-        self.readset = readset
-        self.names = names
-        self.parameters = {
-            id(e.value): e.source for e in readset.entries if e.kind == "module tensor"
-        }
-
-    def source(self, source: Source) -> str:
-        """The path in the words of the user's code."""
-        above = source.parent
-        if above is None:
-            return self._root(source)
-        if source.step == "type":
-            return f"the type of {self.source(above)}"
-        if source.step == "dict" or source.key in _SILENT:
-            return self.source(above)
-        if source.step == "cell" or (above.parent is None and above.step == "globals"):
-            return str(source.key)
-        if source.step == "item" and not self._is_attribute(above):
-            return f"{self.source(above)}[{self._key(source.key)}]"
-        return f"{self.source(above)}.{source.key}"
-
-    def _is_attribute(self, above: Source) -> bool:
-        return above.step == "dict" or above.key in _SILENT[:3]
-
-    def _root(self, source: Source) -> str:
-        if source.step == "arg":
-            return self.names[source.key] if source.key < len(self.names) else f"x{source.key}"
-        known = self.readset.seen.get(id(source.key))
-        if known is not None and known.parent is not None and known is not source:
-            return self.source(known)
-        return short(source.key)
-
-    def _key(self, key: Any) -> str:
-        return self.tensor(key) if isinstance(key, Tensor) else repr(key)
-
-    def tensor(self, tensor: Tensor) -> str:
-        """A tensor's path: by way of the module that holds it, if one does."""
-        known = self.parameters.get(id(tensor)) or self.readset.seen.get(id(tensor))
-        return "a tensor" if known is None else self.source(known)
-
-    def input(self, wanted: TensorInput) -> str:
-        """``x: f32[32,64], requires grad``."""
-        grad = ", requires grad" if wanted.requires_grad else ""
-        try:
-            name = self.tensor(wanted.source.read(self.readset.args))
-        except GONE:
-            name = self.source(wanted.source)
-        return f"{name}: {wanted.type}{grad}"
-
-    def number(self, label: str) -> str:
-        """A number that every call reads: ``opt.param_groups[0]['lr']``."""
-        holder, _, key = label.rpartition("#")[0].partition("[")
-        known = self.readset.seen.get(int(holder)) if holder.isdigit() else None
-        return label.rpartition("#")[0] if known is None else f"{self.source(known)}[{key}"
-
-    def entry(self, entry: Entry) -> str:
-        """One guard, as a statement about the state."""
-        what = self.source(entry.source)
-        above = entry.source.parent
-        if above is not None and above.parent is None and above.step == "globals":
-            what = f"global {what}"
-        if entry.kind == "absent":
-            return f"there is no {what}"
-        if entry.kind == "equal":
-            return f"{what} == {short(entry.value)}"
-        if entry.kind == "length" and entry.source.step == "dict":
-            return f"{what} has {entry.value} attributes"
-        if entry.kind == "length":
-            return f"len({what}) == {entry.value}"
-        if entry.kind == "keys":
-            return f"the keys of {what} are {short(entry.value)}"
-        if entry.kind == "array":
-            return f"the NumPy array {what} has the same contents"
-        if entry.kind in ("tensor", "module tensor"):
-            return f"{what} is a tensor"
-        if entry.source.step == "type":
-            return f"{what} is {short(entry.value)}"
-        return f"{what} is the same {_kind_of(entry.value)}"
-
-
-def short(value: Any) -> str:
-    """A value in at most 60 characters; objects by their names."""
-    if isinstance(value, dict) and "__name__" in value:
-        return f"module {value['__name__']}"
-    if isinstance(value, (type, types.FunctionType, types.ModuleType, types.BuiltinFunctionType)):
-        return str(getattr(value, "__qualname__", value.__name__))
-    if isinstance(value, Tensor):
-        return f"a tensor {type_of(value)}"
-    text = repr(value) if _is_plain(value) else f"a {type(value).__name__}"
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _is_plain(value: Any) -> bool:
-    if isinstance(value, (tuple, list)):
-        return all(map(_is_plain, value))
-    return isinstance(value, (int, float, str, bytes, bool, complex, type(None), dtypes.DType))
-
-
-def _kind_of(value: Any) -> str:
-    if isinstance(value, (types.FunctionType, types.BuiltinFunctionType)):
-        return "function"
-    if isinstance(value, types.ModuleType):
-        return "Python module"
-    if isinstance(value, types.CodeType):
-        return "code"
-    return "class" if isinstance(value, type) else type(value).__name__
-
-
-# --- misses ------------------------------------------------------------------------------------
 
 
 def why_missed(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], group: Any) -> str:
@@ -250,4 +133,4 @@ def _unmet_entry(entry: Entry, args: Any, words: Describer) -> list[str]:
         return [f"the keys of {what} have changed"]
     if entry.source.step == "type":
         return [f"{what} is {short(now)}, was {short(entry.value)}"]
-    return [f"{what} is another {_kind_of(entry.value)}"]
+    return [f"{what} is another {kind_of(entry.value)}"]

@@ -18,8 +18,8 @@ from tracejit.ir.node import Node
 from tracejit.ir.plan import HostStep, KernelStep, Plan
 from tracejit.ir.sizes import hint_of
 from tracejit.ir.types import TensorType
-from tracejit.jit.describe import Describer
 from tracejit.jit.explanation import Explanation
+from tracejit.jit.naming import Describer
 from tracejit.jit.tree import Segment
 from tracejit.runtime import gemm
 
@@ -184,7 +184,12 @@ def _trace(signature: Any, group: Any) -> dict[str, Any]:
     ]
     return {
         "inputs": [words.input(t) for t in group.inputs.tensors],
-        "scalars": [words.number(label) for label in group.inputs.scalar_keys],
+        "scalars": [
+            words.number(label.rpartition("#")[0], read) or node.params["name"]
+            for label, (read, node) in zip(
+                group.inputs.scalar_keys, group.inputs.scalars, strict=True
+            )
+        ],
         "modes": {"grad": group.modes["grad"], "default_dtype": str(group.modes["default_dtype"])},
         "guards": list(dict.fromkeys(guards)),
         "size_facts": list(group.facts),

@@ -17,6 +17,7 @@ from tracejit.ir.op import OPS
 from tracejit.ir.sizes import SymInt, hints_of
 from tracejit.jit.differentiate import EagerSaves
 from tracejit.jit.guards import TensorInput, same
+from tracejit.jit.naming import Describer, graph_name
 from tracejit.jit.readset import Entry, ReadSet, Refusal, Source
 from tracejit.jit.replay import Finish, Result
 from tracejit.jit.structure import Structure
@@ -55,23 +56,6 @@ def source_key(source: Source) -> Any:
     return tuple(steps)
 
 
-def source_name(source: Source, names: tuple[str, ...]) -> str:
-    """A name for IR text, from the path: ``x``, ``self.fc.weight``, ``lr``."""
-    parts: list[str] = []
-    here: Source | None = source
-    while here is not None:
-        if here.parent is None:
-            parts.append(names[here.key] if here.step == "arg" else "")
-        elif here.step in ("item", "attr", "slot", "cell") and here.key not in (
-            "_parameters", "_buffers", "_modules", "__closure__"
-        ):  # fmt: skip
-            parts.append(str(here.key) if isinstance(here.key, (str, int)) else "state")
-        here = here.parent
-    text = ".".join(p for p in reversed(parts) if p)
-    clean = "".join(c if c.isalnum() or c in "._" else "_" for c in text).strip(".")
-    return clean if clean and not clean[0].isdigit() else f"x{clean}"
-
-
 class PathBuilder:
     """Turns one capture into a path (branches, leaf) over the canonical nodes of a tree."""
 
@@ -83,7 +67,7 @@ class PathBuilder:
         self.readset = readset
         self.inputs = inputs
         self.nodes = nodes
-        self.names = names
+        self.words = Describer(readset, names)
         self.known: dict[int, Node] = {}
         self.finish = Finish()
         self.outputs: list[Node] = []
@@ -151,7 +135,7 @@ class PathBuilder:
             is_module = source.parent is not None and source.parent.key in (
                 "_parameters", "_buffers")  # fmt: skip
             position = self.inputs.positions[key] = len(self.inputs.tensors)
-            name = source_name(source, self.names)
+            name = graph_name(self.words.tensor(tensor, source))
             role = "param" if tensor._is_parameter else None
             canonical = self.nodes.input(key, node.type, name, role)
             wanted = TensorInput(source, node.type, tensor, is_module)
@@ -180,7 +164,9 @@ class PathBuilder:
             count = len([k for k in self.inputs.scalar_keys if k.startswith(scalar.label)])
             label = f"{scalar.label}#{count}"
             position = self.inputs.scalar_keys[label] = number
-            canonical = self.nodes.input(label, scalar.node.type, f"n{number}", "scalar")
+            path = self.words.number(scalar.label, scalar.read)
+            name = f"n{number}" if path is None else graph_name(path)
+            canonical = self.nodes.input(label, scalar.node.type, name, "scalar")
             self.inputs.scalars.append((scalar.read, canonical))
         self.known[id(scalar.node)] = self.inputs.scalars[position][1]
 
