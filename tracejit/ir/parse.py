@@ -14,7 +14,7 @@ from tracejit.errors import ParseError
 from tracejit.ir.graph import Graph
 from tracejit.ir.node import Node
 from tracejit.ir.op import OPS
-from tracejit.ir.sizes import SizeEnv, SymInt
+from tracejit.ir.sizes import SizeEnv, SymInt, size_source
 from tracejit.ir.types import CPU, Device, TensorType
 
 _TOKEN = re.compile(
@@ -93,7 +93,7 @@ class _Reader:
         for item in text.split(","):
             name, _, value = item.strip().partition("=")
             symbol = self.env.symbol(int(value))
-            if repr(symbol) != name:
+            if size_source(symbol) != name:
                 raise ParseError(f"symbols must be s0, s1, ... in order; found {name!r}")
             self.symbols[name] = symbol
 

@@ -196,11 +196,10 @@ class SymInt:
     def __hash__(self) -> int:
         return hash(self.__index__())
 
-    def __repr__(self) -> str:
-        return _poly_source(self.poly)
-
-    def __str__(self) -> str:
+    def __repr__(self) -> str:  # users print shapes; `size_source` shows the symbols
         return str(self.__index__())
+
+    __str__ = __repr__
 
     def __format__(self, spec: str) -> str:
         return format(self.__index__(), spec)

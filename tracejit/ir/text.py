@@ -12,7 +12,7 @@ import numpy as np
 
 from tracejit.dtypes import DType
 from tracejit.ir.node import Node, topological
-from tracejit.ir.sizes import SymInt
+from tracejit.ir.sizes import SymInt, size_source
 from tracejit.ir.types import Device, TensorType
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def print_value(value: Any) -> str:
     if isinstance(value, DType):
         return value.short
     if type(value) is SymInt:
-        return repr(value)
+        return size_source(value)
     if isinstance(value, (bool, np.bool_)):
         return str(bool(value))
     if isinstance(value, (int, np.integer)):

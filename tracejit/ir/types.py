@@ -6,7 +6,7 @@ from typing import Any
 
 from tracejit.dtypes import DType
 from tracejit.errors import DeviceError
-from tracejit.ir.sizes import product, size_key
+from tracejit.ir.sizes import product, size_key, size_source
 
 
 class Device:
@@ -94,7 +94,7 @@ class TensorType:
 
     def __repr__(self) -> str:
         device = "" if self.device.type == "cpu" else f"@{self.device}"
-        return f"{self.dtype.short}[{','.join(map(repr, self.shape))}]{device}"
+        return f"{self.dtype.short}[{','.join(map(size_source, self.shape))}]{device}"
 
 
 class TupleType:

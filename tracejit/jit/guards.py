@@ -15,7 +15,7 @@ import numpy as np
 
 from tracejit.dtypes import DType
 from tracejit.eager.modes import MODULE_VERSION, state
-from tracejit.ir.sizes import SymInt
+from tracejit.ir.sizes import SymInt, size_source
 from tracejit.ir.types import TensorType
 from tracejit.jit.readset import Entry, ReadSet, Source
 from tracejit.tensor import Tensor
@@ -221,11 +221,11 @@ class GuardWriter:
         for i, size in enumerate(shape):
             if type(size) is not SymInt:
                 self.require(f"d.shape[{i}] == {size}")
-            elif repr(size) in self.symbols:
-                self.require(f"d.shape[{i}] == {size!r}")
+            elif (name := size_source(size)) in self.symbols:
+                self.require(f"d.shape[{i}] == {name}")
             else:
-                self.symbols[repr(size)] = None
-                self.lines.append(f"        {size!r} = d.shape[{i}]")
+                self.symbols[name] = None
+                self.lines.append(f"        {name} = d.shape[{i}]")
 
     def build(self, result: str) -> Callable[..., Any]:
         """The function; its source is kept in linecache for tracebacks."""
