@@ -234,9 +234,15 @@ def _free(evaluate: Evaluator, nodes: Sequence[Node]) -> None:
         return
     order = topological(nodes)
     passed = depends_on(order, [n for n in order if type(n.saved) is Leaf])
-    for node in order:
-        if id(node) in passed and node.saved is not None and type(node.saved) is not Leaf:
+    stack = [n for n in nodes if id(n) in passed]
+    while stack:
+        node = stack.pop()
+        passed.discard(id(node))
+        if type(node.saved) is Leaf:
+            continue
+        if node.saved is not None:
             node.saved = FREED
+        stack.extend(x for x in node.inputs if id(x) in passed)
 
 
 def _check_not_freed(nodes: Sequence[Node]) -> None:
