@@ -226,7 +226,7 @@ def _program(program: Any) -> dict[str, Any] | None:
     for kernel in program.kernels:
         variants.setdefault(id(kernel.step), []).append(kernel)
     steps = [_step(s, variants.get(id(s), [])) for s in program.plan.steps]
-    return {"steps": steps, "why_not": list(program.why_not)}
+    return {"steps": steps, "why_not": list(dict.fromkeys(program.why_not))}
 
 
 def _step(step: KernelStep | HostStep, made: list[Any]) -> dict[str, Any]:
