@@ -14,9 +14,9 @@ import numpy as np
 from tracejit.eager.backward import backward as run_backward
 from tracejit.eager.backward import node_watchers
 from tracejit.eager.factories import detach
-from tracejit.eager.formatting import format_tensor, html_tensor
+from tracejit.eager.formatting import format_tensor, html_tensor, set_printoptions
 from tracejit.eager.modes import MODULE_VERSION, state
-from tracejit.eager.register import public
+from tracejit.eager.register import FUNCTIONS, public
 from tracejit.eager.shape import sizes_of
 from tracejit.eager.tape import Leaf, autograd_node, bump_version, node_of, type_of
 from tracejit.errors import DTypeError, ShapeError, at_user_line, user_location
@@ -200,6 +200,14 @@ def detach_(self: Tensor) -> Tensor:
     return self
 
 
+_NAMES = {
+    "reduce_sum": "Sum", "reduce_prod": "Prod", "reduce_max": "Max", "reduce_min": "Min",
+    "matmul": "Mm", "reshape": "View", "transpose": "Permute", "broadcast_to": "Expand",
+    "concatenate": "Cat", "alias": "Clone", "cast": "ToCopy", "take": "Index", "get": "Get",
+    "input": "AccumulateGrad",
+}  # fmt: skip
+
+
 class GradFn:
     """What ``tensor.grad_fn`` shows: the op and the line that made the tensor."""
 
@@ -207,11 +215,18 @@ class GradFn:
         self.node = node
 
     def name(self) -> str:
-        return f"{self.node.op.name.title().replace('_', '')}Backward"
+        """The op in torch's words, such as ``MulBackward0``."""
+        op = self.node.op.name
+        title = _NAMES.get(op, "".join(part.title() for part in op.split("_")))
+        return title if op == "input" else f"{title}Backward0"
+
+    @property
+    def next_functions(self) -> tuple[tuple[GradFn | None, int], ...]:
+        """What made the operands, with the number of the result each one was."""
+        return tuple((GradFn(x), 0) for x in self.node.inputs)
 
     def __repr__(self) -> str:
-        place = f" at {self.node.loc}" if self.node.loc is not None else ""
-        return f"<{self.name()}{place}>"
+        return f"<{self.name()}>"
 
 
 Tensor.grad_fn = property(  # type: ignore[attr-defined]
@@ -406,5 +421,7 @@ Tensor.is_floating_point = lambda self: self._array.dtype.kind == "f"  # type: i
 Tensor.is_complex = lambda self: False  # type: ignore[attr-defined]
 Tensor.pin_memory = lambda self: self  # type: ignore[attr-defined]
 Tensor.share_memory_ = lambda self: self  # type: ignore[attr-defined]
+
+FUNCTIONS["set_printoptions"] = set_printoptions
 
 __all__ = ["GradFn", "Leaf", "RemovableHandle", "from_dlpack", "host_array"]
