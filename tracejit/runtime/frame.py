@@ -22,6 +22,7 @@ from tracejit.ir.plan import HostStep, KernelStep
 from tracejit.ir.sizes import SymInt, evaluate
 from tracejit.runtime.arena import Arena, Buffer
 from tracejit.runtime.buffers import empty_maker
+from tracejit.runtime.bundle import bundled
 from tracejit.runtime.gemm_step import is_native, plan_gemm
 from tracejit.runtime.host_call import HostCall
 from tracejit.runtime.launch import Nest, Operand, plan_launches
@@ -353,7 +354,6 @@ class _Builder:
     def flush(self) -> None:
         if self.pending:
             self.items.append(self.pending)
-            self.launches += self.pending
             self.pending = []
 
     def build(self) -> None:
@@ -377,8 +377,17 @@ class _Builder:
         self.flush()
         if self.in_place and not isinstance(self.items[0], list):
             self.items.insert(0, [])
+        foreign = self.foreign()
+        self.items = [bundled(x, foreign) if isinstance(x, list) else x for x in self.items]
+        self.launches = [x for item in self.items if isinstance(item, list) for x in item]
         self.plan_arena()
         self.segments = [self.segment(item) for item in self.items]
+
+    def foreign(self) -> set[int]:
+        """Buffers of inputs that nothing keeps from overlapping one another."""
+        safe = {id(target) for target in self.in_place.values()}
+        inputs = [n for n in self.graph.inputs if not is_scalar_input(n) and id(n) not in safe]
+        return {id(self.places[id(n)].buffer) for n in inputs}
 
     def plan_arena(self) -> None:
         """Lifetimes in the order of execution, then addresses."""

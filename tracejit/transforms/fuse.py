@@ -332,14 +332,18 @@ class Fuser:
         return not (self.has_path_outside(group, rows) or self.has_path_outside(rows, group))
 
     def merge_siblings(self) -> None:
-        """Merge groups that read the same values in the same loop."""
+        """Merge groups that read the same values in the same loop.
+
+        Numbers do not count: what kernels over different data share is then no memory traffic,
+        and apart they may be equal, compiled once and bundled.
+        """
         readers: dict[int, list[Group]] = {}
         for group in self.groups.values():
             for node in group.nodes:
                 for x in node.inputs:
                     base, _ = base_and_views(x)
                     held = readers.setdefault(id(base), [])
-                    if base.op.name not in ("full", "iota") and group not in held:
+                    if base.ndim and base.op.name not in ("full", "iota") and group not in held:
                         held.append(group)
         for held in readers.values():
             alive = [g for g in held if g.shape != "host"]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tracejit.ir.graph import Graph
 from tracejit.ir.node import Node
-from tracejit.ir.sizes import size_key
+from tracejit.ir.sizes import product, size_key
 from tracejit.transforms.views import REPEATING, base_and_views, regroups_ones_only
 
 if TYPE_CHECKING:
@@ -102,10 +102,10 @@ class _Chooser:
         if any(map(_reads_iota, closure.nodes)):
             if reader.shape != "map" or id(value) in self.reshaped:
                 return False
-        size = [size_key(n) for n in value.shape]
+        size = size_key(product(value.shape))  # a leaf may come in through a reshape
         new = [
             x for x in closure.leaves
-            if id(x) not in self.leaves[reader.number] and [size_key(n) for n in x.shape] == size
+            if id(x) not in self.leaves[reader.number] and size_key(product(x.shape)) == size
         ]  # fmt: skip
         if value.ndim == 0:
             return closure.cost <= CHEAP

@@ -1,0 +1,115 @@
+"""Horizontal fusion: equal small kernels on different data become one launch of several tables.
+
+An optimizer runs one kernel per parameter. Each of them sinks down to the last launch of that
+kernel, as far as nothing between uses what it writes or writes what it uses. Invariant: every
+launch still reads what it read, and members of a bundle are independent of one another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from tracejit.codegen.compiler import compile_kernel
+from tracejit.codegen.library_kernels import MANY_SOURCE
+from tracejit.runtime.arena import Buffer
+from tracejit.runtime.driver import aligned_words
+from tracejit.runtime.gemm_step import GemmLaunch
+from tracejit.runtime.launch import Launch, Operand
+from tracejit.runtime.program import Patch, Step, address_of
+from tracejit.runtime.table_launch import AnyLaunch
+
+MOST_UNITS = 1 << 18  # larger launches fill all threads by themselves
+_PIECES = 4  # units of a bundle that are worth a second thread
+_HEAD, _ROW = 2, 4
+
+
+class Bundle:
+    """One launch that runs a kernel on several tables, its units shared out together."""
+
+    def __init__(self, launches: Sequence[Launch]):
+        self.launches = list(launches)
+        self.kernel = compile_kernel("many", MANY_SOURCE)
+        self.operands: list[Operand] = [o for launch in launches for o in launch.operands]
+
+    def step(self, patches: list[Patch], keep: list[Any]) -> Step:
+        """The step: kernel, tables, then a row per table as `MANY_SOURCE` reads it."""
+        steps = [launch.step(patches, keep) for launch in self.launches]
+        table = aligned_words(_HEAD + _ROW * len(steps))
+        table[:_HEAD] = steps[0].kernel, len(steps)
+        size = max(64, self.launches[0].grain // _PIECES // 64 * 64)
+        total = 0
+        for number, step in enumerate(steps):
+            row = _HEAD + _ROW * number
+            table[row : row + _ROW] = step.table, total, step.units, size
+            total += -(-step.units // size)
+        keep.extend((table, self.kernel))
+        return Step(self.kernel.address, address_of(table), total, _PIECES)
+
+
+def bundled(item: Sequence[AnyLaunch], foreign: set[int]) -> list[AnyLaunch]:
+    """The launches of a segment with equal ones bundled.
+
+    `foreign` are ids of buffers of the caller that may overlap others: launches that write them
+    stay where they are.
+    """
+    uses = _Uses()
+    anchors: dict[int, int] = {}  # kernel -> position of its last launch
+    members: dict[int, list[Launch]] = {}
+    for position in range(len(item) - 1, -1, -1):
+        launch = item[position]
+        reads, writes = _accesses(launch)
+        at = position
+        if isinstance(launch, Launch) and _may_join(launch, writes, foreign):
+            anchor = anchors.get(launch.kernel.address)
+            if anchor is not None and anchor < uses.limit(reads, writes):
+                at = anchor
+            else:
+                anchors[launch.kernel.address] = position
+            members.setdefault(at, []).insert(0, launch)
+        uses.note(reads, writes, at)
+    gone = {id(m) for held in members.values() for m in held}
+    result: list[AnyLaunch] = []
+    for position, launch in enumerate(item):
+        held = members.get(position, [])
+        if len(held) > 1:
+            result.append(Bundle(held))
+        elif held or id(launch) not in gone:
+            result.append(launch)
+    return result
+
+
+def _may_join(launch: Launch, writes: Iterable[Buffer], foreign: set[int]) -> bool:
+    small = launch.kernel.shape == "map" and launch.units <= MOST_UNITS
+    return small and not any(id(b) in foreign for b in writes)
+
+
+def _accesses(launch: AnyLaunch) -> tuple[list[Buffer], list[Buffer]]:
+    """The buffers that a launch reads, and those that it writes."""
+    buffers = [o.buffer for o in launch.operands]
+    if isinstance(launch, Launch):
+        count = len(launch.program.loads)
+        return buffers[:count], buffers[count:]
+    if isinstance(launch, GemmLaunch):
+        return buffers[:2], buffers[2:]
+    return buffers, buffers
+
+
+class _Uses:
+    """Per buffer, where the next launch reads and writes it."""
+
+    def __init__(self) -> None:
+        self.read: dict[int, int] = {}
+        self.written: dict[int, int] = {}
+
+    def limit(self, reads: Sequence[Buffer], writes: Sequence[Buffer]) -> float:
+        """The first position that a launch with these accesses must stay before."""
+        places = [self.written.get(id(b)) for b in (*reads, *writes)]
+        places += [self.read.get(id(b)) for b in writes]
+        return min((p for p in places if p is not None), default=float("inf"))
+
+    def note(self, reads: Sequence[Buffer], writes: Sequence[Buffer], at: int) -> None:
+        """Record a launch that runs at position `at`."""
+        for uses, buffers in ((self.read, reads), (self.written, writes)):
+            for buffer in buffers:
+                uses[id(buffer)] = min(at, uses.get(id(buffer), at))
