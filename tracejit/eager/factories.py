@@ -18,7 +18,7 @@ from tracejit.eager.modes import state
 from tracejit.eager.register import FUNCTIONS, public
 from tracejit.eager.shape import sizes_of, unpack_sizes
 from tracejit.eager.tape import attach, node_of, type_of
-from tracejit.errors import DTypeError, ShapeError, at_user_line, user_location
+from tracejit.errors import DeviceError, DTypeError, ShapeError, at_user_line, user_location
 from tracejit.ir.op import OPS
 from tracejit.ir.sizes import SymInt, hints_of
 from tracejit.ir.types import CPU, Device, TensorType
@@ -72,6 +72,9 @@ def _array_from(data: Any, dtype: DType | None) -> np.ndarray:
         array = np.array(data)
         wanted = dtypes.from_numpy(array.dtype) if dtype is None else dtype
         return array.astype(wanted.numpy)
+    if dtype is None and isinstance(data, (list, tuple)) and data:
+        if isinstance(data[0], np.generic):  # NumPy's numbers bring their dtype
+            return _array_from(np.array(data), None)
     try:
         array = np.array(_plain(data))
     except ValueError as error:
@@ -416,9 +419,8 @@ def to(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
             device = value
     result = self
     if device is not None and as_device(device) != self._device:
-        from tracejit.eager.devices import move
-
-        result = move(result, as_device(device))
+        raise DeviceError(at_user_line(
+            f"device '{as_device(device)}': this version of tracejit runs on the CPU only"))  # fmt: skip
     if dtype is not None:
         result = to_dtype(result, dtypes.as_dtype(dtype))
     if result is self and kwargs.get("copy"):

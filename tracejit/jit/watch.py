@@ -121,6 +121,8 @@ class Watcher:
         owner, key = frame.f_locals.get("self"), frame.f_locals.get("key")
         if owner is not os.environ or frame.f_code.co_name != "__getitem__":
             return
+        if _user_caller(frame) is None:  # a library's own question, while it compiles say
+            return
         held = os.environ._data  # type: ignore[attr-defined]
         encoded = os.environ.encodekey(key)  # type: ignore[attr-defined]
         source = constant_source(held).then("item", encoded)
