@@ -2,7 +2,7 @@
 
     python -m bench --quick
     python -m bench --peers torch,inductor,jax --only softmax
-    python -m bench --json FILE --markdown FILE
+    python -m bench --json FILE --markdown docs/performance.md
 """
 
 from __future__ import annotations
@@ -53,7 +53,9 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--only", default="", help="cases whose name contains this")
     parser.add_argument("--quick", action="store_true", help="smaller inputs, few rounds")
     parser.add_argument("--json", metavar="FILE", help="write every figure there")
-    parser.add_argument("--markdown", metavar="FILE", help="write the tables there")
+    parser.add_argument(
+        "--markdown", metavar="FILE", help="write the tables there (between its bench marks, if any)"
+    )
     return parser.parse_args()
 
 
@@ -115,8 +117,8 @@ def _write(
             json.dump(content, file, indent=1)
     if options.markdown:
         tables = [f"### {title}\n\n{report.as_markdown(h, b)}" for title, h, b in parts]
-        with open(options.markdown, "w", encoding="utf-8") as file:
-            file.write("\n\n".join(["\n".join(f"- {fact}" for fact in facts), *tables]) + "\n")
+        text = "\n\n".join(["\n".join(f"- {fact}" for fact in facts), *tables]) + "\n"
+        report.write_page(options.markdown, text)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ Invariant: the machine is described without names of hosts, users or folders.
 from __future__ import annotations
 
 import math
+import os
 import platform
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -17,6 +18,8 @@ from tracejit import config
 from tracejit.codegen.objects import cpu
 from tracejit.inspect.render import number
 from tracejit.inspect.render import table as text_table
+
+_FIRST, _LAST = "<!-- bench: begin -->", "<!-- bench: end -->"
 
 
 def machine(frameworks: Iterable[Framework]) -> list[str]:
@@ -94,6 +97,20 @@ def process_table(figures: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
 
 def _figure(value: float) -> str:
     return "" if math.isnan(value) else f"{value:.0f}" if value >= 100 else number(value)
+
+
+def write_page(path: str, text: str) -> None:
+    """Write the tables to a file; in a page with bench marks, between the marks only."""
+    page = f"{_FIRST}\n{_LAST}\n"
+    if os.path.exists(path):
+        with open(path, encoding="utf-8") as file:
+            page = file.read()
+    if _FIRST not in page or _LAST not in page:
+        raise ValueError(f"{path} has no lines {_FIRST} and {_LAST}")
+    before, rest = page.split(_FIRST, 1)
+    after = rest.split(_LAST, 1)[1]
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(f"{before}{_FIRST}\n\n{text}\n{_LAST}{after}")
 
 
 def as_text(header: list[str], body: list[list[str]]) -> str:

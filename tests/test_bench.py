@@ -44,6 +44,20 @@ def test_a_framework_that_fails_is_reported():
     assert found.problem == "ValueError: no such thing here"
 
 
+def test_tables_go_between_the_marks_of_a_page(tmp_path):
+    from bench.report import write_page
+
+    page = tmp_path / "page.md"
+    page.write_text("before\n<!-- bench: begin -->\nold\n<!-- bench: end -->\nafter\n")
+    write_page(str(page), "new\n")
+    text = page.read_text()
+    assert text.startswith("before\n") and text.endswith("\nafter\n")
+    assert "new" in text and "old" not in text
+    (tmp_path / "other.md").write_text("no marks")
+    with pytest.raises(ValueError, match="has no lines"):
+        write_page(str(tmp_path / "other.md"), "new")
+
+
 def test_ratios_mark_what_is_lost():
     from bench.report import case_table
 
