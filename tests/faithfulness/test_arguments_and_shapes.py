@@ -19,7 +19,7 @@ from tracejit.nn import functional as F
 Pair = collections.namedtuple("Pair", "left right")
 
 
-@scenario("the same tensor passed twice, then two", "both read as they are", "input", 1)
+@scenario("the same tensor passed twice, then two", "both read as they are", "input", 2)
 def test_same_tensor_twice(compile):
     f = compile(lambda x, y: x * 2 + y)
     a, b = arange(3), arange(3, start=5)
@@ -131,7 +131,7 @@ def test_nested_arguments(compile):
         yield f({"xs": [arange(3, start=i) for i in range(n)], "p": Pair(arange(2), 3.0)})
 
 
-@scenario("batch sizes 0, 1, 2, 7, 64 in random order", "each its own result", "guard", 3)
+@scenario("batch sizes 0, 1, 2, 7, 64 in random order", "each its own result", "guard", 2)
 def test_batch_sizes(compile):
     rng = random.Random(0)
     model = nn.Sequential(nn.Linear(4, 8), nn.GELU(), nn.LayerNorm(8), nn.Linear(8, 3))
@@ -159,7 +159,7 @@ def test_ranks_and_dtypes(compile):
         yield f(torch.ones(3, dtype=dtype))
 
 
-@scenario("a size steers Python: if, range, indexing", "the branch of that size", "guard", 4)
+@scenario("a size steers Python: if, range, indexing", "the branch of that size", "guard", 3)
 def test_size_steers(compile):
     def run(x):
         if x.shape[0] > 3:
@@ -184,7 +184,7 @@ def test_sizes_as_numbers(compile):
         yield f(arange(n, 2))
 
 
-@scenario("a float of sizes (n ** -0.5)", "this call's sizes", "guard", 4)
+@scenario("a float of sizes (n ** -0.5)", "this call's sizes", "guard", 2)
 def test_float_of_sizes(compile):
     f = compile(lambda x: x * x.shape[-1] ** -0.5)
     for n in (4, 9, 4, 16, 9, 25):
@@ -206,7 +206,7 @@ def test_float_argument(compile):
         yield near(f(arange(3), 0.1 * i), np.arange(3) * 0.25 * 0.1 * i)
 
 
-@scenario("a Python int argument that only multiplies", "each value", "input", 2)
+@scenario("a Python int argument that only multiplies", "each value", "input", 10)
 def test_int_argument(compile):
     f = compile(lambda x, k: x * k + k)
     for i in range(10):
@@ -247,7 +247,7 @@ def test_python_float_precision(compile):
         yield f(torch.tensor([1.0, 3.0, 1e4], dtype=kind))
 
 
-@scenario("a learning rate of 1,000 values through an optimizer", "each rate", "input", 2)
+@scenario("a learning rate of 1,000 values through an optimizer", "each rate", "input", 2, lost=1)
 def test_lr_schedule(compile):
     w = torch.ones(4, requires_grad=True)
     optimizer = torch.optim.SGD([w], lr=0.1, momentum=0.9)
@@ -277,7 +277,7 @@ def test_nested_compiled(compile):
         yield outer(arange(3, start=k))
 
 
-@scenario("a non-contiguous, transposed, flipped, expanded argument", "the same values", "guard", 5)
+@scenario("a non-contiguous, transposed, flipped, expanded argument", "the same values", "guard", 1)
 def test_layouts(compile):
     f = compile(lambda x: x * 2 + x.sum())
     x = arange(4, 4)
@@ -291,14 +291,14 @@ def test_thousand_batch_sizes() -> None:
     model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.LayerNorm(8))
     plain, f = model, torch.compile(lambda x: F.log_softmax(model(x), dim=-1))
     rng = random.Random(5)
-    before = len(kernel_history)
+    before = len(kernel_history())
     for i in range(1000):
         x = arange(rng.randint(1, 300), 4)
         got = f(x)
         if i % 50 == 0:
             assert torch.equal(got, F.log_softmax(plain(x), dim=-1))
-    made = len(kernel_history) - before
+    made = [event for event in kernel_history()[before:] if event.kind == "compile"]
     groups = 2
-    assert made <= 3 * groups, [k.name for k in kernel_history[before:]]
+    assert len(made) <= 3 * groups, made
     assert f.captures <= 3
     assert f.eager_reason is None

@@ -98,7 +98,7 @@ def test_item_back(compile):
         yield near(f(arange(3, start=k)), (np.arange(3) * 0.25 + k) / (0.5 + k))
 
 
-@scenario("item() of an int64 and a bool", "the number of this call", "branch", 5)
+@scenario("item() of an int64 and a bool", "the number of this call", "branch", 4)
 def test_item_int(compile):
     def run(x):
         n = x.argmax().item()
@@ -139,26 +139,33 @@ def test_tolist(compile):
 
 @scenario("the result is item() itself", "the number", "input", 2)
 def test_item_result(compile):
-    f = compile(lambda x: (x.sum().item(), float(x[0]) * 2 + 1, [x.mean().item()]))
+    f = compile(lambda x: (x.sum().item(), x[0].item() * 2 + 1, [x.mean().item()]))
     for k in range(5):
         yield f(arange(4, start=k))
 
 
-@scenario("math functions of item()", "the number", "branch", 4)
+@scenario("float(t), which Python wants as a real float", "the number", "branch", 3)
+def test_float_result(compile):
+    f = compile(lambda x: (float(x[0]) * 2, x + float(x[1])))
+    for k in (0, 1, 0, 2, 1):
+        yield f(arange(4, start=k))
+
+
+@scenario("math functions of item()", "the number", "branch", 6)
 def test_item_math(compile):
     f = compile(lambda x: x * math.sqrt(x.sum().item()))
     for k in (1, 2, 3, 1, 2, 4):
         yield f(arange(4, start=k))
 
 
-@scenario("a format string of item()", "the text", "branch", 3)
+@scenario("a format string of item()", "the text", "branch", 5)
 def test_item_format(compile):
     f = compile(lambda x: (x * 2, f"{x.sum().item():.2f}"))
     for k in (1, 2, 1, 3, 2):
         yield f(arange(2, start=k))
 
 
-@scenario("comparison chains and max() of tensors", "Python's comparisons", "branch", 3)
+@scenario("comparison chains and max() of tensors", "Python's comparisons", "branch", 4)
 def test_chains(compile):
     def run(x):
         y = max(x[0], x[1])
@@ -274,7 +281,7 @@ def test_nan_condition(compile):
         yield f(torch.tensor([v, 1.0]))
 
 
-@scenario("item() that is NaN, inf or -0.0, used in Python", "the number", "branch", 4)
+@scenario("item() that is NaN, inf or -0.0, used in Python", "the number", "branch", 5)
 def test_item_special(compile):
     f = compile(lambda x: (x + 1, math.copysign(1.0, x[0].item())))
     for v in (0.0, -0.0, math.nan, math.inf, -0.0, math.nan):
@@ -319,7 +326,7 @@ def test_nested_branches(compile):
         yield f(torch.tensor([float(n) for n in v]))
 
 
-@scenario("an exception raised on one branch only", "raised when eager raises", "branch", 1)
+@scenario("an exception raised on one branch only", "raised when eager raises", "input", 1)
 def test_raise_on_branch(compile):
     def run(x):
         if x.sum() < 0:
@@ -349,7 +356,7 @@ def test_try(compile):
         yield f(x), x
 
 
-@scenario("x.item() == y.item() and in", "Python's comparisons", "branch", 4)
+@scenario("x.item() == y.item() and in", "Python's comparisons", "branch", 6)
 def test_item_compare(compile):
     f = compile(lambda x: x * 2 if x[0].item() == x[1].item() else
                 x + 1 if x[0].item() in (1.0, 2.0) else x)  # fmt: skip

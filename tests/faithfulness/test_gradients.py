@@ -96,7 +96,7 @@ def step_program(make):
     return program
 
 
-OPTIMIZERS = {
+OPTIMIZERS = {  # all but plain SGD make their state at the first step, which is not kept
     "sgd": lambda ps: torch.optim.SGD(ps, lr=0.1),
     "momentum": lambda ps: torch.optim.SGD(ps, lr=0.1, momentum=0.9, nesterov=True),
     "adam": lambda ps: torch.optim.Adam(ps, lr=0.01),
@@ -108,7 +108,7 @@ for _name, _make in OPTIMIZERS.items():
     _program.__name__ = f"test_step_{_name}"
     globals()[_program.__name__] = scenario(
         f"a whole training step inside ({_name})", "parameters and state move", "guard", 2,
-        ulps=16, atol=1e-6,
+        ulps=16, atol=1e-6, lost=int(_name != "sgd"),
     )(_program)  # fmt: skip
 
 
@@ -287,7 +287,7 @@ def test_gradient_dtypes(compile):
         yield x
 
 
-@scenario("gradients at batch sizes 1, 2, 0, 5", "as eager", "guard", 3)
+@scenario("gradients at batch sizes 1, 2, 0, 5", "as eager", "guard", 2)
 def test_gradient_batches(compile):
     w = arange(3, 2, start=-0.4).requires_grad_()
     f = compile(lambda x: F.softmax(x @ w, -1)[:, 0])

@@ -71,7 +71,7 @@ def test_isnan(compile):
         yield y
 
 
-@scenario("x * 0, x - x, x / x, x + 0.0 with special values", "IEEE's answers", "input", 1)
+@scenario("x * 0, x - x, x / x, x + 0.0 with special values", "IEEE's answers", "input", 2)
 def test_no_unsound_algebra(compile):
     def run(x):
         return (x * 0, x - x, x / x, x + 0.0, x - 0.0, 0.0 - x, -x, x * 1, x / 1, x**1, x**0, x * -1,
@@ -201,7 +201,7 @@ def test_reductions(compile):
         yield near(y[1], x.numpy().astype(np.float64).sum(0)), y
 
 
-@scenario("sums of 0 and 1 elements", "0 and the element", "guard", 4)
+@scenario("sums of 0 and 1 elements", "0 and the element", "guard", 2)
 def test_small_reductions(compile):
     f = compile(lambda x: (x.sum(0), x.prod(0), x.sum(), x.mean(1)))
     for n in (3, 0, 1, 2, 0, 1):

@@ -155,6 +155,11 @@ class Capture:
         self.new_leaves.append((tensor, leaf))
         self.write(tensor, leaf)
 
+    @property
+    def has_numbers(self) -> bool:
+        """Whether traced numbers or sizes exist, which the user's objects may have been given."""
+        return bool(self.env.hints or self.scalars or self.lift_items)
+
     def finish(self) -> None:
         """Leaves that got a new node are plain leaves again, escaped sizes plain numbers."""
         self.env.closed = True

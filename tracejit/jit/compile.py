@@ -22,9 +22,7 @@ from tracejit import config
 from tracejit.config import DISABLED
 from tracejit.eager.capture import Capture
 from tracejit.eager.modes import state
-from tracejit.eager.scalars import SymFloat
 from tracejit.errors import CaptureError, CheckFailed, CompileError, Location, TraceWarning
-from tracejit.ir.sizes import SymInt
 from tracejit.jit import report
 from tracejit.jit.describe import why_missed
 from tracejit.jit.differentiate import Differentiable
@@ -32,8 +30,8 @@ from tracejit.jit.group import Group, NewBranch, modes_now
 from tracejit.jit.guards import MISS
 from tracejit.jit.lift import LiftedCall, Numbers
 from tracejit.jit.readset import ReadSet, Refusal
+from tracejit.jit.scrub import plain, scrub_state
 from tracejit.jit.shapes import Shapes
-from tracejit.jit.structure import Structure
 from tracejit.jit.trace import PathBuilder, differences
 from tracejit.jit.tree import Conflict, Leaf, Segment
 from tracejit.jit.watch import Watcher
@@ -233,6 +231,8 @@ class CompiledFunction:
         finally:
             state.capture = None
             capture.finish()
+            if capture.has_numbers:
+                scrub_state(readset)
         self.captures += 1
         try:
             lifted.check()
@@ -247,18 +247,7 @@ class CompiledFunction:
         self.misses.append(Miss(reason, (time.perf_counter() - started) * 1e3))
         if config.debug >= 1:
             report.say_miss(self)
-        return self._strip(value)
-
-    def _strip(self, value: Any) -> Any:
-        """Traced numbers in the captured run's own result become plain ones."""
-        structure = Structure(value, lambda v: False)
-        if structure.problem is not None or not any(
-            type(v) in (SymFloat, SymInt) for v in structure.leaves
-        ):
-            return value
-        return structure.build(
-            [v.hint if type(v) in (SymFloat, SymInt) else v for v in structure.leaves]
-        )
+        return plain(value) if capture.has_numbers else value
 
     def _grow(
         self, capture: Capture, readset: ReadSet, watcher: Watcher, value: Any, args: Any,
@@ -287,10 +276,7 @@ class CompiledFunction:
             group.facts[fact] = None
         group.conditions += capture.conditions
         if not fresh:
-            group.readset.entries.extend(
-                e for e in readset.entries if e.source.step == "type"
-                and e.source.parent is not None and e.source.parent.key == "_grad"
-            )  # fmt: skip
+            group.readset.absorb(readset)
         try:
             group.tree.insert(branches, leaf)
         except Conflict as conflict:

@@ -30,6 +30,7 @@ from tracejit.jit.source import (
     Source,
     constant_source,
     is_user_file,
+    source_key,
 )
 from tracejit.random import Generator
 from tracejit.tensor import Size, Tensor
@@ -74,6 +75,19 @@ class ReadSet:
         if len(self.entries) >= _MAX_ENTRIES:
             raise Refusal("the function can reach more Python state than can be guarded")
         self.entries.append(Entry(source, kind, value))
+
+    def absorb(self, other: ReadSet) -> None:
+        """Add what another capture under the same guards could read besides."""
+        known = {(source_key(e.source), e.kind) for e in self.entries}
+        for entry in other.entries:
+            if (source_key(entry.source), entry.kind) in known:
+                continue
+            self.entries.append(entry)
+            if entry.kind == "alias":
+                self.aliases[id(entry.source)] = other.aliases[id(entry.source)]
+        held = set(map(id, self.modules))
+        self.modules += [m for m in other.modules if id(m) not in held]
+        self.codes |= other.codes
 
     # --- code -----------------------------------------------------------------------------------
 

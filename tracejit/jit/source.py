@@ -169,3 +169,16 @@ def _short(value: Any) -> str:
 def constant_source(value: Any) -> Source:
     """The source of an object that is held by the trace itself."""
     return Source(None, "globals" if isinstance(value, dict) else "const", value)
+
+
+def source_key(source: Source) -> Any:
+    """A hashable identity of a path."""
+    steps: list[Any] = []
+    here: Source | None = source
+    while here is not None:
+        key = here.key if here.parent is not None or here.step == "arg" else id(here.key)
+        if here.parent is not None and not isinstance(key, (str, int, type(None))):
+            key = id(key)
+        steps.append((here.step, key))
+        here = here.parent
+    return tuple(steps)

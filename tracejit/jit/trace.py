@@ -20,6 +20,7 @@ from tracejit.jit.guards import TensorInput, same
 from tracejit.jit.naming import Describer, graph_name
 from tracejit.jit.readset import Entry, ReadSet, Refusal, Source
 from tracejit.jit.replay import Finish, Result
+from tracejit.jit.source import source_key as source_key
 from tracejit.jit.structure import Structure
 from tracejit.jit.tree import Leaf, reachable
 from tracejit.tensor import Tensor
@@ -41,19 +42,6 @@ class Inputs:
         self.positions: dict[Any, int] = {}  # source key -> position
         self.scalars: list[tuple[Any, Node]] = []  # (read, node)
         self.scalar_keys: dict[str, int] = {}
-
-
-def source_key(source: Source) -> Any:
-    """A hashable identity of a path."""
-    steps: list[Any] = []
-    here: Source | None = source
-    while here is not None:
-        key = here.key if here.parent is not None or here.step == "arg" else id(here.key)
-        if here.parent is not None and not isinstance(key, (str, int, type(None))):
-            key = id(key)
-        steps.append((here.step, key))
-        here = here.parent
-    return tuple(steps)
 
 
 class PathBuilder:

@@ -131,23 +131,31 @@ class Tree:
         self.leaves = 0
 
     def insert(self, branches: Sequence[tuple[Node, Branch]], leaf: Leaf) -> None:
-        """Add a path; segments are rebuilt at next use."""
+        """Add a path; segments are rebuilt at next use. Raises Conflict before any change."""
+        self._check(branches)
         segment = self.root
         for condition, branch in branches:
-            if segment.leaf is not None:
-                raise Conflict(str(branch.location))
-            if segment.condition is None:
-                segment.condition, segment.kind = condition, branch.kind
-                segment.location = branch.location
-            elif segment.condition is not condition or segment.kind != branch.kind:
-                raise Conflict(str(branch.location))
-            key = outcome_key(branch.outcome)
-            segment = segment.children.setdefault(key, Segment())
-        if segment.condition is not None:
-            raise Conflict("a path ends where another goes on")
+            segment.condition, segment.kind = condition, branch.kind
+            segment.location = branch.location
+            segment = segment.children.setdefault(outcome_key(branch.outcome), Segment())
         segment.leaf = leaf
         self.leaves += 1
         self._plan(self.root, set())
+
+    def _check(self, branches: Sequence[tuple[Node, Branch]]) -> None:
+        segment: Segment | None = self.root
+        for condition, branch in branches:
+            if segment is None:
+                return
+            if segment.leaf is not None:
+                raise Conflict(str(branch.location))
+            if segment.condition is not None and (
+                segment.condition is not condition or segment.kind != branch.kind
+            ):
+                raise Conflict(str(branch.location))
+            segment = segment.children.get(outcome_key(branch.outcome))
+        if segment is not None and segment.condition is not None:
+            raise Conflict("a path ends where another goes on")
 
     # --- what each segment computes ------------------------------------------------------------
 
