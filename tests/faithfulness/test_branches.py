@@ -137,7 +137,7 @@ def test_tolist(compile):
         yield f(torch.tensor(v))
 
 
-@scenario("the result is item() itself", "the number", "input", 2)
+@scenario("the result is item() itself", "the number", "input", 4)
 def test_item_result(compile):
     f = compile(lambda x: (x.sum().item(), x[0].item() * 2 + 1, [x.mean().item()]))
     for k in range(5):

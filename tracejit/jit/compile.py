@@ -187,7 +187,7 @@ class CompiledFunction:
         """A value went a way not seen before. A float that came from `.item()` and varies is
         traced as a number from now on; anything else grows the tree."""
         location = segment.location
-        if segment.kind in ("item", "float") and location is not None and self._is_float(segment):
+        if segment.kind == "item" and location is not None and self._is_float(segment):
             site = (location.code, location.offset)
             if site not in self.lift_items:
                 self.lift_items.add(site)
