@@ -54,7 +54,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="smaller inputs, few rounds")
     parser.add_argument("--json", metavar="FILE", help="write every figure there")
     parser.add_argument(
-        "--markdown", metavar="FILE", help="write the tables there (between its bench marks, if any)"
+        "--markdown", metavar="FILE", help="write the tables there, between its bench marks"
     )
     return parser.parse_args()
 
