@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -167,3 +168,37 @@ def test_multilabel_margin_reads_labels_up_to_the_first_minus_one():
 def test_a_loss_module_keeps_its_weight_as_a_buffer():
     loss = nn.CrossEntropyLoss(weight=torch.ones(3))
     assert list(loss.state_dict()) == ["weight"] and loss.double().weight.dtype is torch.float64
+
+
+def _alignments(log_p, target, blank=0):
+    """-log of the summed probability of every path that collapses to `target`."""
+    total = 0.0
+    for path in itertools.product(range(log_p.shape[1]), repeat=log_p.shape[0]):
+        collapsed = [k for k, _ in itertools.groupby(path)]
+        if [k for k in collapsed if k != blank] == target:
+            total += math.exp(sum(log_p[t, k] for t, k in enumerate(path)))
+    return -math.log(total) if total else math.inf
+
+
+def test_ctc_sums_over_all_alignments():
+    log_p = np.log(softmax(_rng.normal(size=(5, 3, 3))))
+    targets, lengths = [[1, 1], [2], []], [5, 4, 3]
+    expected = [_alignments(log_p[:n, i], t) for i, (t, n) in enumerate(zip(targets, lengths))]
+    padded = torch.tensor([[1, 1], [2, 0], [0, 0]])
+    got = F.ctc_loss(tensor(log_p), padded, lengths, [2, 1, 0], reduction="none")
+    np.testing.assert_allclose(got.numpy(), expected, rtol=1e-9)
+    joined = F.ctc_loss(tensor(log_p), torch.tensor([1, 1, 2]), lengths, [2, 1, 0])
+    mean = np.mean([e / max(len(t), 1) for e, t in zip(expected, targets)])
+    np.testing.assert_allclose(joined.item(), mean, rtol=1e-9)
+    check_gradients(
+        lambda x: F.ctc_loss(x.log_softmax(2), padded, lengths, [2, 1, 0], reduction="none"), log_p
+    )
+
+
+def test_ctc_of_a_target_that_does_not_fit():
+    log_p = torch.zeros(2, 1, 3, requires_grad=True)
+    how = ([[1, 1]], [2], [2])
+    assert F.ctc_loss(log_p, torch.tensor(how[0]), *how[1:]).item() == math.inf
+    loss = nn.CTCLoss(zero_infinity=True)(log_p, torch.tensor(how[0]), *how[1:])
+    loss.backward()
+    assert loss.item() == 0 and (log_p.grad == 0).all()

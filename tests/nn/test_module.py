@@ -9,6 +9,7 @@ import copy
 import pickle
 from collections import OrderedDict
 
+import numpy as np
 import pytest
 
 import tracejit as torch
@@ -224,3 +225,46 @@ def test_the_version_moves_with_every_change_and_only_then():
     assert not _moves(lambda: net(torch.randn(4, 3)))
     state = Net().state_dict()
     assert not _moves(lambda: net.load_state_dict(state))
+
+
+def test_a_module_compiled_in_place_follows_its_parameters():
+    net = nn.Sequential(nn.Linear(3, 2), nn.Tanh())
+    x = torch.randn(4, 3)
+    eager = net(x)
+    net.compile()
+    assert torch.allclose(net(x), eager) and torch.allclose(net(x), eager)
+    with torch.no_grad():
+        net[0].weight.zero_()
+    assert torch.allclose(net(x), net[0].bias.tanh().expand(4, 2))
+    assert torch.allclose(copy.deepcopy(net)(x), net(x))
+
+
+def test_submodules_by_path():
+    net = nn.Sequential(nn.Linear(2, 2), nn.Sequential(nn.ReLU()))
+    net.set_submodule("1.0", nn.Tanh())
+    assert isinstance(net.get_submodule("1.0"), nn.Tanh)
+    with pytest.raises(AttributeError, match="no submodule '7'"):
+        net.set_submodule("1.7", nn.Tanh(), strict=True)
+
+
+def test_weight_norm_splits_size_and_direction():
+    layer = nn.utils.weight_norm(nn.Linear(3, 2))
+    assert sorted(n for n, _ in layer.named_parameters()) == ["bias", "weight_g", "weight_v"]
+    with torch.no_grad():
+        layer.weight_g.copy_(torch.tensor([[2.0], [3.0]]))
+    layer(torch.ones(1, 3)).sum().backward()
+    assert layer.weight.norm(dim=1).tolist() == pytest.approx([2.0, 3.0])
+    assert layer.weight_v.grad is not None and layer.weight_g.grad.shape == (2, 1)
+    nn.utils.remove_weight_norm(layer)
+    assert isinstance(layer.weight, nn.Parameter)
+    assert layer.weight.norm(dim=1).tolist() == pytest.approx([2.0, 3.0])
+    with pytest.raises(ValueError, match="not found"):
+        nn.utils.remove_weight_norm(layer)
+
+
+def test_spectral_norm_makes_the_largest_singular_value_one():
+    layer = nn.utils.spectral_norm(nn.Linear(5, 4), n_power_iterations=50)
+    layer(torch.ones(1, 5))
+    assert np.linalg.svd(layer.weight.detach().numpy())[1][0] == pytest.approx(1.0, rel=1e-4)
+    nn.utils.remove_spectral_norm(layer)
+    assert isinstance(layer.weight, nn.Parameter) and list(layer.state_dict()) == ["bias", "weight"]

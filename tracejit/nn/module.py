@@ -67,8 +67,26 @@ class Module(WalkMixin, StateMixin):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self._has_hooks:
+            compiled = self.__dict__.get("_compiled_call")
+            if compiled is not None:
+                return compiled(*args, **kwargs)
             return call_with_hooks(self, args, kwargs)
         return self.forward(*args, **kwargs)
+
+    def _call(self, *args: Any, **kwargs: Any) -> Any:
+        """What a call does uncompiled."""
+        return call_with_hooks(self, args, kwargs)
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Compile this module's calls in place; the arguments are those of ``tracejit.compile``."""
+        from tracejit.jit.compile import compile  # here, so that nn is imported without a compiler
+
+        self.__dict__["_compiled_call"] = compile(self._call, *args, **kwargs)
+        self.__dict__["_has_hooks"] = True
+        bump()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: v for k, v in self.__dict__.items() if k != "_compiled_call"}
 
     # --- registration -----------------------------------------------------------------------
 

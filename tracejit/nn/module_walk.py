@@ -107,6 +107,18 @@ class WalkMixin:
                 raise AttributeError(f"{name!r} is not a Module")
         return module
 
+    def set_submodule(self, target: str, module: Any, strict: bool = False) -> None:
+        """Put `module` at a dotted path; with `strict` there must be one already."""
+        path, _, name = target.rpartition(".")
+        if not target:
+            raise ValueError("Cannot set the submodule without a target name!")
+        parent = self.get_submodule(path)
+        if strict and name not in parent._modules:
+            raise AttributeError(f"{type(parent).__name__} has no submodule {name!r}")
+        if not isinstance(module, WalkMixin):
+            raise ValueError(f"{type(module).__name__} is not a Module")
+        setattr(parent, name, module)
+
     def _get_part(self, target: str, table: str, kind: str) -> Any:
         path, _, name = target.rpartition(".")
         module = self.get_submodule(path)
@@ -161,6 +173,10 @@ class WalkMixin:
 
     def _to_floating(self, dtype: DType) -> Any:
         return self._apply(lambda t: t.to(dtype) if t.dtype.kind == "f" else t)
+
+    def to_empty(self, *, device: Any, recurse: bool = True) -> Any:
+        """Parameters and buffers moved to a device, their contents unspecified."""
+        return self._apply(lambda t: t.to(device), recurse)
 
     def float(self) -> Any:
         """Floating parameters and buffers to float32."""

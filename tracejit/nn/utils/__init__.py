@@ -9,8 +9,15 @@ from tracejit.nn.utils.clip import (
     get_total_norm,
 )
 from tracejit.nn.utils.vector import parameters_to_vector, vector_to_parameters
+from tracejit.nn.utils.weight_norm import (
+    remove_spectral_norm,
+    remove_weight_norm,
+    spectral_norm,
+    weight_norm,
+)
 
 __all__ = [
     "clip_grad_norm", "clip_grad_norm_", "clip_grad_value_", "clip_grads_with_norm_",
-    "get_total_norm", "parameters_to_vector", "rnn", "vector_to_parameters",
+    "get_total_norm", "parameters_to_vector", "remove_spectral_norm", "remove_weight_norm",
+    "rnn", "spectral_norm", "vector_to_parameters", "weight_norm",
 ]  # fmt: skip
