@@ -396,3 +396,14 @@ def test_checks_come_before_what_is_written_in_place() -> None:
     both = np.ones(5, "f4")
     executable.run([both[:4], both[1:]])  # they overlap: as if all was read first
     assert (both == 1).all()
+
+
+def test_a_caller_of_its_own_takes_the_frame_of_the_run_before() -> None:
+    x = input_node("x", (4,))
+    executable, array = build(Graph("g", (x,), (x + x,))), rand(4)
+    executable.run([array])
+    (held,) = executable._frames.values()
+    (frame,) = held
+    assert executable.own_frame([array]) is frame and not held
+    assert executable.own_frame([array]) is not frame
+    np.testing.assert_array_equal(executable.run([array])[0], array + array)

@@ -203,8 +203,7 @@ class Executable:
         of the graph does not hold, before anything is written.
         """
         arguments, key = self._accept(arrays)
-        pool = self._frames.get(key)
-        frame = pool.pop() if pool else self._new_frame(key, arguments)
+        frame = self._idle(key) or self._new_frame(key, arguments)
         try:
             return frame.call(arguments)
         finally:
@@ -215,8 +214,7 @@ class Executable:
     def run_apart(self, arguments: Sequence[Any]) -> list[Array]:
         """Run a call whose arrays overlap: effects are written when all is read."""
         key = ("apart", *self._accept(arguments)[1])
-        pool = self._frames.get(key)
-        frame = pool.pop() if pool else self._new_frame(key, arguments, False)
+        frame = self._idle(key) or self._new_frame(key, arguments, False)
         try:
             return frame.call(arguments)
         finally:
@@ -230,9 +228,19 @@ class Executable:
         `frame.straight`, if a run is one native call, takes the inputs and fresh outputs (made by
         `frame.makers`); otherwise `frame.call(inputs)` gives the outputs.
         """
-        arguments, _ = self._accept(arrays)
+        arguments, key = self._accept(arrays)
+        found = self._idle(key)
+        if found is not None:
+            return found
         with self._lock, as_compile_error(f"planning {self.graph.name}"):
             return Frame(self, arguments)
+
+    def _idle(self, key: tuple[Any, ...]) -> Frame | None:
+        """A frame for this key that no call uses, now the caller's."""
+        try:
+            return self._frames[key].pop()
+        except (KeyError, IndexError):
+            return None
 
     def prepare(self, arrays: Sequence[Any]) -> None:
         """Plan and compile for these layouts without running."""

@@ -12,7 +12,7 @@ from typing import Any
 
 from tracejit.dtypes import accumulator, bool_, int64, uint8
 from tracejit.ir.graph import Graph
-from tracejit.ir.node import Node, full_like, topological
+from tracejit.ir.node import Node, full_like
 from tracejit.ir.op import OPS
 from tracejit.ir.sizes import SymInt, product
 from tracejit.transforms.simplify import constant_value, is_one
@@ -207,6 +207,22 @@ RULES: tuple[Callable[[Node], Node | None], ...] = (
 )
 
 
+def _unfinished(root: Node, done: dict[int, Node]) -> list[Node]:
+    """The nodes that a rule made, each after its inputs, without those behind finished nodes."""
+    order: list[Node] = []
+    seen: set[int] = set()
+    stack = [(root, False)]
+    while stack:
+        node, expanded = stack.pop()
+        if expanded:
+            order.append(node)
+        elif id(node) not in done and id(node) not in seen:
+            seen.add(id(node))
+            stack.append((node, True))
+            stack += [(x, False) for x in reversed(node.inputs)]
+    return order
+
+
 def _expand(node: Node, fired: Counter[str], done: dict[int, Node]) -> Node:
     """The node in primitives; `done` maps finished nodes to their final form."""
     for rule in RULES:
@@ -214,9 +230,7 @@ def _expand(node: Node, fired: Counter[str], done: dict[int, Node]) -> Node:
         if result is None:
             continue
         fired[rule.__name__] += 1
-        for made in topological([result]):
-            if id(made) in done:
-                continue
+        for made in _unfinished(result, done):
             if made.loc is None:
                 made.loc = node.loc
             inputs = tuple(done[id(x)] for x in made.inputs)

@@ -57,6 +57,13 @@ class Fuser:
         self.why_not: list[str] = []
         self.count = 0
         self.rank = check_ranks(graph)
+        self.bases: dict[int, tuple[Node, ...]] = {}  # what each node reads, behind the views
+        self.readers: dict[int, list[Node]] = {}  # who reads each value
+        for node in graph.nodes():
+            bases = tuple({id(b): b for b in (base_and_views(x)[0] for x in node.inputs)}.values())
+            self.bases[id(node)] = bases
+            for base in bases:
+                self.readers.setdefault(id(base), []).append(node)
 
     # groups and their order ----------------------------------------------------------------
 
@@ -106,13 +113,14 @@ class Fuser:
 
     def sources(self, node: Node) -> list[Group]:
         """The groups whose values a node reads."""
-        found = []
-        for x in node.inputs:
-            base, _ = base_and_views(x)
-            group = self.of.get(id(base))
-            if group is not None and group not in found:
-                found.append(group)
-        return found
+        groups = (self.of.get(id(base)) for base in self.bases[id(node)])
+        return list(dict.fromkeys(g for g in groups if g is not None))
+
+    def users(self, group: Group) -> list[Group]:
+        """The groups that read a group's values."""
+        nodes = (reader for n in group.nodes for reader in self.readers.get(id(n), ()))
+        groups = (self.of.get(id(n)) for n in nodes)
+        return list(dict.fromkeys(g for g in groups if g is not None and g is not group))
 
     # joining -------------------------------------------------------------------------------
 

@@ -25,8 +25,7 @@ def merge_rows(fuser: Fuser) -> None:
 def _neighbours(fuser: Fuser, group: Group) -> list[Group]:
     """Row groups that the group reads, then those that read it."""
     found = [g for node in group.nodes for g in fuser.sources(node)]
-    readers = [g for g in fuser.groups.values() if g.above & group.bit]
-    found += [g for g in readers if any(group in fuser.sources(n) for n in g.nodes)]
+    found += sorted(fuser.users(group), key=lambda g: g.number)
     return [g for g in dict.fromkeys(found) if g.shape == "row" and g is not group]
 
 
