@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from tracejit import dtypes
 from tracejit.eager.scalars import SymFloat
-from tracejit.eager.tape import Leaf, autograd_node, replay_views, storage_of, type_of
+from tracejit.eager.tape import Leaf, Saved, autograd_node, replay_views, storage_of, type_of
 from tracejit.errors import Location, user_location
 from tracejit.ir.node import Node
 from tracejit.ir.op import OPS
@@ -180,6 +182,7 @@ class Capture:
         """A number that is an input of the trace."""
         kind = _F64 if isinstance(value, float) else _I64
         node = OPS["input"](type=kind, name=f"n{len(self.scalars)}", role="scalar")
+        node.saved = Saved(np.asarray(value, kind.dtype.numpy), None)  # for backward in here
         self.scalars.append(ScalarInput(read, node, value, label))
         return node
 
@@ -228,7 +231,9 @@ class Capture:
             scalar = OPS["reshape"](node, shape=()) if node.shape else node
             if scalar.dtype is not dtypes.float64:
                 scalar = OPS["cast"](scalar, dtype=dtypes.float64)
-            return SymFloat(self, OPS["detach"](scalar), float(value))
+            number = OPS["detach"](scalar)
+            number.saved = Saved(np.asarray(value, np.float64), None)
+            return SymFloat(self, number, float(value))
         self.branches.append(Branch(node, kind, value, location))
         return value
 
