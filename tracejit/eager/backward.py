@@ -128,6 +128,9 @@ class _Walk:
         if node.saved is FREED and id(node) not in self.targets:
             raise RuntimeError(at_user_line(_SECOND_TIME))
         watcher = node_watchers.get(node)
+        if type(node.saved) is Leaf:
+            tensor = node.saved.tensor()
+            watcher = None if tensor is None else tensor._hooks
         if watcher is None:
             return g
         return watcher(self, g)
@@ -313,6 +316,9 @@ def backward(
     for (_, tensor), g in zip(targets, results, strict=True):
         if g is not None:
             accumulate_grad(tensor, g, create_graph)
+            if tensor._hooks is not None:
+                for hook in list(tensor._hooks.after.values()):
+                    hook(tensor)
 
 
 def accumulate_grad(tensor: Tensor, g: Tensor, create_graph: bool) -> None:

@@ -81,6 +81,8 @@ def _array_from(data: Any, dtype: DType | None) -> np.ndarray:
         raise ShapeError(at_user_line(f"tensor: ragged nested sequence ({error})")) from None
     except OverflowError as error:
         raise DTypeError(at_user_line(f"tensor: {error}")) from None
+    if array.dtype == object and _kind(data) == "int":
+        raise ValueError(at_user_line("tensor: a whole number does not fit int64"))
     if array.dtype == object or array.dtype.kind in "USOmM":
         raise DTypeError(at_user_line(f"tensor: cannot make a tensor of {_kind(data)}"))
     if array.dtype.kind == "c":

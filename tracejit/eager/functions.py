@@ -10,6 +10,7 @@ from tracejit.eager import (
     matrix_functions,
     methods,
     pointwise,
+    properties,
     ranges,
     reduce,
     rounding,
@@ -24,6 +25,6 @@ from tracejit.eager import (
 
 __all__ = [
     "decompositions", "einsum", "factories", "indexing", "joining", "linalg", "matrix_functions",
-    "methods", "pointwise", "ranges", "reduce", "rounding", "scans", "scatter", "selection",
+    "methods", "pointwise", "properties", "ranges", "reduce", "rounding", "scans", "scatter", "selection",
     "shape", "special", "statistics", "views",
 ]  # fmt: skip

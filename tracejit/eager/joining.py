@@ -12,7 +12,7 @@ from tracejit.eager.dispatch import apply, common_dtype
 from tracejit.eager.factories import constant_tensor
 from tracejit.eager.inplace import deliver
 from tracejit.eager.pointwise import check_tensors
-from tracejit.eager.register import FUNCTIONS, public, with_out
+from tracejit.eager.register import FUNCTIONS, public
 from tracejit.eager.shape import (
     axes_of,
     axis_of,
@@ -144,9 +144,10 @@ def combinations(input: Tensor, r: int = 2, with_replacement: bool = False) -> T
 
 
 for _function in (stack, hstack, vstack, dstack, column_stack):
-    FUNCTIONS[_function.__name__] = with_out(_function)
+    public(method=False, out=True)(_function)
+public(method=False, aliases=("concat", "concatenate"))(cat)
 FUNCTIONS.update({
-    "cat": cat, "concat": cat, "concatenate": cat, "row_stack": FUNCTIONS["vstack"],
+    "row_stack": FUNCTIONS["vstack"],
     "block_diag": block_diag, "cartesian_prod": cartesian_prod, "combinations": combinations,
     "atleast_1d": lambda *ts: at_least(1, *ts), "atleast_2d": lambda *ts: at_least(2, *ts),
     "atleast_3d": lambda *ts: at_least(3, *ts),

@@ -6,6 +6,7 @@ Invariant: a value that leaves for Python inside a capture is a branch point of 
 from __future__ import annotations
 
 import copy
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -282,6 +283,7 @@ class _Watcher:
     def __init__(self) -> None:
         self.hooks: dict[int, Callable[[Tensor], Tensor | None]] = {}
         self.keep: Callable[[Tensor], None] | None = None
+        self.after: dict[int, Callable[[Tensor], None]] = {}
 
     def __call__(self, walk: Any, g: Any) -> Any:
         for hook in list(self.hooks.values()):
@@ -296,6 +298,10 @@ class _Watcher:
 def _watcher(tensor: Tensor) -> _Watcher:
     if not tensor._requires_grad:
         raise RuntimeError(at_user_line("hooks need a tensor that requires grad"))
+    if tensor.is_leaf:  # kept by the tensor: a leaf's node may be replaced
+        if tensor._hooks is None:
+            tensor._hooks = _Watcher()
+        return tensor._hooks  # type: ignore[no-any-return]
     node = autograd_node(tensor)
     found = node_watchers.get(node)
     if found is None:
@@ -314,12 +320,24 @@ def register_hook(self: Tensor, hook: Callable[[Tensor], Tensor | None]) -> Remo
 
 
 @public(function=False)
+def register_post_accumulate_grad_hook(
+    self: Tensor, hook: Callable[[Tensor], None]
+) -> RemovableHandle:
+    """Call `hook(tensor)` whenever a backward pass has added to this leaf's ``.grad``."""
+    if not self.is_leaf:
+        raise RuntimeError(at_user_line("post accumulate grad hooks are for leaves"))
+    watcher = _watcher(self)
+    handle = RemovableHandle(watcher.after)
+    watcher.after[handle.id] = hook
+    return handle
+
+
+@public(function=False)
 def retain_grad(self: Tensor) -> None:
     """Keep the gradient of this non-leaf tensor in its ``.grad``."""
     if self.is_leaf:
         return
-    import weakref
-
+    self._retain = True
     reference = weakref.ref(self)
 
     def keep(g: Tensor) -> None:
@@ -404,7 +422,7 @@ def _install() -> None:
         "__dlpack__": _dlpack, "__dlpack_device__": lambda self: self._array.__dlpack_device__(),
         "_repr_html_": html_tensor,
         "__format__": lambda self, spec: (
-            format(item(self), spec) if spec and self._array.size == 1 else str(self)
+            format(item(self), spec) if self._array.ndim == 0 else object.__format__(self, spec)
         ),
     }  # fmt: skip
     for name, function in protocols.items():
@@ -417,8 +435,6 @@ Tensor.cuda = lambda self, device=None: self.to("cuda" if device is None else de
 Tensor.nelement = lambda self: self.numel()  # type: ignore[attr-defined]
 Tensor.element_size = lambda self: self._array.itemsize  # type: ignore[attr-defined]
 Tensor.data_ptr = _data_ptr  # type: ignore[attr-defined]
-Tensor.is_floating_point = lambda self: self._array.dtype.kind == "f"  # type: ignore[attr-defined]
-Tensor.is_complex = lambda self: False  # type: ignore[attr-defined]
 Tensor.pin_memory = lambda self: self  # type: ignore[attr-defined]
 Tensor.share_memory_ = lambda self: self  # type: ignore[attr-defined]
 

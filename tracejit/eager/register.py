@@ -36,19 +36,39 @@ def public(
     """
 
     def publish(target: F) -> F:
+        shown = _with_axis(target)
         for name in (target.__name__, *aliases):
             if function:
-                into[name] = with_out(target) if out else target
+                into[name] = with_out(shown) if out else shown
             if method:
-                setattr(Tensor, name, target)
+                setattr(Tensor, name, shown)
             if inplace:
-                form = _inplace_form(target, name)
+                form = _inplace_form(shown, name)
                 setattr(Tensor, f"{name}_", form)
                 if function:
                     into[f"{name}_"] = form
         return target
 
     return publish
+
+
+def _with_axis(target: Any) -> Any:
+    """`target` that takes NumPy's ``axis`` and ``keepdims`` for ``dim`` and ``keepdim``, too."""
+    code = target.__code__
+    names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+    if "dim" not in names or "axis" in names:
+        return target
+
+    @functools.wraps(target)
+    def function(*args: Any, **kwargs: Any) -> Any:
+        if kwargs:
+            if "axis" in kwargs:
+                kwargs["dim"] = kwargs.pop("axis")
+            if "keepdims" in kwargs:
+                kwargs["keepdim"] = kwargs.pop("keepdims")
+        return target(*args, **kwargs)
+
+    return function
 
 
 def with_out(target: Callable[..., Any]) -> Callable[..., Any]:
