@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import linecache
 import math
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -251,7 +252,9 @@ def _compile_guard(source: str, table: dict[str, Any]) -> Any:
     linecache.cache[filename] = (len(source), None, source.splitlines(True), filename)
     namespace = dict(table)
     exec(compile(source, filename, "exec"), namespace)  # our own source, no user strings in it
-    return namespace["guard"]
+    guard = namespace["guard"]
+    weakref.finalize(guard, linecache.cache.pop, filename, None).atexit = False
+    return guard
 
 
 def failing_line(guard: Any, args: tuple[Any, ...]) -> str | None:
