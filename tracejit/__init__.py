@@ -71,6 +71,13 @@ _LAZY = {  # name -> (module, attribute or None): loaded at first use, to keep t
     "cuda": ("tracejit.cuda", None),
     "amp": ("tracejit.amp", None),
     "backends": ("tracejit.backends", None),
+    **{
+        name: ("tracejit.backends", name)
+        for name in (
+            "are_deterministic_algorithms_enabled", "get_float32_matmul_precision",
+            "set_float32_matmul_precision", "use_deterministic_algorithms",
+        )
+    },
     "autocast": ("tracejit.amp", "autocast"),
     "compile": ("tracejit.jit.compile", "compile"),
     "save": ("tracejit.serialization", "save"),

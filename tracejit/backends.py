@@ -8,7 +8,13 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-__all__ = ["Library", "cpu", "cuda", "cudnn", "mkl", "mkldnn", "mps", "openmp"]
+__all__ = [
+    "Library", "are_deterministic_algorithms_enabled", "cpu", "cuda", "cudnn",
+    "get_float32_matmul_precision", "mkl", "mkldnn", "mps", "openmp",
+    "set_float32_matmul_precision", "use_deterministic_algorithms",
+]  # fmt: skip
+
+_PRECISIONS = ("highest", "high", "medium")
 
 
 class Library(SimpleNamespace):
@@ -43,3 +49,30 @@ mkl = Library()
 mkldnn = Library(enabled=False)
 openmp = Library()
 cpu = SimpleNamespace(get_cpu_capability=lambda: "DEFAULT")
+_precision = ["highest"]
+_deterministic = [False]
+
+
+def set_float32_matmul_precision(precision: str) -> None:
+    """What lower precision float32 products may use; they are computed in float32 all the same.
+
+    Raises ValueError unless `precision` is "highest", "high" or "medium".
+    """
+    if precision not in _PRECISIONS:
+        raise ValueError(f"precision {precision!r} is none of {', '.join(_PRECISIONS)}")
+    _precision[0] = precision
+
+
+def get_float32_matmul_precision() -> str:
+    """What `set_float32_matmul_precision` was given."""
+    return _precision[0]
+
+
+def use_deterministic_algorithms(mode: bool, *, warn_only: bool = False) -> None:
+    """Ask for the same result at every run; every algorithm here gives that anyway."""
+    _deterministic[0] = bool(mode)
+
+
+def are_deterministic_algorithms_enabled() -> bool:
+    """What `use_deterministic_algorithms` was given."""
+    return _deterministic[0]

@@ -36,22 +36,22 @@ class ResidualNet(nn.Module):
 
 
 class CharLSTM(nn.Module):
-    """Two recurrent layers with tied embeddings and a carried state."""
+    """A recurrent layer with tied embeddings and a given first state."""
 
     def __init__(self):
         super().__init__()
         self.encoder = nn.Embedding(9, 6)
-        self.rnn = nn.LSTM(6, 6, 2, batch_first=True)
+        self.rnn = nn.LSTM(6, 6, batch_first=True)
         self.decoder = nn.Linear(6, 9)
         self.decoder.weight = self.encoder.weight
 
     def forward(self, x):
-        out, (h, c) = self.rnn(self.encoder(x))
-        out, _ = self.rnn(self.encoder(x), (h.detach(), c.detach()))
+        first = next(self.parameters()).new_zeros(1, x.size(0), 6)
+        out, _state = self.rnn(self.encoder(x), (first, first))
         return self.decoder(out)
 
     def loss(self, n):
-        x = torch.randint(0, 9, (n, 4))
+        x = torch.randint(0, 9, (n, 3))
         return lambda model: F.cross_entropy(model(x[:, :-1]).reshape(-1, 9), x[:, 1:].reshape(-1))
 
 
@@ -93,11 +93,11 @@ class GPT(nn.Module):
     def __init__(self):
         super().__init__()
         self.config = config = GPTConfig()
-        self.transformer = nn.ModuleDict(dict(
-            wte=nn.Embedding(config.vocab, config.width),
-            wpe=nn.Embedding(config.block, config.width),
-            h=nn.ModuleList([Block(config)]),
-        ))  # fmt: skip
+        self.transformer = nn.ModuleDict({
+            "wte": nn.Embedding(config.vocab, config.width),
+            "wpe": nn.Embedding(config.block, config.width),
+            "h": nn.ModuleList([Block(config)]),
+        })  # fmt: skip
         self.lm_head = nn.Linear(config.width, config.vocab, bias=False)
         self.transformer.wte.weight = self.lm_head.weight
 
