@@ -311,6 +311,22 @@ def size_source(size: Any) -> str:
     return _poly_source(size.poly) if type(size) is SymInt else str(size)
 
 
+def symbols_of(size: Any) -> set[str]:
+    """The names of the symbols that `size` is made of."""
+    if type(size) is not SymInt:
+        return set()
+    found: set[str] = set()
+    stack: list[Any] = [size.poly]
+    while stack:
+        for mono in stack.pop():
+            for atom in mono:
+                if atom[0] == "sym":
+                    found.add(atom[1])
+                else:
+                    stack += [dict(atom[1]), dict(atom[2])]
+    return found
+
+
 def product(sizes: Iterable[Any]) -> Any:
     """The product of `sizes`; 1 if there are none."""
     total: Any = 1

@@ -15,6 +15,7 @@ from tracejit.errors import at_user_line
 from tracejit.ir.graph import Graph
 from tracejit.ir.node import Node, topological
 from tracejit.ir.op import OPS
+from tracejit.ir.sizes import size_source, symbols_of
 from tracejit.ir.types import TupleType
 from tracejit.runtime.executable import build
 from tracejit.tensor import Tensor
@@ -80,14 +81,31 @@ class Differentiable:
             if id(node) not in known:
                 known[id(node)] = OPS["input"](type=node.type, name=f"saved{i}")
         results = _rebuild(self.gradients, known)
-        read = {id(n) for n in topological(results)}
+        nodes = topological(results)
+        read = {id(n) for n in nodes}
         self.read_inputs = [i for i, n in enumerate(self.inputs) if id(n) in read]
+        self.read_inputs += self._size_givers(nodes)
         self.read_saved = [i for i, n in enumerate(self.saved) if id(known[id(n)]) in read]
         self.read_seeds = [i for i, n in enumerate(self.seeds) if id(n) in read]
         inputs = [self.inputs[i] for i in self.read_inputs]
         inputs += [known[id(self.saved[i])] for i in self.read_saved]
         inputs += [self.seeds[i] for i in self.read_seeds]
         return Graph("backward", tuple(inputs), tuple(results))
+
+    def _size_givers(self, nodes: Sequence[Node]) -> list[int]:
+        """Inputs that are there only because a symbolic size is read off their shape."""
+        wanted = {name for node in nodes for name in _symbols(node)}
+        given = set()
+        for node in nodes:
+            if node.op.name == "input":
+                given |= {size_source(size) for size in node.type.shape}
+        found = []
+        for i, node in enumerate(self.inputs):
+            fresh = {size_source(size) for size in node.type.shape} & (wanted - given)
+            if fresh:
+                given |= fresh
+                found.append(i)
+        return found
 
     @property
     def program(self) -> Any:
@@ -170,6 +188,15 @@ class Differentiable:
         for seed, value in zip(self.seeds, g, strict=True):
             known[id(seed)] = value
         return list(_rebuild(self.gradients, known))
+
+
+def _symbols(node: Node) -> set[str]:
+    """Symbols in a node's type and parameters."""
+    kinds = node.type.items if isinstance(node.type, TupleType) else (node.type,)
+    sizes = [size for kind in kinds for size in kind.shape]
+    for value in node.params.values():
+        sizes += value if isinstance(value, tuple) else getattr(value, "shape", (value,))
+    return {name for size in sizes for name in symbols_of(size)}
 
 
 def _places(

@@ -158,6 +158,8 @@ class Fuser:
             return bad if bad else ("element", None)
         if group.shape != "row":
             return f"its shape {node.type} is not that of the loop"
+        if node.op.kind == "random":
+            return "random numbers are made element by element"
         lift = row_lift(group, node.shape)
         if lift is None:
             return f"its shape {node.type} is neither that of the loop nor of its rows"

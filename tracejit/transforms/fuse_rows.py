@@ -53,7 +53,7 @@ def _merge_one(fuser: Fuser) -> bool:
 
 def _can_lift(fuser: Fuser, group: Group, rows: Group) -> bool:
     """Whether the map group can be the row group's own values; if so its nodes are marked so."""
-    if not fuser.may_be_lifted(group, rows):
+    if any(n.op.kind == "random" for n in group.nodes) or not fuser.may_be_lifted(group, rows):
         return False
     lifts = {id(n): fuser.lift_of(rows, n) for n in group.nodes}
     if any(lift is None for lift in lifts.values()):
