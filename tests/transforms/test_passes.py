@@ -9,6 +9,7 @@ from tracejit import config, ops  # noqa: F401  (registers the ops)
 from tracejit.ir.graph import Graph
 from tracejit.ir.interpret import interpret
 from tracejit.ir.parse import parse
+from tracejit.ir.verify import verify
 from tracejit.transforms import cse, dce, decompose, pipeline, simplify
 
 SPECIAL = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, 1.5, -2.5, 1e-45], "f4")
@@ -191,3 +192,34 @@ def test_a_pass_can_be_switched_off_and_stages_say_what_happened() -> None:
     first = str(stages["simplify"]).splitlines()[0]
     assert first.startswith("# after simplify: 1 rewrites (mul_one), ")
     assert first.endswith(" ms")
+
+
+INDEX_AND_CHECKS = """
+%0 = full() {value=6} : i64[7]
+%1 = lt(%i, %0) : b1[7]
+%2 = add(%i, %0) : i64[7]
+%3 = where(%1, %2, %i) : i64[7]
+%4 = index(%x, %3, %j) {axes=(0,1)} : f32[7]
+%5 = ge(%i, %j) : b1[7]
+%6 = bitwise_and(%5, %1) : b1[7]
+%7 = reduce_all(%6) {axes=(0,)} : b1[]
+%8 = lt(%j, %0) : b1[7]
+%9 = bitwise_and(%8, %5) : b1[7]
+%10 = reduce_all(%9) {axes=(0,)} : b1[]
+%11 = bitwise_or(%7, %10) : b1[]
+%12 = gt(%4, %4) : b1[7]
+%13 = reduce_all(%12) {axes=(0,)} : b1[]
+%14 = bitwise_or(%11, %13) : b1[]
+"""
+
+
+def test_nodes_that_rules_drop_are_never_taken_for_others() -> None:
+    """A dropped node's id may be that of a node made later: seen as a reduce_min of the index."""
+    inputs = "%x: f32[6,2], %i: i64[7], %j: i64[7]"
+    graph = graph_of(INDEX_AND_CHECKS, inputs, "b1[]")
+    everything = tuple(n for n in graph.nodes() if n.op.name in ("index", "reduce_all"))
+    assert len(everything) == 4
+    for _ in range(20):
+        lowered = verify(decompose.run(Graph("g", graph.inputs, everything)))
+        for node in lowered.nodes():
+            assert node.op.name != "reduce_min" or node.inputs[0].op.name == "cast"

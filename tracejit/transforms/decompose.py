@@ -207,6 +207,18 @@ RULES: tuple[Callable[[Node], Node | None], ...] = (
 )
 
 
+class _Finished(dict[int, Node]):
+    """Map from the ids of nodes to their final form. The nodes stay alive: an id names one node."""
+
+    def __init__(self) -> None:
+        self.keep: list[Node] = []
+
+    def set(self, node: Node, final: Node) -> None:
+        """Record the final form of a node; that is its own."""
+        self.keep += (node, final)
+        self[id(node)] = self[id(final)] = final
+
+
 def _unfinished(root: Node, done: dict[int, Node]) -> list[Node]:
     """The nodes that a rule made, each after its inputs, without those behind finished nodes."""
     order: list[Node] = []
@@ -223,8 +235,8 @@ def _unfinished(root: Node, done: dict[int, Node]) -> list[Node]:
     return order
 
 
-def _expand(node: Node, fired: Counter[str], done: dict[int, Node]) -> Node:
-    """The node in primitives; `done` maps finished nodes to their final form."""
+def _expand(node: Node, fired: Counter[str], done: _Finished) -> Node:
+    """The node in primitives."""
     for rule in RULES:
         result = rule(node)
         if result is None:
@@ -235,7 +247,7 @@ def _expand(node: Node, fired: Counter[str], done: dict[int, Node]) -> Node:
                 made.loc = node.loc
             inputs = tuple(done[id(x)] for x in made.inputs)
             same = all(a is b for a, b in zip(inputs, made.inputs, strict=True))
-            done[id(made)] = _expand(made if same else made.replace(inputs), fired, done)
+            done.set(made, _expand(made if same else made.replace(inputs), fired, done))
         return done[id(result)]
     return node
 
@@ -243,16 +255,17 @@ def _expand(node: Node, fired: Counter[str], done: dict[int, Node]) -> Node:
 def run(graph: Graph) -> Graph:
     """`graph` without composite ops."""
     fired: Counter[str] = Counter()
-    done: dict[int, Node] = {id(n): n for n in graph.inputs}
-    keep: list[Any] = []  # ids stay unique while every node made here is alive
+    done = _Finished()
+    for node in graph.inputs:
+        done.set(node, node)
     new: dict[int, Node] = {id(n): n for n in graph.inputs}
     for node in graph.nodes():
         inputs = tuple(new[id(x)] for x in node.inputs)
         same = all(a is b for a, b in zip(inputs, node.inputs, strict=True))
         rebuilt = node if same else node.replace(inputs)
         result = _expand(rebuilt, fired, done)
-        keep.append((rebuilt, result))
-        new[id(node)] = done[id(result)] = done[id(rebuilt)] = result
+        done.set(rebuilt, result)
+        new[id(node)] = result
     names = f" ({', '.join(sorted(fired))})" if fired else ""
     notes = f"{fired.total()} rewrites{names}"
     return graph.with_results([new[id(n)] for n in graph.results], notes)
