@@ -2,7 +2,7 @@
 
     python -m bench --quick
     python -m bench --peers torch,inductor,jax --only softmax
-    python -m bench --json FILE --markdown docs/performance.md
+    python -m bench --markdown docs/performance.md --summary README.md
 """
 
 from __future__ import annotations
@@ -56,6 +56,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument(
         "--markdown", metavar="FILE", help="write the tables there, between its bench marks"
     )
+    parser.add_argument("--summary", metavar="FILE", help="the same for the ratios alone")
     return parser.parse_args()
 
 
@@ -119,6 +120,9 @@ def _write(
         tables = [f"### {title}\n\n{report.as_markdown(h, b)}" for title, h, b in parts]
         text = "\n\n".join(["\n".join(f"- {fact}" for fact in facts), *tables]) + "\n"
         report.write_page(options.markdown, text)
+    if options.summary:
+        table = report.as_markdown(*report.summary_table(rows))
+        report.write_page(options.summary, "\n".join([table, "", *(f"- {fact}" for fact in facts)]))
 
 
 if __name__ == "__main__":

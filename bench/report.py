@@ -73,6 +73,23 @@ def _beside(other: Timing, own: Timing, target: float | None) -> str:
     return f"{number(other.ms)} ({ratio:.2f}{wanted}{lost})"
 
 
+def summary_table(rows: dict[str, dict[str, Timing]]) -> tuple[list[str], list[list[str]]]:
+    """How many times as long as tracejit the others take; what we lose stands there too."""
+    names = [n for n in next(iter(rows.values()), {}) if n != "tracejit"]
+    shown = {"inductor": "torch.compile", "jax": "jax.jit", "eager": "tracejit eager"}
+    body = [
+        [case, *(_ratio(timings.get(n), timings["tracejit"]) for n in names)]
+        for case, timings in rows.items()
+    ]
+    return ["", *(shown.get(n, n) for n in names)], body
+
+
+def _ratio(other: Timing | None, own: Timing) -> str:
+    if other is None or _time(other) == "-" or _time(own) == "-":
+        return "-"
+    return f"{other.ms / own.ms:.1f}"
+
+
 def problems(rows: dict[str, dict[str, Timing]]) -> list[str]:
     """What could not be measured, and why."""
     return [

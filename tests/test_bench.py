@@ -59,12 +59,13 @@ def test_tables_go_between_the_marks_of_a_page(tmp_path):
 
 
 def test_ratios_mark_what_is_lost():
-    from bench.report import case_table
+    from bench.report import case_table, summary_table
 
     rows = {"a": {"tracejit": harness.Timing(2.0), "torch": harness.Timing(1.0)}}
     assert case_table(rows, {})[1] == [["a", "2.00", "1.00 (0.50!)"]]
     rows["a"]["torch"].ms = 6.0
     assert case_table(rows, {"a": {"torch": 4}})[1] == [["a", "2.00", "6.00 (3.00 [4]!)"]]
+    assert summary_table(rows) == (["", "torch"], [["a", "3.0"]])
     assert case_table(rows, {"a": {"torch": 3}})[1] == [["a", "2.00", "6.00 (3.00 [3])"]]
 
 
