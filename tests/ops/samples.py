@@ -1,0 +1,295 @@
+"""Arguments for every op of the registry: one table for ops that need more than their domain.
+
+Invariant: `cases(op, shape, dtype, rng)` gives arrays and params that the op's type rule accepts,
+or None where the op does not take that dtype or shape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from tracejit import dtypes
+from tracejit.dtypes import DType
+from tracejit.ir.op import OPS, Op
+from tracejit.ir.types import TensorType
+
+Array = np.ndarray[Any, Any]
+Case = tuple[list[Array], dict[str, Any]]
+Shape = tuple[int, ...]
+
+# Code, random numbers and what only the tape knows: tested where they are used.
+NOT_FUNCTIONS = ("input", "get", "call", "size")
+
+
+def _draw(op: Op, rng: np.random.Generator, shape: Shape, dtype: DType) -> Array:
+    if op.sample is not None:
+        return np.asarray(op.sample(rng, shape, dtype))
+    if dtype.kind == "b":
+        return rng.random(shape) < 0.5
+    if dtype.kind in "iu":
+        return rng.integers(0, 9, shape).astype(dtype.numpy)
+    return rng.uniform(-3, 3, shape).astype(dtype.numpy)
+
+
+def _index(rng: np.random.Generator, size: int, shape: Shape) -> Array:
+    return rng.integers(0, max(size, 1), shape if size else (*shape[:-1], 0)).astype(np.int64)
+
+
+def _axes(shape: Shape) -> list[dict[str, Any]]:
+    every = tuple(range(len(shape)))
+    return [{"axes": axes} for axes in dict.fromkeys([every, every[:1], every[-1:], ()])]
+
+
+def _plain(op: Op, arity: int) -> Callable[..., Iterator[Case]]:
+    def cases(rng: np.random.Generator, shape: Shape, dtype: DType) -> Iterator[Case]:
+        yield [_draw(op, rng, shape, dtype) for _ in range(arity)], {}
+
+    return cases
+
+
+def _with_params(op: Op, params: Callable[[Shape], list[dict[str, Any]]]) -> Any:
+    def cases(rng: np.random.Generator, shape: Shape, dtype: DType) -> Iterator[Case]:
+        for chosen in params(shape):
+            yield [_draw(op, rng, shape, dtype)], chosen
+
+    return cases
+
+
+def _along(**extra: Any) -> Callable[[Shape], list[dict[str, Any]]]:
+    return lambda shape: [{"axis": i, **extra} for i in range(len(shape))]
+
+
+def _slices(shape: Shape) -> list[dict[str, Any]]:
+    whole = {"starts": (0,) * len(shape), "stops": shape, "steps": (1,) * len(shape)}
+    if not shape or shape[-1] < 3:
+        return [whole]
+    part = {"starts": (*(0,) * (len(shape) - 1), 1), "stops": shape,
+            "steps": (*(1,) * (len(shape) - 1), 2)}  # fmt: skip
+    return [whole, part]
+
+
+def _windows(shape: Shape) -> list[dict[str, Any]]:
+    if not shape or shape[-1] < 3:
+        return []
+    last = len(shape) - 1
+    return [{"axes": (last,), "sizes": (2,), "steps": (s,), "dilations": (d,)}
+            for s, d in ((1, 1), (2, 1), (1, 2))]  # fmt: skip
+
+
+def _diagonals(shape: Shape) -> list[dict[str, Any]]:
+    if len(shape) < 2:
+        return []
+    return [{"offset": o, "axis1": 0, "axis2": len(shape) - 1} for o in (0, 1, -1)]
+
+
+def _scatter_part(op: Op, params: Callable[[Shape], list[dict[str, Any]]], view: str) -> Any:
+    """The operands of a write where op `view` would read."""
+
+    def cases(rng: np.random.Generator, shape: Shape, dtype: DType) -> Iterator[Case]:
+        for chosen in params(shape):
+            x = _draw(op, rng, shape, dtype)
+            part = np.asarray(OPS[view].numpy(x, **chosen))
+            yield [x, _draw(op, rng, part.shape, dtype)], chosen
+
+    return cases
+
+
+def _gathers(op: Op, writes: bool, params: tuple[dict[str, Any], ...] = ({},)) -> Any:
+    def cases(rng: np.random.Generator, shape: Shape, dtype: DType) -> Iterator[Case]:
+        for axis in range(len(shape)):
+            for extra in params:
+                # each place at most once: writes have one meaning, extremes one derivative
+                order = np.argsort(rng.random(shape), axis).astype(np.int64)
+                arrays = [_draw(op, rng, shape, dtype), order]
+                arrays += [_draw(op, rng, shape, dtype)] if writes else []
+                yield arrays, {"axis": axis, **extra}
+
+    return cases
+
+
+def _takes(op: Op, writes: bool) -> Any:
+    def cases(rng: np.random.Generator, shape: Shape, dtype: DType) -> Iterator[Case]:
+        for axis in range(len(shape)):
+            index = _index(rng, shape[axis], (2,))
+            arrays = [_draw(op, rng, shape, dtype), index]
+            wide = (*shape[:axis], *index.shape, *shape[axis + 1 :])
+            arrays += [_draw(op, rng, wide, dtype)] if writes else []
+            yield arrays, {"axis": axis}
+
+    return cases
+
+
+def _indexing(op: Op, writes: bool) -> Any:
+    def cases(rng: np.random.Generator, shape: Shape, dtype: DType) -> Iterator[Case]:
+        if not shape or 0 in shape:
+            return
+        for accumulate in (False, True) if writes else (None,):
+            index = rng.permutation(shape[0])[:2].astype(np.int64)
+            x = _draw(op, rng, shape, dtype)
+            if accumulate is None:
+                yield [x, index], {"axes": (0,)}
+                continue
+            part = _draw(op, rng, (len(index), *shape[1:]), dtype)
+            yield [x, part, index], {"axes": (0,), "accumulate": accumulate}
+
+    return cases
+
+
+def _matrices(op: Op, make: Callable[[np.random.Generator, Array], list[Array]], **params: Any) -> Any:
+    """Well-conditioned square matrices for float32 and float64 only."""
+
+    def cases(rng: np.random.Generator, shape: Shape, dtype: DType) -> Iterator[Case]:
+        if len(shape) < 2 or 0 in shape or dtype not in (dtypes.float32, dtypes.float64):
+            return
+        n = shape[-1]
+        a = rng.uniform(-1, 1, (*shape[:-2], n, n)) + 2 * np.eye(n)
+        yield [x.astype(dtype.numpy) for x in make(rng, a)], params
+
+    return cases
+
+
+def _symmetric(rng: np.random.Generator, a: Array) -> list[Array]:
+    return [a @ np.swapaxes(a, -1, -2)]
+
+
+def _system(rng: np.random.Generator, a: Array) -> list[Array]:
+    return [a, rng.uniform(-1, 1, (*a.shape[:-1], 2))]
+
+
+def _matmul(rng: np.random.Generator, shape: Shape, dtype: DType) -> Iterator[Case]:
+    if len(shape) >= 2:
+        other = (*shape[:-2], shape[-1], 2)
+        yield [_draw(OPS["matmul"], rng, s, dtype) for s in (shape, other)], {}
+
+
+def _where(rng: np.random.Generator, shape: Shape, dtype: DType) -> Iterator[Case]:
+    op = OPS["where"]
+    yield [rng.random(shape) < 0.5, _draw(op, rng, shape, dtype), _draw(op, rng, shape, dtype)], {}
+
+
+def _typed(**params: Any) -> Any:
+    def cases(rng: np.random.Generator, shape: Shape, dtype: DType) -> Iterator[Case]:
+        yield [], {"type": TensorType(dtype, shape), **params}
+
+    return cases
+
+
+def _iota(rng: np.random.Generator, shape: Shape, dtype: DType) -> Iterator[Case]:
+    for axis in range(len(shape)):
+        yield [], {"type": TensorType(dtype, shape), "axis": axis}
+
+
+def _constant(rng: np.random.Generator, shape: Shape, dtype: DType) -> Iterator[Case]:
+    values = _draw(OPS["constant"], rng, shape, dtype).tolist()
+
+    def freeze(v: Any) -> Any:
+        return tuple(map(freeze, v)) if isinstance(v, list) else v
+
+    yield [], {"values": freeze(values), "type": TensorType(dtype, shape)}
+
+
+def _random(rng: np.random.Generator, shape: Shape, dtype: DType) -> Iterator[Case]:
+    yield [np.int64(7) + np.zeros((), np.int64), np.zeros((), np.int64)], {
+        "type": TensorType(dtype, shape)
+    }
+
+
+def _concatenate(rng: np.random.Generator, shape: Shape, dtype: DType) -> Iterator[Case]:
+    op = OPS["concatenate"]
+    for axis in range(len(shape)):
+        other = tuple(2 if i == axis else n for i, n in enumerate(shape))
+        yield [_draw(op, rng, s, dtype) for s in (shape, other)], {"axis": axis}
+
+
+def _searchsorted(rng: np.random.Generator, shape: Shape, dtype: DType) -> Iterator[Case]:
+    op = OPS["searchsorted"]
+    for right in (False, True):
+        rows = np.sort(_draw(op, rng, (5,), dtype))
+        yield [rows, _draw(op, rng, shape, dtype)], {"right": right}
+
+
+def _strided(rng: np.random.Generator, shape: Shape, dtype: DType) -> Iterator[Case]:
+    if shape and min(shape) > 1:
+        x = _draw(OPS["as_strided"], rng, (12,), dtype)
+        yield [x], {"shape": (2, 3), "steps": (3, 2), "offset": 1}
+
+
+def _windows_add(rng: np.random.Generator, shape: Shape, dtype: DType) -> Iterator[Case]:
+    for how in _windows(shape):
+        x = _draw(OPS["windows"], rng, shape, dtype)
+        windows = OPS["windows"].numpy(x, **how)
+        yield [_draw(OPS["windows_add"], rng, windows.shape, dtype)], {"shape": shape, **how}
+
+
+def _table() -> dict[str, Any]:
+    def of(name: str) -> Op:
+        return OPS[name]
+
+    table: dict[str, Any] = {
+        "where": _where, "matmul": _matmul, "full": _typed(value=1), "constant": _constant,
+        "iota": _iota, "concatenate": _concatenate, "searchsorted": _searchsorted,
+        "as_strided": _strided, "windows_add": _windows_add,
+        "cast": _with_params(of("cast"), lambda s: [{"dtype": d} for d in dtypes.ALL]),
+        "reshape": _with_params(of("reshape"), lambda s: [{"shape": s[::-1]}]),
+        "transpose": _with_params(of("transpose"), lambda s: [{"perm": tuple(range(len(s)))[::-1]}]),
+        "broadcast_to": _with_params(of("broadcast_to"), lambda s: [{"shape": (2, *s)}]),
+        "flip": _with_params(of("flip"), _axes),
+        "pad": _with_params(of("pad"), lambda s: [
+            {"low": (1,) * len(s), "high": (0,) * len(s), "value": 0}]),
+        "slice": _with_params(of("slice"), _slices),
+        "slice_scatter": _scatter_part(of("slice_scatter"), _slices, "slice"),
+        "diagonal": _with_params(of("diagonal"), _diagonals),
+        "diagonal_scatter": _scatter_part(of("diagonal_scatter"), _diagonals, "diagonal"),
+        "windows": _with_params(of("windows"), _windows),
+        "gather": _gathers(of("gather"), False), "scatter": _gathers(of("scatter"), True),
+        "scatter_add": _gathers(of("scatter_add"), True),
+        "scatter_reduce": _gathers(of("scatter_reduce"), True, tuple(
+            {"reduce": r} for r in ("prod", "amax", "amin"))),
+        "take": _takes(of("take"), False), "take_add": _takes(of("take_add"), True),
+        "index": _indexing(of("index"), False), "index_put": _indexing(of("index_put"), True),
+        "cumextreme": _with_params(of("cumextreme"), _along(largest=True)),
+        "sort": _with_params(of("sort"), _along(descending=False)),
+        "with_value": _plain(of("with_value"), 2),
+        "solve": _matrices(of("solve"), _system),
+        "triangular_solve": _matrices(of("triangular_solve"), _system, lower=True, unit=False),
+        "cholesky": _matrices(of("cholesky"), _symmetric),
+        "eigh": _matrices(of("eigh"), _symmetric, lower=True),
+        "qr": _matrices(of("qr"), lambda rng, a: [a], complete=False),
+        "svd": _matrices(of("svd"), lambda rng, a: [a], full=False),
+        "pinv": _matrices(of("pinv"), lambda rng, a: [a], atol=0.0, rtol=1e-6),
+    }  # fmt: skip
+    for name in ("det", "cofactor", "slogdet", "lu", "lu_pivots", "matrix_exp"):
+        table[name] = _matrices(of(name), lambda rng, a: [a])
+    for name in ("softmax", "log_softmax", "cumsum", "cumprod", "logcumsumexp"):
+        table[name] = _with_params(of(name), _along())
+    for name in ("random_uniform", "random_normal", "random_bits"):
+        table[name] = _random
+    for op in OPS.values():
+        if op.kind == "reduction":
+            last = (lambda s: _axes(s)[-2:-1] if s else [])
+            table[op.name] = _with_params(op, last if op.name.startswith("arg") else _axes)
+        elif op.name not in table:
+            table[op.name] = _plain(op, len(op.names))
+    return table
+
+
+_TABLE = _table()
+
+
+def cases(op: Op, shape: Shape, dtype: DType, rng: np.random.Generator) -> list[Case]:
+    """Arrays and params of the shape and dtype that the op's type rule accepts."""
+    accepted = []
+    for arrays, params in _TABLE[op.name](rng, shape, dtype):
+        types = tuple(TensorType(dtypes.from_numpy(a.dtype), a.shape) for a in arrays)
+        try:
+            op.infer(types, **params)
+        except (TypeError, IndexError, RuntimeError):
+            continue
+        accepted.append((arrays, params))
+    return accepted
+
+
+FUNCTIONS = [op for op in OPS.values() if op.name not in NOT_FUNCTIONS]
