@@ -104,6 +104,8 @@ def resize(target: Tensor, shape: tuple[int, ...]) -> Tensor:
     bump_version(target)
     MODULE_VERSION[0] += 1
     target._array, target._base, target._view, target._storage = data, None, (), None
+    if state.capture is not None:  # refused, but the run goes on: its node must have the new shape
+        state.capture.set_node(target, OPS["input"](type=type_of(target), name="resized"))
     return target
 
 
