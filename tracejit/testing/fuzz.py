@@ -40,9 +40,9 @@ class Failure:
 
 def observe(source: str, compile: Callable[[Any], Any]) -> Observer:
     """Run a program's text once; what it showed, an error at the end included."""
-    module = load(source)
     tracejit.manual_seed(77)
-    observer = Observer()
+    module = load(source)
+    observer = Observer(strides=False)
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         try:
@@ -68,7 +68,7 @@ def check(source: str) -> tuple[Failure | None, CompiledFunction]:
     compiled = observe(source, compile)
     found = compare_logs(plain.log, compiled.log)
     if found is not None and compare_logs(plain.log, compiled.log, CLOSE) is None:
-        return Failure("rounding", found), made[0]
+        found = None  # sums of gradients may be ordered otherwise
     if found is not None:
         return Failure(_kind(found), found), made[0]
     text = _interpreted(made[0])

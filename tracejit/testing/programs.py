@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import linecache
 import random
+import re
 import types
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,6 +23,7 @@ from tracejit.eager.tape import node_of
 from tracejit.tensor import Tensor
 
 INDENT = "    "
+_FILE = re.compile(r"<fuzz \d+>")
 _PRELUDE = """\
 import math
 
@@ -84,7 +86,7 @@ def attempt(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     try:
         return function(*args, **kwargs)
     except Exception as error:
-        return (type(error).__name__, str(error).partition("\n")[0])
+        return (type(error).__name__, _FILE.sub("<fuzz>", str(error).partition("\n")[0]))
 
 
 def pull(result: Any) -> None:
