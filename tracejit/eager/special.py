@@ -113,8 +113,6 @@ def _define_incomplete(name: str, alias: str) -> None:
         kind = common_dtype((input, other))
         if kind.kind != "f":
             raise DTypeError(at_user_line(f"{name}: needs floating tensors, got {kind.name}"))
-        if input._requires_grad:
-            raise NotImplementedError(at_user_line(f"{name}: no gradient for the first argument"))
         return pointwise(op, (input, other))
 
     function.__name__ = function.__qualname__ = name

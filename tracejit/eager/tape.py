@@ -180,7 +180,7 @@ def _trace_rule(op: Op, node: Node, mask: tuple[bool, ...]) -> tuple[tuple[int, 
         g = make(type=node.type, name="g")
         outs = (make(type=node.type, name="y"),)
         parts = op.vjp(g, outs[0], *xs, **node.params)
-    wanted = [p for p, m in zip(parts, mask, strict=True) if m and p is not None]
+    wanted = [p for p, m in zip(parts, mask, strict=True) if m and isinstance(p, Node)]
     reached = {id(n) for n in topological(wanted)}
     inputs = tuple(i for i, x in enumerate(xs) if id(x) in reached)
     return inputs, any(id(y) in reached for y in outs)

@@ -31,6 +31,9 @@ OPS: dict[str, Op] = {}
 NONDIFF = None
 """The gradient rule of an op through which no gradient flows."""
 
+UNKNOWN: Any = NotImplemented
+"""What a gradient rule gives for an input by which its derivative is not known: asking raises."""
+
 
 @dataclass(frozen=True, eq=False)
 class Op:
@@ -40,8 +43,8 @@ class Op:
     kind      one of KINDS: all that fusion may ask.
     infer     type rule: ``infer(types, **params) -> type``; raises ShapeError or DTypeError.
     numpy     reference meaning: ``numpy(*arrays, **params) -> array`` or a tuple of arrays.
-    vjp       gradient rule over nodes: ``vjp(g, y, *xs, **params) -> tuple`` (None: no gradient),
-              or NONDIFF. For an op with several results `g` is a tuple, zeros where unused.
+    vjp       gradient rule over nodes: ``vjp(g, y, *xs, **params) -> tuple`` (None: no gradient,
+              UNKNOWN: asking for it raises), or NONDIFF. For an op with several results `g` is a tuple, zeros where unused.
     scalar    kernel text for one element, e.g. ``"m.exp({x})"``; a dict from dtype kinds
               (``"f"``, ``"iu"``, ``"b"``) to texts where they differ; a callable of params.
     cuda      overrides `scalar` on CUDA.

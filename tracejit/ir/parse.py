@@ -151,7 +151,7 @@ class _Reader:
                 tokens.accept(",")
         tokens.expect(":")
         written = line[line.rindex(" : ") + 3 :].strip()
-        if op.kind == "source":
+        if op.kind in ("source", "random"):  # their type is a parameter
             params["type"] = self.type(tokens)
         node = op(*inputs, **params)
         if str(node.type) != written:

@@ -149,7 +149,7 @@ copysign = elementwise(
     "copysign", "The magnitude of x with the sign of y.", arity=2, exact=True, numpy=np.copysign,
     sample=uniform(-3, 3), scalar="m.copysign({x}, {y})",
     vjp=lambda g, out, x, y: (where(eq(x, full_like(x, 0.0)), full_like(x, 0.0), g * out / x),
-                              None),
+                              full_like(y, 0.0)),
 )  # fmt: skip
 relu = elementwise(
     "relu", "x where x > 0, else 0; NaN stays.", domain=NUMERIC, exact=True,

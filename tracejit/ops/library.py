@@ -26,17 +26,16 @@ def library(
     vjp: Callable[..., Any] | None,
     sample: Callable[..., Any],
     domain: str = FLOAT,
-    arity: int = 2,
+    names: tuple[str, ...] = ("x", "y"),
 ) -> Op:
     """A pointwise op without a kernel: all inputs and the result of one type."""
 
     def infer(types: Sequence[TensorType]) -> TensorType:
-        check_arity(name, types, arity)
+        check_arity(name, types, len(names))
         check_domain(name, types, domain)
         check_same(name, types)
         return types[0]
 
-    names = ("x", "y", "z")[:arity]
     return Op(name, "library", infer, numpy, vjp, doc, exact=True, names=names, sample=sample)
 
 

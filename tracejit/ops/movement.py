@@ -160,9 +160,15 @@ def _pad_vjp(g: Node, out: Node, x: Node, *, low: Any, high: Any, value: Any) ->
     return (slice_(g, starts=low, stops=stops, steps=(1,) * len(low)),)
 
 
+def _numpy_pad(x: np.ndarray, low: Any, high: Any, value: Any) -> np.ndarray:
+    if not low:  # np.pad refuses a 0-d array
+        return x.copy()
+    return np.pad(x, tuple(zip(low, high, strict=True)), constant_values=value)
+
+
 pad = Op(
     "pad", "movement", _infer_pad,
-    lambda x, low, high, value: np.pad(x, tuple(zip(low, high)), constant_values=value),
+    _numpy_pad,
     _pad_vjp, "`low` and `high` elements of `value` added before and after, per axis.",
 )  # fmt: skip
 

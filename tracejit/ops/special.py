@@ -15,7 +15,7 @@ from tracejit.dtypes import float16, float32, from_numpy
 from tracejit.ir.graph import Graph
 from tracejit.ir.interpret import interpret
 from tracejit.ir.node import Node, full_like
-from tracejit.ir.op import OPS, Op
+from tracejit.ir.op import OPS, UNKNOWN, Op
 from tracejit.ir.types import TensorType
 from tracejit.ops import special_reference as reference
 from tracejit.ops import special_tables as tables
@@ -182,7 +182,7 @@ ndtri = special(
 zeta = library(
     "zeta", "Hurwitz's zeta function: the sum of (q + k) ** -x over k >= 0.",
     numpy=reference.zeta, sample=uniform(2, 4),
-    vjp=lambda g, out, x, q: (None, -(g * x * zeta(x + 1.0, q))),
+    names=("x", "q"), vjp=lambda g, out, x, q: (UNKNOWN, -(g * x * zeta(x + 1.0, q))),
 )  # fmt: skip
 
 
@@ -194,12 +194,12 @@ def _density(a: Node, x: Node) -> Node:
 igamma = library(
     "igamma", "The regularised lower incomplete gamma function P(a, x).",
     numpy=reference.igamma, sample=uniform(0.5, 4),
-    vjp=lambda g, out, a, x: (None, g * _density(a, x)),
+    names=("a", "x"), vjp=lambda g, out, a, x: (UNKNOWN, g * _density(a, x)),
 )  # fmt: skip
 igammac = library(
     "igammac", "The regularised upper incomplete gamma function Q(a, x).",
     numpy=reference.igammac, sample=uniform(0.5, 4),
-    vjp=lambda g, out, a, x: (None, -(g * _density(a, x))),
+    names=("a", "x"), vjp=lambda g, out, a, x: (UNKNOWN, -(g * _density(a, x))),
 )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from tracejit.errors import DTypeError, TracejitError
 from tracejit.ir.graph import Graph
 from tracejit.ir.node import Node, topological
-from tracejit.ir.op import OPS
+from tracejit.ir.op import OPS, UNKNOWN
 from tracejit.ir.types import TensorType, TupleType
 from tracejit.ops.movement import zeros
 
@@ -88,9 +88,18 @@ def _apply_rule(
         parts = call_rule(node, g)
     else:
         parts = apply_vjp(node, g)
-    for value, part in zip(node.inputs, parts, strict=True):
-        if part is not None and id(value) in active:
-            _accumulate(pending, value, part)
+    for i, (value, part) in enumerate(zip(node.inputs, parts, strict=True)):
+        if part is None or id(value) not in active:
+            continue
+        if part is UNKNOWN:
+            raise NotImplementedError(_unknown(node, i))
+        _accumulate(pending, value, part)
+
+
+def _unknown(node: Node, position: int) -> str:
+    place = "" if node.loc is None else f"\n  at {node.loc.full()}"
+    name = node.op.names[position]
+    return f"the derivative of {node.op.name} by its input {name} is not known{place}"
 
 
 def apply_vjp(node: Node, g: Any) -> Sequence[Node | None]:
@@ -100,7 +109,7 @@ def apply_vjp(node: Node, g: Any) -> Sequence[Node | None]:
     parts = node.op.vjp(g, node, *node.inputs, **node.params)
     if node.loc is not None:
         known = {id(node), *(id(x) for x in node.inputs)}
-        stack = [p for p in parts if p is not None]
+        stack = [p for p in parts if isinstance(p, Node)]
         while stack:
             new = stack.pop()
             if new.loc is None and id(new) not in known and new.op.name != "input":

@@ -17,12 +17,15 @@ from tracejit.ir.node import Node
 from tracejit.ir.op import OPS, Op
 from tracejit.ir.sizes import SymInt, size_key
 from tracejit.ir.types import TensorType
+from tracejit.ops.declare import NUMERIC, check_domain, check_same
 from tracejit.transforms.simplify import constant_value
 
 
 def _infer(types: Sequence[TensorType], *, axis: int, starts: Any, size: Any) -> TensorType:
-    shape = types[0].shape
-    return types[0].with_shape((*shape[:axis], size, *shape[axis + 1 :]))
+    check_domain("sum_of_parts", types, NUMERIC)
+    whole = [t.with_shape((*t.shape[:axis], size, *t.shape[axis + 1 :])) for t in types]
+    check_same("sum_of_parts", whole)
+    return whole[0]
 
 
 def _numpy(*parts: np.ndarray, axis: int, starts: Any, size: Any) -> np.ndarray:

@@ -1,7 +1,8 @@
 """Arguments for every op of the registry: one table for ops that need more than their domain.
 
-Invariant: `cases(op, shape, dtype, rng)` gives arrays and params that the op's type rule accepts,
-or None where the op does not take that dtype or shape.
+Whoever runs ops (eager, a backend) checks itself against `FUNCTIONS` and `cases`; see `check_op`.
+Invariant: `cases(op, shape, dtype, rng)` gives arrays and params that the op's type rule accepts;
+none where the op does not take that dtype or shape.
 """
 
 from __future__ import annotations
@@ -15,23 +16,20 @@ from tracejit import dtypes
 from tracejit.dtypes import DType
 from tracejit.ir.op import OPS, Op
 from tracejit.ir.types import TensorType
+from tracejit.ops.declare import uniform
 
 Array = np.ndarray[Any, Any]
 Case = tuple[list[Array], dict[str, Any]]
 Shape = tuple[int, ...]
 
-# Code, random numbers and what only the tape knows: tested where they are used.
 NOT_FUNCTIONS = ("input", "get", "call", "size")
+"""Ops whose value is not a function of arrays and params alone: tested where they are used."""
+
+_ANYTHING = uniform(-3, 3)
 
 
 def _draw(op: Op, rng: np.random.Generator, shape: Shape, dtype: DType) -> Array:
-    if op.sample is not None:
-        return np.asarray(op.sample(rng, shape, dtype))
-    if dtype.kind == "b":
-        return rng.random(shape) < 0.5
-    if dtype.kind in "iu":
-        return rng.integers(0, 9, shape).astype(dtype.numpy)
-    return rng.uniform(-3, 3, shape).astype(dtype.numpy)
+    return np.asarray((op.sample or _ANYTHING)(rng, shape, dtype))
 
 
 def _index(rng: np.random.Generator, size: int, shape: Shape) -> Array:
@@ -41,6 +39,10 @@ def _index(rng: np.random.Generator, size: int, shape: Shape) -> Array:
 def _axes(shape: Shape) -> list[dict[str, Any]]:
     every = tuple(range(len(shape)))
     return [{"axes": axes} for axes in dict.fromkeys([every, every[:1], every[-1:], ()])]
+
+
+def _last_axis(shape: Shape) -> list[dict[str, Any]]:
+    return [{"axes": (len(shape) - 1,)}] if shape else []
 
 
 def _plain(op: Op, arity: int) -> Callable[..., Iterator[Case]]:
@@ -138,7 +140,9 @@ def _indexing(op: Op, writes: bool) -> Any:
     return cases
 
 
-def _matrices(op: Op, make: Callable[[np.random.Generator, Array], list[Array]], **params: Any) -> Any:
+def _matrices(
+    op: Op, make: Callable[[np.random.Generator, Array], list[Array]], **params: Any
+) -> Any:
     """Well-conditioned square matrices for float32 and float64 only."""
 
     def cases(rng: np.random.Generator, shape: Shape, dtype: DType) -> Iterator[Case]:
@@ -167,7 +171,8 @@ def _matmul(rng: np.random.Generator, shape: Shape, dtype: DType) -> Iterator[Ca
 
 def _where(rng: np.random.Generator, shape: Shape, dtype: DType) -> Iterator[Case]:
     op = OPS["where"]
-    yield [rng.random(shape) < 0.5, _draw(op, rng, shape, dtype), _draw(op, rng, shape, dtype)], {}
+    sides = [_draw(op, rng, shape, dtype) for _ in range(2)]
+    yield [np.asarray(rng.random(shape) < 0.5), *sides], {}
 
 
 def _typed(**params: Any) -> Any:
@@ -192,9 +197,7 @@ def _constant(rng: np.random.Generator, shape: Shape, dtype: DType) -> Iterator[
 
 
 def _random(rng: np.random.Generator, shape: Shape, dtype: DType) -> Iterator[Case]:
-    yield [np.int64(7) + np.zeros((), np.int64), np.zeros((), np.int64)], {
-        "type": TensorType(dtype, shape)
-    }
+    yield [np.array(7), np.array(2**40)], {"type": TensorType(dtype, shape)}
 
 
 def _concatenate(rng: np.random.Generator, shape: Shape, dtype: DType) -> Iterator[Case]:
@@ -202,6 +205,14 @@ def _concatenate(rng: np.random.Generator, shape: Shape, dtype: DType) -> Iterat
     for axis in range(len(shape)):
         other = tuple(2 if i == axis else n for i, n in enumerate(shape))
         yield [_draw(op, rng, s, dtype) for s in (shape, other)], {"axis": axis}
+
+
+def _sum_of_parts(rng: np.random.Generator, shape: Shape, dtype: DType) -> Iterator[Case]:
+    op = OPS["sum_of_parts"]
+    for axis, n in enumerate(shape):
+        other = tuple(2 if i == axis else m for i, m in enumerate(shape))
+        parts = [_draw(op, rng, s, dtype) for s in (shape, other)]
+        yield parts, {"axis": axis, "starts": (0, n), "size": n + 3}
 
 
 def _searchsorted(rng: np.random.Generator, shape: Shape, dtype: DType) -> Iterator[Case]:
@@ -230,11 +241,13 @@ def _table() -> dict[str, Any]:
 
     table: dict[str, Any] = {
         "where": _where, "matmul": _matmul, "full": _typed(value=1), "constant": _constant,
-        "iota": _iota, "concatenate": _concatenate, "searchsorted": _searchsorted,
+        "iota": _iota, "concatenate": _concatenate, "sum_of_parts": _sum_of_parts,
+        "searchsorted": _searchsorted,
         "as_strided": _strided, "windows_add": _windows_add,
         "cast": _with_params(of("cast"), lambda s: [{"dtype": d} for d in dtypes.ALL]),
         "reshape": _with_params(of("reshape"), lambda s: [{"shape": s[::-1]}]),
-        "transpose": _with_params(of("transpose"), lambda s: [{"perm": tuple(range(len(s)))[::-1]}]),
+        "transpose": _with_params(of("transpose"), lambda s: [
+            {"perm": tuple(range(len(s)))[::-1]}]),
         "broadcast_to": _with_params(of("broadcast_to"), lambda s: [{"shape": (2, *s)}]),
         "flip": _with_params(of("flip"), _axes),
         "pad": _with_params(of("pad"), lambda s: [
@@ -269,8 +282,9 @@ def _table() -> dict[str, Any]:
         table[name] = _random
     for op in OPS.values():
         if op.kind == "reduction":
-            last = (lambda s: _axes(s)[-2:-1] if s else [])
-            table[op.name] = _with_params(op, last if op.name.startswith("arg") else _axes)
+            table[op.name] = _with_params(
+                op, _last_axis if op.name in ("argmax", "argmin") else _axes
+            )
         elif op.name not in table:
             table[op.name] = _plain(op, len(op.names))
     return table
