@@ -11,7 +11,8 @@ import pytest
 
 from tracejit.codegen.compiler import compile_kernel
 from tracejit.runtime.driver import aligned_words
-from tracejit.runtime.program import Patch, Program, Step, address_of
+from tracejit.runtime.native import WRONG_LAYOUT
+from tracejit.runtime.program import Expected, Patch, Program, Step, address_of
 from tracejit.runtime.threads import ready_driver
 
 ADD = """def kernel(t, lo, hi):
@@ -240,3 +241,17 @@ def test_address_of():
     assert address_of(x[3:]) == x.ctypes.data + 24
     assert address_of(x[::-1]) == x.ctypes.data + 72
     assert address_of(np.zeros((0, 3))) != 0
+
+
+def test_expected_layouts_are_checked_before_anything_runs():
+    program = add_program(12, SERIAL)
+    x, y = np.arange(12.0).reshape(3, 4), np.zeros((3, 4))
+    program.expect([Expected(0, x.dtype, x.shape, x.strides)])
+    assert program.run(x, y) == 0
+    assert (y == x + 1.5).all()
+    y[:] = 0
+    wrong = [x.T, x.reshape(4, 3), x.ravel(), x.astype("f4"), x.reshape(3, 4, 1), np.float64(2.0)]
+    for other in [*wrong, np.ones((3, 8))[:, ::2], address_of(x), np.ma.array(x)]:
+        assert program.run(other, y) == WRONG_LAYOUT
+    assert (y == 0).all()
+    assert program.run(x, y) == 0

@@ -93,6 +93,7 @@ class CompiledFunction:
         """Forget all traces and programs."""
         with self._lock:
             self.signatures: dict[Any, TracedFunction] = {}
+            self.ready: dict[int, list[Any]] = {}
             self.misses: list[Miss] = []
             self.failures = 0
             self.eager_reason: str | None = None
@@ -154,20 +155,40 @@ class CompiledFunction:
         return CompiledFunction(copy.deepcopy(self.function, memo), self.options)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if kwargs or DISABLED[0]:
+            return self._call(args, kwargs)
+        for call in self.ready.get(len(args), ()):
+            result = call(*args)
+            if result is not MISS:
+                return result
+        return self._call(args, kwargs)
+
+    def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A call for which there is no generated function of positional arguments."""
         if DISABLED[0]:
             return self.function(*args, **kwargs)
         signature = self.signatures.get((len(args), *kwargs))
         if signature is not None:
             flat = args if not kwargs else (*args, *kwargs.values())
             for group in signature.groups:
-                for call in group.fast:
+                for call in group.fast if kwargs else ():
                     result = call(*flat)
                     if result is not MISS:
                         return result
                 found = group.guard(*flat)
                 if found is not MISS:
-                    return self._replay(group, flat, found, args, kwargs)
+                    result = self._replay(group, flat, found, args, kwargs)
+                    self._collect_ready()
+                    return result
         return self._miss(args, kwargs)
+
+    def _collect_ready(self) -> None:
+        """Bring `ready` up to date: the generated calls by number of positional arguments."""
+        with self._lock:
+            self.ready = {
+                s.count: [call for group in s.groups for call in group.fast]
+                for s in self.signatures.values() if not s.keywords
+            }  # fmt: skip
 
     def _replay(
         self, group: Group, flat: tuple[Any, ...], found: Any, args: Any, kwargs: Any
@@ -208,7 +229,10 @@ class CompiledFunction:
         if state.capture is not None or self.eager_reason is not None:
             return self.function(*args, **kwargs)
         with self._lock:
-            return self._capture(args, kwargs, group)
+            try:
+                return self._capture(args, kwargs, group)
+            finally:
+                self._collect_ready()
 
     def _capture(self, args: Any, kwargs: Any, group: Group | None) -> Any:
         started = time.perf_counter()

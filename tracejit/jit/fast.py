@@ -15,6 +15,7 @@ from tracejit.errors import CheckFailed
 from tracejit.ir.sizes import evaluate
 from tracejit.jit.replay import replay_chain
 from tracejit.jit.trace import SourceNumber
+from tracejit.runtime.program import Expected
 from tracejit.tensor import Tensor
 
 
@@ -39,7 +40,8 @@ class _Writer:
         self, group: Any, segment: Any, tensors: tuple[Tensor, ...], sizes: dict[str, int],
         arguments: Sequence[Any],
     ):  # fmt: skip
-        self.guards, _ = group.write_guards(like=tensors)
+        self.frame = segment.program.own_frame(arguments)
+        self.guards, _ = group.write_guards(tensors, self._expect(group, segment, arguments))
         self.segment = segment
         self.finish = segment.leaf.finish
         self.sizes = sizes
@@ -55,10 +57,26 @@ class _Writer:
                 number = read.source.expression(self.constant)
             self.lines.append(f"    n{i} = {number}")
             self.names[id(node)] = f"n{i}"
-        self.frame = segment.program.own_frame(arguments)
         self.table = self.guards.table
         self.table.update(new=object.__new__, storage_of=storage_of, CheckFailed=CheckFailed)
         self.made: dict[int, str] = {}
+
+    def _expect(self, group: Any, segment: Any, arguments: Sequence[Any]) -> list[int]:
+        """Let the native call check the layouts of inputs; the positions of those it checks."""
+        if self.frame.straight is None:
+            return []
+        argument_of = {id(node): i for i, (_, node) in enumerate(segment.reads)}
+        positions = [
+            i for i, (node, wanted) in enumerate(zip(group.inputs.nodes, group.inputs.tensors, strict=True))
+            if id(node) in argument_of and not wanted.is_module and not wanted.is_held
+        ]  # fmt: skip
+        layouts = []
+        for position in positions:
+            argument = argument_of[id(group.inputs.nodes[position])]
+            array = arguments[argument]
+            layouts.append(Expected(argument, array.dtype, array.shape, array.strides))
+        self.frame.expect(layouts)
+        return positions
 
     def write(self) -> Any:
         """The function."""

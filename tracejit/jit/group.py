@@ -52,11 +52,13 @@ class Group:
         self.guard = build_guard(writer)
         self.fast = []
 
-    def write_guards(self, like: Sequence[Tensor] | None = None) -> Any:
-        """The guards as a writer; with `like`, for exactly these layouts."""
+    def write_guards(
+        self, like: Sequence[Tensor] | None = None, checked_later: Sequence[int] = ()
+    ) -> Any:
+        """The guards as a writer; with `like`, for exactly these layouts (see `write_guards`)."""
         return write_guards(
             self.readset, self.inputs.tensors, self.modes, list(self.facts), like, self.distinct,
-            self.conditions,
+            self.conditions, checked_later,
         )
 
     def run(self, args: tuple[Any, ...], found: Any) -> Any:

@@ -135,6 +135,7 @@ class GuardWriter:
         self.symbols: dict[str, None] = {}
         self.after: list[str] = []  # lines between the guards and the return
         self.tensor_names: list[str] = []
+        self.checked_later: frozenset[str] = frozenset()  # names of tensors: see `tensor`
 
     def constant(self, value: Any) -> str:
         """The name of a constant in the function's globals."""
@@ -186,8 +187,9 @@ class GuardWriter:
     def tensor(self, name: str, wanted: TensorInput, like: Tensor | None = None) -> None:
         """Reads a tensor and checks its type; symbols are bound or compared.
 
-        With `like`, shape and strides must be exactly those of that tensor; one that is no
-        argument must be that very tensor (its layout changes only with the version of modules).
+        With `like`, shape and strides must be exactly those of that tensor (which is checked in
+        the native call if that reads it); one that is no argument must be that very tensor (its
+        layout changes only with the version of modules).
         """
         kind = wanted.type
         if like is not None and wanted.is_held:
@@ -197,11 +199,12 @@ class GuardWriter:
         expression = wanted.source.expression(self.constant)
         self.lines.append(f"        {name} = {expression}")
         self.require(f"type({name}) is {self.constant(wanted.tensor_class)}")
-        self.lines.append(f"        d = {name}._array")
-        self.require(f"d.dtype is {self.dtype(kind.dtype)}")
+        if name not in self.checked_later:
+            self.lines.append(f"        d = {name}._array")
+            self.require(f"d.dtype is {self.dtype(kind.dtype)}")
         if like is None:
             self._shape(kind.shape)
-        else:
+        elif name not in self.checked_later:
             self.require(f"d.shape == {like._array.shape!r}")
             self.require(f"d.strides == {like._array.strides!r}")
         grad = f"{name}._requires_grad"
@@ -277,12 +280,15 @@ def write_guards(
     like: Sequence[Tensor] | None = None,
     distinct: Sequence[Tensor] = (),
     conditions: Sequence[tuple[Callable[[], Any], Any]] = (),
+    checked_later: Sequence[int] = (),
 ) -> tuple[GuardWriter, ModuleGuard | None]:
     """The guards of a tree, ready to be built into a function, and its modules' slow check.
 
-    With `like`, the inputs must have exactly the layouts of these tensors.
+    With `like`, the inputs must have exactly the layouts of these tensors; those of the positions
+    `checked_later` are not checked here.
     """
     writer = GuardWriter(len(readset.args))
+    writer.checked_later = frozenset(f"t{i}" for i in checked_later)
     writer.require("state.capture is None")
     writer.require("state.grad" if modes["grad"] else "not state.grad")
     writer.table["DEFAULT"] = modes["default_cell"]

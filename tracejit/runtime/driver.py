@@ -135,12 +135,25 @@ def _fill_state(state: np.ndarray[Any, Any]) -> None:
 
 def _check_layout() -> None:
     """Make sure that arrays and floats of this Python lie in memory as `native` reads them."""
-    array = np.empty(3)
+    array = np.empty((3, 2))
     number = 1.5
-    data = ctypes.c_void_p.from_address(id(array) + 8 * native.ARRAY_DATA).value
-    value = ctypes.c_double.from_address(id(number) + 8 * native.FLOAT_VALUE).value
-    kind = ctypes.c_void_p.from_address(id(array) + 8 * native.OBJECT_TYPE).value
-    if data != array.ctypes.data or value != number or kind != id(np.ndarray):
+
+    def word(thing: Any, index: int) -> Any:
+        return ctypes.c_void_p.from_address(id(thing) + 8 * index).value
+
+    def words(index: int) -> list[int]:
+        return list((ctypes.c_int64 * 2).from_address(word(array, index)))
+
+    known = (
+        word(array, native.ARRAY_DATA) == array.ctypes.data
+        and word(array, native.OBJECT_TYPE) == id(np.ndarray)
+        and word(array, native.ARRAY_NDIM) & native.LOWER_HALF == array.ndim
+        and word(array, native.ARRAY_DTYPE) == id(array.dtype)
+        and words(native.ARRAY_SIZES) == list(array.shape)
+        and words(native.ARRAY_STRIDES) == list(array.strides)
+        and ctypes.c_double.from_address(id(number) + 8 * native.FLOAT_VALUE).value == number
+    )
+    if not known:
         raise CompileError(
             "the objects of this Python are laid out in a way tracejit does not know"
         )

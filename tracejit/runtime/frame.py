@@ -28,7 +28,7 @@ from tracejit.runtime.host_call import HostCall
 from tracejit.runtime.launch import Nest, Operand, plan_launches
 from tracejit.runtime.library_steps import plan_library
 from tracejit.runtime.overlap import OVERLAP, ConditionCheck, OverlapCheck
-from tracejit.runtime.program import Patch, Program, Step
+from tracejit.runtime.program import Expected, Patch, Program, Step
 from tracejit.runtime.table_launch import AnyLaunch
 from tracejit.transforms.views import (
     Layout,
@@ -59,7 +59,7 @@ class Frame:
     With `in_place` effects go straight into the inputs they replace where that is sound. A call
     whose arrays overlap is passed on to a frame that writes them at the end. `straight`, if all is
     one native program, takes inputs and fresh outputs; a status other than 0 means that nothing
-    was written and `call` has to decide.
+    was written and `call` has to decide. `expect` makes it refuse other layouts by itself.
     """
 
     def __init__(self, executable: Executable, arrays: Sequence[Any], in_place: bool = True):
@@ -73,7 +73,13 @@ class Frame:
         self.launches: list[AnyLaunch] = builder.launches
         self.executable = executable
         alone = len(self.segments) == len(builder.natives) == 1
-        self.straight = builder.natives[0] if alone else None
+        self._program = builder.natives[0] if alone else None
+        self.straight = None if self._program is None else self._program.run
+
+    def expect(self, layouts: Sequence[Expected]) -> None:
+        """Let `straight` run nothing where arguments have other layouts."""
+        assert self._program is not None
+        self._program.expect(layouts)
 
     def call(self, arrays: Sequence[Any]) -> list[np.ndarray[Any, Any]]:
         """Run on arrays of the shapes and strides that the frame was built for."""
@@ -107,7 +113,7 @@ class _Builder:
         self.output_specs: list[tuple[tuple[int, ...], np.dtype[Any]]] = []
         self.again: list[tuple[Node, Operand]] = []
         self.checks: dict[int, list[int]] = {}
-        self.natives: list[Callable[..., int]] = []
+        self.natives: list[Program] = []
         self.bind(arrays)
 
     # inputs and outputs ----------------------------------------------------------------------
@@ -421,7 +427,7 @@ class _Builder:
             if isinstance(stop, OverlapCheck | ConditionCheck):
                 stop.table[0] = program.status_address
         run = program.run
-        self.natives.append(run)
+        self.natives.append(program)
         return lambda arguments: run(*arguments)
 
     def overlap_check(self, patches: list[Patch]) -> OverlapCheck | None:

@@ -84,9 +84,14 @@ FRAME_PATCHES = 7
 FRAME_PATCH_COUNT = 8
 FRAME_PARALLEL = 9
 FRAME_GUARD = 10  # 0, or a guard that is held during every run
+FRAME_LAYOUTS = 11  # rows that say which layouts some arguments must have
+FRAME_LAYOUT_COUNT = 12
 FRAME_WORDS = 16
 STEP_KERNEL, STEP_TABLE, STEP_UNITS, STEP_GRAIN, STEP_WORDS = 0, 1, 2, 3, 4
 PATCH_WORD, PATCH_ARGUMENT, PATCH_OFFSET, PATCH_KIND, PATCH_WORDS = 0, 1, 2, 3, 4
+# A row of a frame's layouts: its fixed words, then a size for each axis, then a stride for each.
+LAYOUT_ARGUMENT, LAYOUT_DTYPE, LAYOUT_NDIM, LAYOUT_SIZES = 0, 1, 2, 3
+WRONG_LAYOUT = -1  # the status of a run that was refused because an argument lies otherwise
 # Fields of a guard: `enter(guard)` and `leave(guard)` are called around a run. `kernel` is for
 # `guarded_entry` alone.
 GUARD_ENTER, GUARD_LEAVE, GUARD_STATE, GUARD_KERNEL, GUARD_WORDS = 0, 1, 2, 3, 8
@@ -96,6 +101,8 @@ KIND_POINTER, KIND_INT, KIND_FLOAT64, KIND_FLOAT32 = 0, 1, 2, 3
 _HEADER_WORDS = object.__basicsize__ // 8
 OBJECT_TYPE = _HEADER_WORDS - 1
 ARRAY_DATA = _HEADER_WORDS
+ARRAY_NDIM = _HEADER_WORDS + 1  # in the lower half
+ARRAY_SIZES, ARRAY_STRIDES, ARRAY_DTYPE = _HEADER_WORDS + 2, _HEADER_WORDS + 3, _HEADER_WORDS + 5
 FLOAT_VALUE = _HEADER_WORDS
 MAX_WORDS = 64  # of a table that `launch` fills
 
@@ -316,6 +323,28 @@ def _patch(state: int, frame: int, arguments: int) -> int:
     return 1
 
 
+def _has_layouts(state: int, frame: int, arguments: int) -> int:
+    """Whether the arguments that the frame names are arrays of its dtypes, sizes and strides."""
+    row = load(frame, FRAME_LAYOUTS)
+    for _ in range(load(frame, FRAME_LAYOUT_COUNT)):
+        array = load(arguments, load(row, LAYOUT_ARGUMENT))
+        if load(array, OBJECT_TYPE) != load(state, STATE_ARRAY_TYPE):
+            return 0
+        if load(array, ARRAY_DTYPE) != load(row, LAYOUT_DTYPE):
+            return 0
+        ndim = load(row, LAYOUT_NDIM)
+        if load(array, ARRAY_NDIM) & LOWER_HALF != ndim:
+            return 0
+        row += 8 * LAYOUT_SIZES
+        for axis in range(ndim):
+            if load(load(array, ARRAY_SIZES), axis) != load(row, axis):
+                return 0
+            if load(load(array, ARRAY_STRIDES), axis) != load(row, ndim + axis):
+                return 0
+        row += 16 * ndim
+    return 1
+
+
 def _run_parallel(state: int, frame: int) -> int:
     """Run a frame that has work for several threads, without the interpreter's lock."""
     thread_state = PyEval_SaveThread()
@@ -334,6 +363,9 @@ def program_entry(this: int, arguments: int, count: int) -> int:
         return _error(state, ERROR_COUNT)
     if atomic_swap(frame, FRAME_RUNNING, 1):
         return _error(state, ERROR_RUNNING)
+    if not _has_layouts(state, frame, arguments):
+        atomic_store(frame, FRAME_RUNNING, 0)
+        return PyLong_FromLongLong(WRONG_LAYOUT)
     if not _patch(state, frame, arguments):
         atomic_store(frame, FRAME_RUNNING, 0)
         return 0

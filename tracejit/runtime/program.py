@@ -47,6 +47,15 @@ class Patch(NamedTuple):
     kind: str = "pointer"
 
 
+class Expected(NamedTuple):
+    """The layout that an argument must have: `strides` in bytes."""
+
+    argument: int
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
 _KINDS = {
     "pointer": native.KIND_POINTER,
     "int": native.KIND_INT,
@@ -109,6 +118,20 @@ class Program:
         frame[native.FRAME_PARALLEL] = any(step.units > step.grain for step in steps)
         frame[native.FRAME_GUARD] = address_of(guards[0]) if guards else 0
         self.run = native_driver.builtin("program_entry", "run", frame)
+
+    def expect(self, layouts: Sequence[Expected]) -> None:
+        """From now on, a call whose arguments do not have these layouts runs nothing and gives the
+        status `native.WRONG_LAYOUT`. To be called before the program's first run.
+        """
+        words: list[int] = []
+        for argument, dtype, shape, strides in layouts:
+            words += (argument, id(dtype), len(shape), *shape, *strides)
+        table = aligned_words(max(1, len(words)))
+        table[: len(words)] = words
+        frame = self._frame
+        frame.keep += (table, *(layout.dtype for layout in layouts))
+        frame[native.FRAME_LAYOUTS] = address_of(table)
+        frame[native.FRAME_LAYOUT_COUNT] = len(layouts)
 
     @property
     def status_address(self) -> int:
