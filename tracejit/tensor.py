@@ -99,7 +99,10 @@ class Tensor:
     @property
     def is_leaf(self) -> bool:
         """Whether it was made by the user rather than by a recorded operation."""
-        return not self._requires_grad or self._node is None or not self._node.inputs
+        node = self._node
+        if not self._requires_grad or node is None or not node.inputs:
+            return True
+        return getattr(node.saved, "tensor", None) is not None  # written to unseen, in a capture
 
     @property
     def is_cuda(self) -> bool:

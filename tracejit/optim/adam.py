@@ -23,6 +23,7 @@ from tracejit.optim.optimizer import (
     scalars,
     zeros_for,
 )
+from tracejit.tensor import Tensor
 
 
 def betas_of(group: dict[str, Any]) -> tuple[Any, Any]:
@@ -79,9 +80,15 @@ class Adam(_Moments):
     ) -> None:  # fmt: skip
         check_options(lr=lr, epsilon=eps, weight_decay=weight_decay)
         check_betas(betas)
+        if foreach and not capturable:
+            for name, value in (("lr", lr), ("betas[0]", betas[0]), ("betas[1]", betas[1])):
+                if isinstance(value, Tensor):
+                    raise ValueError(f"{name} as a Tensor is not supported for capturable=False "
+                                     "and foreach=True")  # fmt: skip
         super().__init__(params, group_options(
             lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, amsgrad=amsgrad,
             maximize=maximize, decoupled_weight_decay=decoupled_weight_decay,
+            foreach=foreach, capturable=capturable, differentiable=differentiable, fused=fused,
         ))  # fmt: skip
 
     def more_state(self, group: dict[str, Any], p: Any, state: dict[str, Any]) -> None:
@@ -117,8 +124,11 @@ class AdamW(Adam):
         maximize: bool = False, foreach: bool | None = None, capturable: bool = False,
         differentiable: bool = False, fused: bool | None = None,
     ) -> None:  # fmt: skip
-        super().__init__(params, lr, betas, eps, weight_decay, amsgrad, maximize=maximize,
-                         decoupled_weight_decay=True)  # fmt: skip
+        super().__init__(
+            params, lr, betas, eps, weight_decay, amsgrad, maximize=maximize, foreach=foreach,
+            capturable=capturable, differentiable=differentiable, fused=fused,
+            decoupled_weight_decay=True,
+        )  # fmt: skip
 
 
 class NAdam(_Moments):
@@ -136,6 +146,7 @@ class NAdam(_Moments):
             lr=lr, betas=betas, eps=eps, weight_decay=weight_decay,
             momentum_decay=momentum_decay, decoupled_weight_decay=decoupled_weight_decay,
             maximize=maximize,
+            foreach=foreach, capturable=capturable, differentiable=differentiable,
         ))  # fmt: skip
 
     def more_state(self, group: dict[str, Any], p: Any, state: dict[str, Any]) -> None:
@@ -182,6 +193,7 @@ class RAdam(_Moments):
         super().__init__(params, group_options(
             lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, maximize=maximize,
             decoupled_weight_decay=decoupled_weight_decay,
+            foreach=foreach, capturable=capturable, differentiable=differentiable,
         ))  # fmt: skip
 
     def update(self, group: dict[str, Any], params: list[Any]) -> None:
@@ -226,7 +238,8 @@ class Adamax(_Moments):
         check_options(lr=lr, epsilon=eps, weight_decay=weight_decay)
         check_betas(betas)
         super().__init__(params, group_options(
-            lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, maximize=maximize
+            lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, maximize=maximize,
+            foreach=foreach, capturable=capturable, differentiable=differentiable,
         ))  # fmt: skip
 
     def update(self, group: dict[str, Any], params: list[Any]) -> None:

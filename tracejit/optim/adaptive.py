@@ -33,6 +33,7 @@ class Adagrad(Optimizer):
         super().__init__(params, group_options(
             lr=lr, lr_decay=lr_decay, eps=eps, weight_decay=weight_decay,
             initial_accumulator_value=initial_accumulator_value, maximize=maximize,
+            foreach=foreach, differentiable=differentiable, fused=fused,
         ))  # fmt: skip
         for group in self.param_groups:
             for p in group["params"]:
@@ -64,7 +65,8 @@ class Adadelta(Optimizer):
         if not 0.0 <= rho <= 1.0:
             raise ValueError(f"Invalid rho value: {rho}")
         super().__init__(params, group_options(
-            lr=lr, rho=rho, eps=eps, weight_decay=weight_decay, maximize=maximize
+            lr=lr, rho=rho, eps=eps, weight_decay=weight_decay, maximize=maximize,
+            foreach=foreach, capturable=capturable, differentiable=differentiable,
         ))  # fmt: skip
 
     def update(self, group: dict[str, Any], params: list[Any]) -> None:
@@ -100,6 +102,7 @@ class RMSprop(Optimizer):
         super().__init__(params, group_options(
             lr=lr, momentum=momentum, alpha=alpha, eps=eps, centered=centered,
             weight_decay=weight_decay, maximize=maximize,
+            foreach=foreach, capturable=capturable, differentiable=differentiable,
         ))  # fmt: skip
 
     def update(self, group: dict[str, Any], params: list[Any]) -> None:

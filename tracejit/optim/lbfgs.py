@@ -98,6 +98,7 @@ class LBFGS(Optimizer):
             state["n_iter"] += 1
             direction = self._direction(state, gradient, group["history_size"])
             state["prev_flat_grad"], before = gradient.clone(), loss
+            state["prev_loss"] = before
             slope = float(gradient.dot(direction))
             length = float(group["lr"])
             if state["n_iter"] == 1:
@@ -163,6 +164,7 @@ class LBFGS(Optimizer):
             weight = float(s.dot(q)) * rho
             weights.append(weight)
             q = q - y * weight
+        state["al"] = weights[::-1]
         r = q * state["H_diag"]
         for (y, s, rho), weight in zip(memory, reversed(weights), strict=True):
             r = r + s * (weight - float(y.dot(r)) * rho)

@@ -33,6 +33,10 @@ class Adafactor(Optimizer):
         *, foreach: bool | None = None, maximize: bool = False,
     ) -> None:  # fmt: skip
         check_options(lr=lr, weight_decay=weight_decay)
+        if eps[0] is not None and eps[0] < 0.0:
+            raise ValueError(f"epsilon1 should be >= 0 but is: {eps[0]}")
+        if eps[1] < 0.0:
+            raise ValueError(f"epsilon2 should be >= 0 but is: {eps[1]}")
         if beta2_decay > 0:
             raise ValueError(f"beta2_decay should be <= 0 but is: {beta2_decay}")
         if d < 1.0:

@@ -7,6 +7,7 @@ so a compiled training step has no Python number that changes.
 from __future__ import annotations
 
 import copy
+import warnings
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
@@ -15,11 +16,10 @@ from typing import Any
 from tracejit import dtypes
 from tracejit.eager.factories import tensor
 from tracejit.eager.methods import RemovableHandle
-from tracejit.eager.modes import enable_grad, no_grad, read_scalar
+from tracejit.eager.modes import enable_grad, no_grad, read_scalar, set_grad_enabled, state
 from tracejit.errors import at_user_line
 from tracejit.tensor import Tensor
 
-_IGNORED = {"foreach": None, "fused": None, "capturable": False, "differentiable": False}
 REQUIRED = object()
 
 
@@ -61,19 +61,29 @@ class Optimizer:
         if isinstance(given, set):
             raise TypeError("parameters need an order; a set has none")
         items: list[Any] = [given] if isinstance(given, Tensor) else list(given)
-        if items and isinstance(items[0], tuple):
+        named = {isinstance(item, tuple) for item in items}
+        if len(named) > 1:
+            raise ValueError("all optimizer params should be with/without names. "
+                             "Some param names are missing")  # fmt: skip
+        if True in named:
             group["param_names"] = [name for name, _ in items]
             items = [p for _, p in items]
+        if any(("param_names" in group) != ("param_names" in g) for g in self.param_groups):
+            raise ValueError("all optimizer param groups should be with/without names. "
+                             "cannot add param group with names to the optimizer")  # fmt: skip
         group["params"] = items
         for p in items:
-            _check_parameter(p)
+            _check_parameter(p, bool(self.defaults.get("differentiable")))
         for name, value in self.defaults.items():
             if value is REQUIRED and name not in group:
                 raise ValueError(f"parameter group didn't specify a value of required {name}")
             group.setdefault(name, value)
         known = {id(p) for g in self.param_groups for p in g["params"]}
-        if any(id(p) in known for p in items) or len({id(p) for p in items}) != len(items):
+        if any(id(p) in known for p in items):
             raise ValueError("some parameters appear in more than one parameter group")
+        if len({id(p) for p in items}) != len(items):
+            warnings.warn("optimizer contains a parameter group with duplicate parameters; "
+                          "in future, this will cause an error", stacklevel=3)  # fmt: skip
         self.param_groups.append(group)
 
     # --- stepping ---------------------------------------------------------------------------
@@ -105,11 +115,13 @@ class Optimizer:
         if closure is not None:
             with enable_grad():
                 loss = closure()
+        recording = state.grad
         with no_grad():
             for group in self.param_groups:
                 params = [p for p in group["params"] if p.grad is not None]
                 if params:
-                    self.update(group, params)
+                    with set_grad_enabled(bool(recording and group.get("differentiable"))):
+                        self.update(group, params)
         return loss
 
     def update(self, group: dict[str, Any], params: list[Any]) -> None:
@@ -181,10 +193,10 @@ class Optimizer:
         return "\n".join([*lines, ")"])
 
 
-def _check_parameter(p: Any) -> None:
+def _check_parameter(p: Any, differentiable: bool) -> None:
     if not isinstance(p, Tensor):
         raise TypeError(f"optimizer can only optimize Tensors, but one of the params is {type(p)}")
-    if not p.is_leaf:
+    if not (p.is_leaf or p.retains_grad or differentiable):
         raise ValueError(at_user_line("can't optimize a non-leaf Tensor"))
 
 
@@ -201,20 +213,35 @@ def _state_for(param: Any, state: dict[str, Any], memo: dict[int, Any]) -> dict[
 
 
 def group_options(**options: Any) -> dict[str, Any]:
-    """Defaults of an optimizer with the flags that torch keeps in its groups."""
-    return {**options, **_IGNORED}
+    """Defaults of an optimizer, with torch's flags of how a step is carried out.
+
+    ``foreach``, ``fused`` and ``capturable`` choose among torch's kernels; here a compiled step is
+    fused and reads nothing back in any case, so they change nothing. Raises RuntimeError for flags
+    that exclude each other.
+    """
+    if options.get("fused"):
+        if options.get("differentiable"):
+            raise RuntimeError("`fused` does not support `differentiable`")
+        if options.get("foreach"):
+            raise RuntimeError("`fused` and `foreach` cannot be `True` together")
+    return options
 
 
 def check_options(**options: Any) -> None:
     """Raise ValueError for a hyper-parameter that must not be negative and is."""
     for name, value in options.items():
-        if not isinstance(value, Tensor) and not value >= 0.0:
+        if isinstance(value, Tensor):
+            if value.numel() != 1:
+                raise ValueError(f"Tensor {name} must be 1-element")
+        elif not value >= 0.0:
             label = "learning rate" if name == "lr" else name
             raise ValueError(f"Invalid {label} value: {value}")
 
 
 def check_betas(betas: tuple[Any, ...]) -> None:
-    """Raise ValueError unless every beta is in [0, 1)."""
+    """Raise ValueError unless every beta is in [0, 1), and all are numbers or all are tensors."""
+    if len({isinstance(beta, Tensor) for beta in betas}) > 1:
+        raise ValueError("betas must be either both floats or both Tensors")
     for i, beta in enumerate(betas):
         if not isinstance(beta, Tensor) and not 0.0 <= beta < 1.0:
             raise ValueError(f"Invalid beta parameter at index {i}: {beta}")

@@ -41,6 +41,7 @@ class SGD(Optimizer):
         super().__init__(params, group_options(
             lr=lr, momentum=momentum, dampening=dampening, weight_decay=weight_decay,
             nesterov=nesterov, maximize=maximize,
+            foreach=foreach, differentiable=differentiable, fused=fused,
         ))  # fmt: skip
 
     def update(self, group: dict[str, Any], params: list[Any]) -> None:
@@ -76,6 +77,7 @@ class ASGD(Optimizer):
         check_options(lr=lr, weight_decay=weight_decay)
         super().__init__(params, group_options(
             lr=lr, lambd=lambd, alpha=alpha, t0=t0, weight_decay=weight_decay, maximize=maximize,
+            foreach=foreach, capturable=capturable, differentiable=differentiable,
         ))  # fmt: skip
 
     def update(self, group: dict[str, Any], params: list[Any]) -> None:
@@ -118,7 +120,8 @@ class Rprop(Optimizer):
         if not 0.0 < etas[0] < 1.0 < etas[1]:
             raise ValueError(f"Invalid eta values: {etas[0]}, {etas[1]}")
         super().__init__(params, group_options(
-            lr=lr, etas=etas, step_sizes=step_sizes, maximize=maximize
+            lr=lr, etas=etas, step_sizes=step_sizes, maximize=maximize,
+            foreach=foreach, capturable=capturable, differentiable=differentiable,
         ))  # fmt: skip
 
     def update(self, group: dict[str, Any], params: list[Any]) -> None:

@@ -1,0 +1,1 @@
+"""How far tracejit agrees with torch, by torch's own samples (see bench/torch_conformance.py)."""
