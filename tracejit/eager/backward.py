@@ -264,7 +264,7 @@ def _separate(
         if node is None or result is None:
             continue
         held = create_graph or node.saved is not None or node.op.name == "input"
-        if held or id(result._array) in seen:
+        if held or result._array.base is not None or id(result._array) in seen:
             result._array = result._array.copy()
         seen.add(id(result._array))
 

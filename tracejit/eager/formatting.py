@@ -173,7 +173,7 @@ def _line(array: np.ndarray, indent: int, cut: bool, formatter: _Formatter) -> s
 
 def html_tensor(tensor: Tensor) -> str:
     """A table for notebooks: type line and the printed contents."""
-    kind = f"{tensor.dtype.short}[{', '.join(map(str, tensor._array.shape))}]"
+    kind = f"{tensor.dtype.short}[{','.join(map(str, tensor._array.shape))}]"
     text = html.escape(format_tensor(tensor))
     return (
         f"<div><b>Tensor</b> <code>{kind}</code> on {html.escape(str(tensor._device))}"

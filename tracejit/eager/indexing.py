@@ -246,19 +246,26 @@ def setitem(self: Tensor, key: Any, value: Any) -> None:
     parsed = Key(self, key)
     part = parsed.basic(self)
     if not parsed.indices:
-        copy_(part, _fit(source, part._array.ndim))
+        copy_(part, _spread(source, part))
         return
     tensors, axes = _common_indices(parsed.indices)
     target = apply(OPS["index"], (part.detach(), *tensors), {"axes": axes})
-    source = _fit(source.to(self.dtype), target._array.ndim)
+    source = _spread(source.to(self.dtype), target)
+    params = {"axes": axes, "accumulate": False}
+    store(part, apply(OPS["index_put"], (part, source, *tensors), params))
+
+
+def _spread(source: Tensor, target: Tensor) -> Tensor:
+    """`source` with the shape of `target`, in which it is about to be written."""
+    source = _fit(source, target._array.ndim)
+    if source._array.shape == target._array.shape:
+        return source
     try:
-        source = expand(source, *sizes_of(target))
+        return expand(source, *sizes_of(target))
     except RuntimeError:
         raise ShapeError(at_user_line(
             f"cannot assign shape {list(source._array.shape)} to indexed shape "
-            f"{list(target._array.shape)}"))  # fmt: skip
-    params = {"axes": axes, "accumulate": False}
-    store(part, apply(OPS["index_put"], (part, source, *tensors), params))
+            f"{list(target._array.shape)}")) from None  # fmt: skip
 
 
 def _fit(source: Tensor, ndim: int) -> Tensor:

@@ -368,7 +368,8 @@ def repeat(self: Tensor, *sizes: Any) -> Tensor:
     for k, n in zip(times, own, strict=True):
         wide += [k, n]
     expanded = expand(reshape(self, *spread), *wide)
-    return reshape(expanded, *(k * n for k, n in zip(times, own, strict=True)))
+    result = reshape(expanded, *(k * n for k, n in zip(times, own, strict=True)))
+    return result if result._base is None else result.clone()  # type: ignore[no-any-return]
 
 
 @public()

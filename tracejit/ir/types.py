@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tracejit.dtypes import DType
-from tracejit.errors import DeviceError
+from tracejit.errors import DeviceError, at_user_line
 from tracejit.ir.sizes import product, size_key, size_source
 
 
@@ -27,7 +27,8 @@ class Device:
                 raise DeviceError(f"device index {number!r} is not a whole number")
             index = int(number)
         if kind not in self.KINDS:
-            raise DeviceError(f"unknown device {kind!r}; there are {', '.join(self.KINDS)}")
+            raise DeviceError(at_user_line(
+                f"unknown device {kind!r}; there are {', '.join(self.KINDS)}"))  # fmt: skip
         self.type: str = kind
         self.index: int | None = index
 

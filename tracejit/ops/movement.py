@@ -71,9 +71,20 @@ def unbroadcast(g: Node, shape: tuple[Any, ...]) -> Node:
     return g if g.shape == shape else reshape(g, shape=shape)
 
 
+def _same_access(view: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """NumPy marks some views read-only; they are views like any other."""
+    if x.flags.writeable:
+        view.flags.writeable = True
+    return view
+
+
+def _numpy_broadcast(x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    return _same_access(np.broadcast_to(x, shape), x)
+
+
 broadcast_to = Op(
     "broadcast_to", "movement", _infer_broadcast_to,
-    lambda x, shape: np.broadcast_to(x, shape),
+    _numpy_broadcast,
     lambda g, out, x, *, shape: (unbroadcast(g, x.shape),),
     "Axes of size 1 (and missing leading ones) repeated to `shape`.",
 )  # fmt: skip
@@ -283,10 +294,7 @@ def _infer_diagonal(
 
 
 def _numpy_diagonal(x: np.ndarray, offset: int, axis1: int, axis2: int) -> np.ndarray:
-    view = np.diagonal(x, offset, axis1, axis2)
-    if x.flags.writeable:
-        view.flags.writeable = True  # NumPy marks it read-only; it is a view like any other
-    return view
+    return _same_access(np.diagonal(x, offset, axis1, axis2), x)
 
 
 def _infer_diagonal_scatter(
