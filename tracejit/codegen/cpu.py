@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from tracejit.codegen.loops import LoopProgram, Store, Value
+from tracejit.codegen.pacing import CHUNK, PREFETCH_FROM, body_cost, distance, vectors_at_a_time
 from tracejit.codegen.scalars import cast_text, comment, literal, op_text
 from tracejit.dtypes import DType, float16, float64, int64
 
@@ -233,6 +234,21 @@ class Emitter:
         text = f"philox_{name}_{value.dtype.short}({key}, {offset} + {flat})"
         return f"round_f16({text})" if value.dtype is float16 else text
 
+    # hints ---------------------------------------------------------------------------------
+
+    def streams(self, values: Sequence[Value]) -> list[Value]:
+        """Those loads among `values` that walk through memory element by element."""
+        return [v for v in values if v.kind == "load" and self.variant.classes[v.slot] == "u"]
+
+    def prefetch(self, load: Value, index: str, count: int) -> None:
+        self.w.put(f"prefetch_{storage(load.dtype)}({self.pointers[load.slot]}, {index}, {count})")
+
+    def interleave(self, values: Sequence[Value]) -> None:
+        """End a loop body that computes `values`."""
+        count = vectors_at_a_time(body_cost(values))
+        if count:
+            self.w.put(f"interleave({count})")
+
     def put_store(self, k: int, store: Store, index: str) -> None:
         dtype = storage(store.node.dtype)
         self.w.put(f"store_{dtype}(p{k}, {index}, {self.names[id(store.value)]})")
@@ -265,11 +281,8 @@ class MapEmitter(Emitter):
                 self.value(v, "0", "0", base)
 
     def flat(self) -> None:
-        w = self.w
         self.hoisted(False)
-        w.put("for i in range(lo, hi):")
-        w.depth += 1
-        self.body("i", "i", False)
+        self.inner("i", "lo", "hi", "i", False)
 
     def nest(self) -> None:
         w, inner = self.w, self.variant.rank - 1
@@ -279,7 +292,28 @@ class MapEmitter(Emitter):
         self.hoisted(True)
         w.put(f"first = lo - r * n{inner}")
         w.put(f"last = hi - r * n{inner}")
-        bounds = f"select(first > 0, first, 0), select(last < n{inner}, last, n{inner})"
-        w.put(f"for j in range({bounds}):")
+        w.put("first = select(first > 0, first, 0)")
+        w.put(f"last = select(last < n{inner}, last, n{inner})")
+        self.inner("j", "first", "last", f"r * n{inner} + j", True)
+
+    def inner(self, j: str, first: str, last: str, flat: str, base: bool) -> None:
+        """The innermost loop; where it computes much, in chunks that ask for memory ahead."""
+        w = self.w
+        values = [v for v in self.program.values if self.level[id(v)]]
+        streams = self.streams(values)
+        if not streams or body_cost(values) < PREFETCH_FROM:
+            w.put(f"for {j} in range({first}, {last}):")
+            w.depth += 1
+            self.body(j, flat, base)
+            return
+        w.put(f"for chunk in range(({last} - {first} + {CHUNK - 1}) // {CHUNK}):")
         w.depth += 1
-        self.body("j", f"r * n{inner} + j", True)
+        w.put(f"start = {first} + chunk * {CHUNK}")
+        for load in streams:
+            index = self.at(load.slot, f"start + {distance(load.dtype)}", base)
+            self.prefetch(load, index, CHUNK)
+        w.put(f"stop = select(start + {CHUNK} < {last}, start + {CHUNK}, {last})")
+        w.put(f"for {j} in range(start, stop):")
+        w.depth += 1
+        self.body(j, flat, base)
+        self.interleave(values)

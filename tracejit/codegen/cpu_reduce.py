@@ -8,11 +8,12 @@ within blocks of 128 rows, then the same over the blocks' results.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from tracejit.codegen.cpu import Emitter, Variant, storage
 from tracejit.codegen.loops import LoopProgram, Store, Value
+from tracejit.codegen.pacing import PREFETCH_FROM, body_cost, distance
 from tracejit.codegen.scalars import literal
 from tracejit.dtypes import DType
 
@@ -49,6 +50,10 @@ def partial(value: Value) -> str:
     return storage(value.dtype)
 
 
+def _nothing() -> None:
+    """No memory to ask for."""
+
+
 class LaneEmitter(Emitter):
     """Reductions over lanes, for rows and for blocks."""
 
@@ -61,14 +66,29 @@ class LaneEmitter(Emitter):
             start = identity(v.node.op.name, v.dtype)
             self.w.put(f"fill_lanes_{partial(v)}(lanes_{v.number}, {start})")
 
-    def lane_loop(self, first: str, stop: str) -> None:
-        """Open the loops over blocks of lanes; `j` is the position, `l` the lane."""
-        w = self.w
-        w.put(f"for j0 in range({first}, {stop}, {LANES}):")
+    def over_lanes(
+        self, first: str, stop: str, body: Callable[[], None], ahead: Callable[[], None] = _nothing
+    ) -> None:
+        """Loops over blocks of lanes; `j` is the position, `l` the lane, `ahead` asks for memory.
+
+        Whole blocks first: LLVM keeps lanes of a loop of fixed length in registers.
+        """
+        w, depth = self.w, self.w.depth
+        w.put(f"for piece in range(({stop} - {first}) // {LANES}):")
         w.depth += 1
-        w.put(f"for l in range(select({stop} - j0 < {LANES}, {stop} - j0, {LANES})):")
+        w.put(f"j0 = {first} + piece * {LANES}")
+        ahead()
+        w.put(f"for l in range({LANES}):")
         w.depth += 1
         w.put("j = j0 + l")
+        body()
+        w.depth = depth
+        w.put(f"j0 = {stop} - ({stop} - {first}) % {LANES}")
+        w.put(f"for l in range({stop} - j0):")
+        w.depth += 1
+        w.put("j = j0 + l")
+        body()
+        w.depth = depth
 
     def accumulate(self, v: Value, text: str) -> None:
         held = f"load_{partial(v)}(lanes_{v.number}, l)"
@@ -161,6 +181,7 @@ class RowEmitter(LaneEmitter):
         super().__init__(program, variant, annotate)
         self.plan = plan_row(program, self.level)
         self.first_scratch = self.loads + len(program.stores)
+        self.busiest = self.busiest_pass()
 
     def source(self) -> str:
         self.head()
@@ -198,17 +219,33 @@ class RowEmitter(LaneEmitter):
         reductions = [v for v in self.program.reductions if v.args[0].loop == loop]
         if not pass_roots(self.program, loop):
             return
-        depth = w.depth
-        if reductions:
-            self.clear(reductions)
-            self.lane_loop("0", n)
-        else:
+        if not reductions:
             w.put(f"for j in range({n}):")
             w.depth += 1
-        self.pass_body(loop, reductions)
-        w.depth = depth
+            self.pass_body(loop, reductions)
+            w.depth -= 1
+            return
+        self.clear(reductions)
+        ahead = self.prefetch_next_row if loop == self.busiest else _nothing
+        self.over_lanes("0", n, lambda: self.pass_body(loop, reductions), ahead)
         for v in reductions:
             self.finish(v)
+
+    def prefetch_next_row(self) -> None:
+        """Ask for the next row's block while this row's is worked on."""
+        axis = self.variant.rank - 2
+        for load in self.streams(self.program.loads):
+            k = load.slot
+            if axis >= 0 and load.loop == 0:
+                self.prefetch(load, f"b{k} + s{k}_{axis} + j0", LANES)
+
+    def busiest_pass(self) -> int:
+        """The last of the reducing passes that compute most: the first is kept waiting anyway."""
+        passes = {v.args[0].loop for v in self.program.reductions}
+        costs = {
+            p: body_cost(behind(self.program, pass_roots(self.program, p), set())) for p in passes
+        }
+        return max(passes, key=lambda p: (costs[p], p), default=0)
 
     def pass_body(self, loop: int, reductions: list[Value]) -> None:
         saved = {id(v) for v in self.plan.saves if v.loop < loop}
@@ -265,15 +302,10 @@ class FullEmitter(LaneEmitter):
         w.put("start = u * block")
         w.put("stop = select(start + block < total, start + block, total)")
         self.clear(self.program.reductions)
-        depth = w.depth
         if self.variant.rank == 1:
-            self.lane_loop("start", "stop")
-            self.elements("j", "j", False)
-            for v in self.program.reductions:
-                self.accumulate(v, self.names[id(v.args[0])])
+            self.over_lanes("start", "stop", self.flat_body, self.prefetch_ahead)
         else:
             self.buffered()
-        w.depth = depth
         for v in self.program.reductions:
             self.finish(v)
         for number, store in enumerate(self.program.stores):
@@ -295,6 +327,18 @@ class FullEmitter(LaneEmitter):
             if store.level == "element":
                 k = self.loads + number
                 self.put_store(k, store, self.at(k, j, base))
+
+    def flat_body(self) -> None:
+        self.elements("j", "j", False)
+        for v in self.program.reductions:
+            self.accumulate(v, self.names[id(v.args[0])])
+
+    def prefetch_ahead(self) -> None:
+        values = [v for v in self.program.values if self.level[id(v)]]
+        if body_cost(values) >= PREFETCH_FROM:
+            for load in self.streams(values):
+                index = self.at(load.slot, f"j0 + {distance(load.dtype)}", False)
+                self.prefetch(load, index, LANES)
 
     def buffered(self) -> None:
         """Rows that lie apart: elements go to a buffer in row-major order, then into the lanes."""

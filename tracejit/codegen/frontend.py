@@ -8,6 +8,7 @@ Invariant: the only place that runs Numba; a kernel has no access to Python obje
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from types import CodeType, FunctionType
 from typing import Any
@@ -48,6 +49,7 @@ ERRORS = (
     TypeError,
     ValueError,
 )
+_LOOP = re.compile(r'!(\d+) = !\{ !"tracejit\.loop\.\d+", ')
 _ARGUMENTS = (types.uintp, types.int64, types.int64)
 # Declarations made by `numba.extending.overload*`; building one loads all of Numba.
 _OVERLOADS = frozenset((templates._OverloadFunctionTemplate, templates._OverloadAttributeTemplate))
@@ -215,5 +217,21 @@ def _module_text(target: _Target, result: Any, symbol: str) -> str:
         builder, callee, descriptor.restype, descriptor.argtypes, entry.args
     )
     builder.ret_void()
+    _mark_loops(module)
     name = descriptor.mangled_name
-    return str(module).replace(name, "kernel").replace(name[4:], "kernel")
+    text = str(module).replace(name, "kernel").replace(name[4:], "kernel")
+    return _LOOP.sub(r"!\1 = distinct !{ !\1, ", text)
+
+
+def _mark_loops(module: ir.Module) -> None:
+    """Put what `language.interleave` asked for on the branches that close those loops.
+
+    A loop's metadata must begin with itself, which llvmlite cannot write: `_LOOP` replaces a name.
+    """
+    blocks = [block for function in module.functions for block in function.blocks]
+    for number, block in enumerate(blocks):
+        count = getattr(block, "interleave", None)
+        if count is not None:
+            wish = module.add_metadata(["llvm.loop.interleave.count", ir.IntType(32)(count)])
+            loop = module.add_metadata([f"tracejit.loop.{number}", wish])
+            block.terminator.set_metadata("llvm.loop", loop)

@@ -21,7 +21,8 @@ means the same in both, bit for bit; nothing checks bounds, the generator proves
 from __future__ import annotations
 
 import ctypes
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from llvmlite import ir
@@ -264,6 +265,64 @@ for _storage in STORAGE:
     _define_pointer(_storage, _pointer)
     _define_load(_storage)
     _define_store(_storage)
+
+
+# --- hints, without effect on values ------------------------------------------------------------
+
+
+LINE = 64  # bytes
+
+
+def _define_prefetch(storage: str) -> None:
+    memory = STORAGE[storage][2]
+    step = LINE // np.dtype(STORAGE[storage][1]).itemsize
+
+    def prefetch(p: Pointer, i: int, count: int) -> None:
+        """Python twin: nothing to do."""
+
+    _name(prefetch, f"prefetch_{storage}")
+    prefetch.__doc__ = (f"Ask for the cache lines of elements [i, i + count) of a {storage} "
+                        "pointer; they may lie outside its memory. `count` is a literal.")
+
+    @type_callable(prefetch)
+    def typer(context: Any) -> Any:
+        def typed(p: Any, i: Any, count: Any) -> Any:
+            if not _points_to(p, storage) or not isinstance(count, types.IntegerLiteral):
+                return None
+            return typing.signature(types.none, p, types.int64, count)
+
+        return typed
+
+    @lower_builtin(prefetch, PointerType, types.int64, types.IntegerLiteral)
+    def lower(context: Any, b: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        word, byte, name = ir.IntType(32), I8.as_pointer(), "llvm.prefetch.p0i8"
+        function = b.module.globals.get(name) or ir.Function(
+            b.module, ir.FunctionType(ir.VoidType(), [byte, word, word, word]), name
+        )
+        start = b.bitcast(b.gep(b.bitcast(args[0], memory.as_pointer()), [args[1]]), byte)
+        for line in range(-(-sig.args[2].literal_value // step)):
+            b.call(function, [b.gep(start, [I64(LINE * line)]), word(0), word(3), word(1)])
+        return context.get_dummy_value()
+
+
+for _storage in STORAGE:
+    _define_prefetch(_storage)
+
+
+@_name
+def interleave(count: int) -> None:
+    """Last statement of an innermost loop: work on `count` vectors at a time."""
+
+
+@type_callable(interleave)
+def _type_interleave(context: Any) -> Any:
+    return lambda count: typing.signature(types.none, types.int64)
+
+
+@lower_builtin(interleave, types.int64)
+def _lower_interleave(context: Any, b: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+    b.block.interleave = args[0].constant  # `frontend` marks the branch that ends this block
+    return context.get_dummy_value()
 
 
 # --- casts -------------------------------------------------------------------------------------

@@ -44,57 +44,54 @@ MANTISSA = {"f32": 23, "f64": 52}
 BIAS = {"f32": 127, "f64": 1023}
 # (e**r - 1 - r) / r**2 on |r| <= ln(2)/2, highest power first
 EXP = {
-    "f32": (0.00014933609, 0.0013930523, 0.008341606, 0.04166651, 0.16666636, 0.5),
+    "f32": (0.0013836933, 0.008367139, 0.041667745, 0.16666539, 0.49999997),
     "f64": (2.089409423732311e-09, 2.510871390798224e-08, 2.7557329171109326e-07,
             2.755724509358342e-06, 2.4801587279186875e-05, 0.00019841269885380756,
             0.0013888888888893662, 0.008333333333321789, 0.041666666666666685,
             0.16666666666666677, 0.5),
 }
-# below LOWEST the result rounds to 0, from NORMAL on it is normal, up to HIGHEST finite
-LOWEST = {"exp": {"f32": -104.0, "f64": -745.2}, "exp2": {"f32": -150.0, "f64": -1075.0}}
-NORMAL = {"exp": {"f32": -87.0, "f64": -708.0}, "exp2": {"f32": -126.0, "f64": -1022.0}}
-HIGHEST = {"exp": {"f32": 88.72283, "f64": 709.782712893384},
-           "exp2": {"f32": 127.99999, "f64": 1023.9999999999999}}
+# Exponents beyond which the two factors of `scaled_exp` are 0, or their product is infinite.
+EXPONENTS = {"f32": (-254.0, 200.0), "f64": (-2046.0, 1500.0)}
 LOG32 = (0.11722369, -0.12885138, 0.108227246, -0.12187549, 0.14298937, -0.16680095, 0.19999765,
          -0.24999811, 0.33333334)
 LOG64 = (0.13842527287042905, 0.1317366713713839, 0.15391108322249591, 0.1818166597540731,
          0.22222224294991874, 0.2857142855583929, 0.40000000000056646, 0.666666666666666)
 
 
-def scale_by_power(y: Scalar, power_bits: Scalar) -> Scalar:
-    """Return y * 2**n for normal y and normal result; n is an integer of y's width."""
-    return unbits(bits(y) + (power_bits << MANTISSA[kind_of(y)]))
-
-
-def reduce_exp(x: Scalar) -> tuple[Scalar, Scalar, Scalar]:
-    """Split x = n*ln2 + r with |r| <= ln(2)/2: return n, r and the bits whose low part is n."""
+def reduce_exp(x: Scalar, offset: int) -> tuple[Scalar, Scalar]:
+    """Split x = n*ln2 + r, |r| <= ln(2)/2: return r and the bits whose low part is n + offset."""
     kind = kind_of(x)
-    shifted = fma(x, LOG2E, ROUNDER[kind])
-    n = shifted - ROUNDER[kind]
+    shifted = fma(x, LOG2E, ROUNDER[kind] + offset)
+    n = shifted - (ROUNDER[kind] + offset)
     r = fma(n, -LN2[kind][0], x)
-    return n, fma(n, -LN2[kind][1], r), bits(shifted)
+    return fma(n, -LN2[kind][1], r), bits(shifted)
 
 
-def finish_exp(x: Scalar, r: Scalar, n: Scalar, range_key: str) -> Scalar:
-    """Return e**r * 2**n, n in the low bits, with x deciding about overflow and underflow."""
+def scaled_exp(r: Scalar, n: Scalar) -> Scalar:
+    """Return e**r * 2**n, rounded once more where that is subnormal; n + 2*BIAS in the low bits.
+
+    The power is the product of two, so that it may lie outside the range of the type. Both are 0
+    from n = -2*BIAS on: a product that rounds to 0 would cost a hundred cycles (masked softmax).
+    """
+    kind = kind_of(r)
+    half = n >> 1
+    power = unbits(half << MANTISSA[kind])
+    p = fma(r * r, poly(r, *EXP[kind]), r)
+    return fma(p, power, power) * unbits((n - half) << MANTISSA[kind])
+
+
+def clamp(x: Scalar, low: float, high: float) -> Scalar:
+    """Return x within [low, high]; NaN stays."""
     kind = kind_of(x)
-    y = fma(r * r, poly(r, *EXP[kind]), r) + 1.0
-    # A subnormal result is formed 2**lift too large, then rounded once by the multiplication.
-    lift = 64 if kind == "f32" else 512
-    low = x < NORMAL[range_key][kind]
-    n = n + select(low, n - n + lift, n - n)
-    scale = select(low, number(2.0 ** -lift, kind), number(1.0, kind))
-    # The exact factor 0: a product that rounds to 0 costs a hundred cycles (masked softmax: -inf).
-    scale = select(x < LOWEST[range_key][kind], number(0.0, kind), scale)
-    y = scale_by_power(y, n) * scale
-    return select(x <= HIGHEST[range_key][kind], y, x + INF)
+    x = select(x < low, number(low, kind), x)
+    return select(x > high, number(high, kind), x)
 
 
 def exp_body(x: Scalar) -> Scalar:
     """Compute e**x for any x."""
-    lowest = number(LOWEST["exp"][kind_of(x)], kind_of(x))
-    _, r, n = reduce_exp(select(x < lowest, lowest, x))
-    return finish_exp(x, r, n, "exp")
+    kind = kind_of(x)
+    low, high = (n / LOG2E for n in EXPONENTS[kind])
+    return scaled_exp(*reduce_exp(clamp(x, low, high), 2 * BIAS[kind]))
 
 
 @math_function()
@@ -107,21 +104,22 @@ def exp(x: Scalar) -> Scalar:
 def exp2(x: Scalar) -> Scalar:
     """Return 2**x, exact for integers."""
     kind = kind_of(x)
-    lowest = number(LOWEST["exp2"][kind], kind)
-    bounded = select(x < lowest, lowest, x)
-    shifted = bounded + ROUNDER[kind]
-    fraction = bounded - (shifted - ROUNDER[kind])
+    bounded = clamp(x, *EXPONENTS[kind])
+    rounder = ROUNDER[kind] + 2 * BIAS[kind]
+    shifted = bounded + rounder
+    fraction = bounded - (shifted - rounder)
     r = fma(fraction, LN2_PAIR[kind][0], fraction * LN2_PAIR[kind][1])
-    return finish_exp(x, r, bits(shifted), "exp2")
+    return scaled_exp(r, bits(shifted))
 
 
 def exp_parts(x: Scalar, halvings: int) -> tuple[Scalar, Scalar]:
     """Return power and p, e**x * 2**-halvings = power * (1 + p), for 1 or 2 halvings."""
     kind = kind_of(x)
-    low, high = (number(EXPM1_RANGE[kind][i], kind) for i in (0, halvings))
-    _, r, n = reduce_exp(select(x < low, low, select(x > high, high, x)))
+    r, n = reduce_exp(
+        clamp(x, EXPM1_RANGE[kind][0], EXPM1_RANGE[kind][halvings]), BIAS[kind] - halvings
+    )
     p = fma(r * r, poly(r, *EXP[kind]), r)
-    return unbits((n + (BIAS[kind] - halvings)) << MANTISSA[kind]), p
+    return unbits(n << MANTISSA[kind]), p
 
 
 def half_exp(x: Scalar) -> Scalar:
@@ -141,9 +139,9 @@ def expm1(x: Scalar) -> Scalar:
 def expm1_pair(x: Scalar) -> tuple[Scalar, Scalar]:
     """Compute e**x - 1 for x in about [-50, 80] and most of its rounding error."""
     kind = kind_of(x)
-    _, r, n = reduce_exp(x)
+    r, n = reduce_exp(x, BIAS[kind])
     p = fma(r * r, poly(r, *EXP[kind]), r)
-    power = unbits((n + BIAS[kind]) << MANTISSA[kind])
+    power = unbits(n << MANTISSA[kind])
     base = power - 1.0
     t = fma(power, p, base)
     return t, fma(power, p, base - t)
@@ -155,15 +153,21 @@ def expm1_core(x: Scalar) -> Scalar:
 
 
 def divide_by_sum(x: Scalar, a: Scalar, b: Scalar, x_low: Scalar = None) -> Scalar:
-    """Return x / (a + b) for |a| >= |b|, rounded about once: the sum's rounding is undone.
+    """Return (x + x_low) / (a + b + x_low), rounded about once, for a sum in [1, 2].
 
-    With `x_low` the quotient is (x + x_low) / (a + b + x_low).
+    Needs x and a times the quotient within a factor of 2 of each other: their difference is then
+    exact (Sterbenz), so the sum's rounding does not count. In f32, where a division takes as long
+    as 15 products, the reciprocal is the quadratic minimax on [1, 2] (relative error 1/99, of
+    Chebyshev's T3) and a Newton step; the quotient's residual does the rest.
     """
     total = a + b
-    error = (a - total) + b
-    reciprocal = 1.0 / total
+    if kind_of(x) == "f32":
+        reciprocal = fma(fma(total, 32.0 / 99.0, -144.0 / 99.0), total, 210.0 / 99.0)
+        reciprocal = fma(fma(-total, reciprocal, 1.0), reciprocal, reciprocal)
+    else:
+        reciprocal = 1.0 / total
     y = x * reciprocal
-    rest = fma(-y, error, fma(-y, total, x))
+    rest = fma(-y, b, fma(-y, a, x))
     if x_low is not None:
         rest = fma(x_low, 1.0 - y, rest)
     return fma(rest, reciprocal, y)
