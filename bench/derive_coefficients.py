@@ -59,7 +59,7 @@ def exponential() -> None:
     def weight(r: Real) -> Real:
         return r**2 / mp.expm1(r) if abs(r) > TINY else mp.mpf(0)
 
-    polynomial("EXP f32", f, -LN2_HALF, LN2_HALF, 5, weight, single=True)
+    polynomial("EXP f32", f, -LN2_HALF, LN2_HALF, 4, weight, single=True)
     polynomial("EXP f64", f, -LN2_HALF, LN2_HALF, 10, weight)
     polynomial("EXP2_MID", lambda r: (mp.mpf(2) ** r - 1) / r if abs(r) > TINY else mp.log(2),
                -0.5, 0.5, 6, lambda r: r / mp.mpf(2) ** r)
