@@ -376,3 +376,16 @@ def test_equal(compile):
     f = compile(lambda x, y: x * 2 if torch.equal(x, y) else x - y)
     for k in (0, 1, 0, 2):
         yield f(arange(3), arange(3, start=k))
+
+
+@scenario("one of two results before a branch, the other after it", "both of one sort", "branch", 4)
+def test_pairs_across_branches(compile):
+    def run(x):
+        values, order = x.sort()
+        y = values * 2 if values[0] > 0 else order + 1
+        top, at = x.max(0)
+        return (y + at, order) if top > 3 else (y, top, at)
+
+    f = compile(run)
+    for numbers in ([3, 1, 2], [-3, 1, 2], [3, 1, 4], [3, 2, 1], [-2, 5, 1], [1, 2, 9]):
+        yield f(torch.tensor(numbers, dtype=torch.float32))

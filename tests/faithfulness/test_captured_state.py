@@ -38,7 +38,7 @@ def uses_scale(x):
     return x * SCALE + SCALE
 
 
-@scenario("a global int is rebound between calls", "the new value", "guard", 3)
+@scenario("a global int is rebound between calls", "the new value", "guard", 2)
 def test_global_int(compile):
     global SCALE
     f, x = compile(uses_scale), arange(3)
@@ -98,7 +98,7 @@ def test_global_tensor_in_place(compile):
         space.w += 1
 
 
-@scenario("a global counter is incremented between calls", "the new value", "guard", 4)
+@scenario("a global counter is incremented between calls", "the new value", "guard", 2)
 def test_global_counter(compile):
     global COUNTER
     COUNTER = 0

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tracejit import dtypes
-from tracejit.eager.scalars import SymFloat
+from tracejit.eager.integers import LiftedInt, fits
+from tracejit.eager.scalars import CallNumber, SymFloat
 from tracejit.eager.tape import Leaf, Saved, autograd_node, replay_views, storage_of, type_of
 from tracejit.errors import Location, user_location
 from tracejit.ir.node import Node
@@ -26,13 +27,21 @@ if TYPE_CHECKING:
 _F64 = TensorType(dtypes.float64, ())
 _I64 = TensorType(dtypes.int64, ())
 
+MOST_DECISIONS = 4
+"""Decisions that one capture may take on a lifted int before it counts as one that steers."""
+
 
 class ScalarInput:
-    """A number that every call reads afresh: `read(sizes)` gives it, `node` stands for it."""
+    """A number that every call reads afresh: `node` stands for it.
+
+    `read` is a `CallNumber`, or gives the number from the sizes of the call.
+    """
 
     __slots__ = ("read", "node", "value", "label")
 
-    def __init__(self, read: Callable[[dict[str, int]], Any], node: Node, value: Any, label: str):
+    def __init__(
+        self, read: CallNumber | Callable[[dict[str, int]], Any], node: Node, value: Any, label: str
+    ):
         self.read = read
         self.node = node
         self.value = value
@@ -70,7 +79,9 @@ class Capture:
     scalars   numbers that are inputs.
     branches  values that steered the run, in order.
     checks    conditions that a replay must verify before effects take place.
-    conditions  what input numbers must give again: (read, value) pairs, for the guards.
+    conditions  what input numbers must give again: (read, value) pairs, for the guards; `read`
+              takes the arguments of the call.
+    steering  lifted ints (by their keys) that steered Python, and how often.
     unsound   (reason, location) of what a replay could not repeat.
     """
 
@@ -86,7 +97,8 @@ class Capture:
         self.scalars: list[ScalarInput] = []
         self.branches: list[Branch] = []
         self.checks: list[tuple[Node, str]] = []
-        self.conditions: list[tuple[Callable[[], Any], Any]] = []
+        self.conditions: list[tuple[Callable[[tuple[Any, ...]], Any], Any]] = []
+        self.steering: dict[Any, int] = {}
         self.draws: list[Draw] = []
         self.unsound: list[tuple[str, Location | None]] = []
         self.leaf_resets: list[Tensor] = []
@@ -178,7 +190,9 @@ class Capture:
 
     # --- numbers ----------------------------------------------------------------------------
 
-    def add_scalar(self, read: Callable[[dict[str, int]], Any], value: Any, label: str) -> Node:
+    def add_scalar(
+        self, read: CallNumber | Callable[[dict[str, int]], Any], value: Any, label: str
+    ) -> Node:
         """A number that is an input of the trace."""
         kind = _F64 if isinstance(value, float) else _I64
         node = OPS["input"](type=kind, name=f"n{len(self.scalars)}", role="scalar")
@@ -188,14 +202,12 @@ class Capture:
 
     def lift_scalar(self, container: Any, key: Any, value: Any) -> SymFloat:
         """A number read by library code from ``container[key]``: always an input."""
-        for scalar in self.scalars:
-            if scalar.label == f"{id(container)}[{key!r}]":
-                return SymFloat(self, scalar.node, scalar.value, lambda: float(container[key]))
-        value = float(value)
-        node = self.add_scalar(
-            lambda sizes: float(container[key]), value, f"{id(container)}[{key!r}]"
-        )
-        return SymFloat(self, node, value, lambda: float(container[key]))
+        label, value = f"{id(container)}[{key!r}]", float(value)
+        held = [s.node for s in self.scalars if s.label == label]
+        node = held[0] if held else self.add_scalar(
+            lambda sizes: float(container[key]), value, label
+        )  # fmt: skip
+        return SymFloat(self, node, value, lambda args: float(container[key]), label)
 
     def _float_of_size(self, size: Any) -> SymFloat:
         node = OPS["cast"](OPS["size"](value=size), dtype=dtypes.float64)
@@ -238,7 +250,7 @@ class Capture:
         return value
 
     def decide(
-        self, node: Node, outcome: bool, read: Callable[[], bool] | None = None
+        self, node: Node, outcome: bool, read: Callable[[tuple[Any, ...]], bool] | None = None
     ) -> bool:
         """A comparison of a traced number steers Python."""
         if read is not None:
@@ -254,6 +266,37 @@ class Capture:
             return number.hint
         self.branches.append(Branch(number.node, "item", number.hint, user_location()))
         return number.hint
+
+    def number_input(self, number: LiftedInt) -> Node:
+        """The scalar input that a lifted int is where it meets a tensor."""
+        for scalar in self.scalars:
+            if scalar.label == number.label:
+                return scalar.node
+        read = number.read
+        self.conditions.append((lambda args: fits(read(args)), True))
+        return self.add_scalar(CallNumber(read), number.hint, number.label)
+
+    def steer(
+        self, number: LiftedInt, read: Callable[[tuple[Any, ...]], Any], outcome: Any
+    ) -> None:
+        """A decision was taken on a lifted int: a call must come to the same."""
+        if self.env.closed:
+            return
+        self.conditions.append((read, outcome))
+        for root in number.roots:
+            self.steering[root] = self.steering.get(root, 0) + 1
+
+    def pin_int(self, number: LiftedInt) -> None:
+        """Python needs a lifted int itself: it steers, and is not to be lifted again."""
+        if self.env.closed:
+            return
+        self.conditions.append((number.read, number.hint))
+        self.fix(number)
+
+    def fix(self, number: LiftedInt) -> None:
+        """The next captures do not lift the numbers that this one comes from."""
+        for root in number.roots:
+            self.steering[root] = MOST_DECISIONS + 1
 
     def leave_shape(self, source: Tensor, results: tuple[Tensor, ...], op: str) -> None:
         """A result whose shape depends on data: its indices steer the trace."""

@@ -117,7 +117,29 @@ def _kind(data: Any) -> str:
 def _contains_tensor(data: Any) -> bool:
     if isinstance(data, (list, tuple)):
         return any(map(_contains_tensor, data))
-    return isinstance(data, (Tensor, np.ndarray)) or hasattr(data, "scalar_node")
+    return isinstance(data, (Tensor, np.ndarray))
+
+
+def _from_traced(number: Any, kind: DType | None) -> Tensor:
+    """A 0-d tensor of a number that a capture does not fix."""
+    is_int = isinstance(number, int)
+    wide = dtypes.int64 if is_int else dtypes.float64
+    natural = dtypes.int64 if is_int else dtypes.get_default_dtype()
+    zero = _full(((),), 0, wide, False, None)
+    return (zero + number).to(natural if kind is None else kind)
+
+
+def _without_traced(data: Any) -> Any:
+    """Nested sequences with the traced numbers in them fixed to what they are."""
+    if isinstance(data, (list, tuple)) and any(map(_holds_traced, data)):
+        return [_without_traced(item) for item in data]
+    return data.pinned() if hasattr(data, "scalar_node") else data
+
+
+def _holds_traced(data: Any) -> bool:
+    if isinstance(data, (list, tuple)):
+        return any(map(_holds_traced, data))
+    return hasattr(data, "scalar_node")
 
 
 def tensor(
@@ -134,6 +156,10 @@ def tensor(
         result = data.detach().clone()
         result = result if kind is None else result.to(kind)
         return finish(result, requires_grad, data.device if device is None else device)
+    if hasattr(data, "scalar_node") and kind is not dtypes.bool_:
+        result = _from_traced(data, kind)
+        return finish(result, requires_grad, device)
+    data = _without_traced(data)
     array = _array_from(data, kind)
     if requires_grad and array.dtype.kind != "f":
         raise RuntimeError(at_user_line("only floating tensors can require gradients"))

@@ -298,16 +298,22 @@ def pow(input: Any, exponent: Any) -> Tensor:
     """``input ** exponent``; small constant exponents become products and roots."""
     if not isinstance(exponent, Tensor):
         check_tensors("pow", input)
-    if isinstance(input, Tensor) and is_scalar(exponent) and not hasattr(exponent, "scalar_node"):
+    if hasattr(exponent, "scalar_node") and exponent.is_one_of(_SPECIAL_POWERS):
+        exponent = exponent.pinned()
+    if isinstance(input, Tensor) and is_scalar(exponent):
         if input.dtype.kind != "f" and isinstance(exponent, int) and exponent < 0:
             raise RuntimeError(at_user_line(
                 "pow: integers to negative integer powers are not allowed"))  # fmt: skip
-        special = _special_power(input, exponent)
+        traced = hasattr(exponent, "scalar_node")  # then it is none of the special ones
+        special = None if traced else _special_power(input, exponent)
         if special is not None:
             return special
     if common_dtype((input, exponent)).kind == "b":
         raise DTypeError(at_user_line("pow: not defined for bool"))
     return pointwise(OPS["pow"], (input, exponent))
+
+
+_SPECIAL_POWERS = (2, 1, 0.5, 3, -1)
 
 
 def _special_power(x: Tensor, exponent: Any) -> Tensor | None:

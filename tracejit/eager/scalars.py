@@ -19,22 +19,33 @@ from tracejit.ir.types import TensorType
 _SCALAR = TensorType(float64, ())
 
 
+class CallNumber:
+    """How a call computes a number from its arguments, when the number is an input of the trace."""
+
+    __slots__ = ("read",)
+
+    def __init__(self, read: Callable[[tuple[Any, ...]], Any]):
+        self.read = read
+
+
 class SymFloat:
     """A number with its node (``f64[]``) and the value it has in this run.
 
-    `read`, if not None, gives the number of a call without running the trace: it follows from
-    numbers that are inputs. Then a decision on it is a guard rather than a branch point.
+    `read`, if not None, gives the number of a call from its arguments without running the trace:
+    it follows from numbers that are inputs. Then a decision on it is a guard, not a branch point.
     """
 
-    __slots__ = ("capture", "node", "hint", "read")
+    __slots__ = ("capture", "node", "hint", "read", "label")
 
     def __init__(
-        self, capture: Any, node: Node, hint: float, read: Callable[[], float] | None = None
-    ):
+        self, capture: Any, node: Node, hint: float,
+        read: Callable[[tuple[Any, ...]], float] | None = None, label: str = "",
+    ):  # fmt: skip
         self.capture = capture
         self.node = node
         self.hint = hint
         self.read = read
+        self.label = label  # equal labels mean equal computations; only where `read` is known
 
     @property
     def __class__(self) -> type:  # isinstance(number, float) must hold in the user's code
@@ -48,14 +59,29 @@ class SymFloat:
         node = _node_of_number(other)
         if node is None:
             return NotImplemented
-        value = other.hint if type(other) in (SymFloat, SymInt) else other
+        value = getattr(other, "hint", other)
         left, right = (value, self.hint) if swap else (self.hint, value)
         hint = apply(left, right)
         if not isinstance(hint, float):  # a complex power, say: outside what nodes can hold
-            return apply(*((other, self._pin()) if swap else (self._pin(), other)))
-        nodes = (node, self.node) if swap else (self.node, node)
+            return apply(*((other, self.pinned()) if swap else (self.pinned(), other)))
         read = _reader(other, self, apply) if swap else _reader(self, other, apply)
-        return SymFloat(self.capture, OPS[name](*nodes), hint, read)
+        label = getattr(other, "label", repr(getattr(other, "hint", other)))
+        label = f"({label} {name} {self.label})" if swap else f"({self.label} {name} {label})"
+        if name not in OPS or (name == "pow" and read is not None):
+            return self._in_python(other, hint, apply, swap, read, label)
+        nodes = (node, self.node) if swap else (self.node, node)
+        return SymFloat(self.capture, OPS[name](*nodes), hint, read, label)
+
+    def _in_python(
+        self, other: Any, hint: float, apply: Callable[[Any, Any], Any], swap: bool, read: Any,
+        label: str,
+    ) -> Any:  # fmt: skip
+        """A number that each call works out in Python, as eager does; if it can, else pinned."""
+        if read is None or self.capture.env.closed:
+            return apply(*((other, self.pinned()) if swap else (self.pinned(), other)))
+        self.capture.conditions.append((lambda args: type(read(args)) is float, True))
+        node = self.capture.add_scalar(CallNumber(read), hint, label)
+        return SymFloat(self.capture, node, hint, read, label)
 
     def __neg__(self) -> SymFloat:
         return self._binary("mul", -1.0, lambda a, b: a * b, False)  # type: ignore[no-any-return]
@@ -65,10 +91,12 @@ class SymFloat:
 
     def __abs__(self) -> SymFloat:
         read = self.read
-        held = None if read is None else lambda: abs(read())
-        return SymFloat(self.capture, OPS["abs"](self.node), abs(self.hint), held)
+        held = None if read is None else lambda args: abs(read(args))
+        return SymFloat(
+            self.capture, OPS["abs"](self.node), abs(self.hint), held, f"abs({self.label})"
+        )
 
-    def _pin(self) -> float:
+    def pinned(self) -> float:
         """The number itself: from here on the trace depends on it."""
         if self.capture.env.closed:
             return self.hint
@@ -78,49 +106,64 @@ class SymFloat:
         node = _node_of_number(other)
         if node is None:
             return NotImplemented
-        value = other.hint if type(other) in (SymFloat, SymInt) else other
+        value = getattr(other, "hint", other)
         outcome = apply(self.hint, value)
         if self.capture.env.closed:
             return outcome
         read = _reader(self, other, apply)
         return self.capture.decide(OPS[name](self.node, node), outcome, read)
 
+    def is_one_of(self, values: tuple[float, ...]) -> bool:
+        """Whether the number is among `values`: one decision."""
+        outcome = self.hint in values
+        if self.capture.env.closed:
+            return outcome
+        read, found = self.read, None
+        for value in values:
+            equal = OPS["eq"](self.node, OPS["full"](value=float(value), type=_SCALAR))
+            found = equal if found is None else OPS["bitwise_or"](found, equal)
+        held = None if read is None else lambda args: read(args) in values
+        return self.capture.decide(found, outcome, held)  # type: ignore[no-any-return]
+
     def __bool__(self) -> bool:
         return self._compare(0.0, "ne", lambda a, b: a != b)  # type: ignore[no-any-return]
 
     def __float__(self) -> float:
-        return self._pin()
+        return self.pinned()
 
     def __int__(self) -> int:
-        return int(self._pin())
+        return int(self.pinned())
 
     def __hash__(self) -> int:
-        return hash(self._pin())
+        return hash(self.pinned())
 
     def __repr__(self) -> str:
-        return repr(self._pin())
+        return repr(self.pinned())
 
     def __format__(self, spec: str) -> str:
-        return format(self._pin(), spec)
+        return format(self.pinned(), spec)
 
     def __getattr__(self, name: str) -> Any:  # is_integer and the other methods of float
         if not hasattr(float, name):
             raise AttributeError(f"'float' object has no attribute {name!r}")
-        return getattr(self._pin(), name)
+        return getattr(self.pinned(), name)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> float:
-        return self._pin()
+        return self.pinned()
 
 
-def _reader(a: Any, b: Any, apply: Callable[[Any, Any], Any]) -> Callable[[], Any] | None:
+def _reader(
+    a: Any, b: Any, apply: Callable[[Any, Any], Any]
+) -> Callable[[tuple[Any, ...]], Any] | None:
     """Reads both numbers and applies the operation; None if one is known only to the trace."""
     first, second = (
-        (v.read if type(v) is SymFloat else (None if type(v) is SymInt else (lambda v=v: v)))
+        (v.read if hasattr(v, "scalar_node") else
+         None if type(v) is SymInt else (lambda args, v=v: v))
         for v in (a, b)
-    )
+    )  # fmt: skip
     if first is None or second is None:
         return None
-    return lambda: apply(first(), second())
+    return lambda args: apply(first(args), second(args))
 
 
 def _node_of_number(value: Any) -> Node | None:
@@ -128,6 +171,8 @@ def _node_of_number(value: Any) -> Node | None:
         return value.node
     if type(value) is SymInt:
         return OPS["cast"](OPS["size"](value=value), dtype=float64)
+    if hasattr(value, "scalar_node"):
+        return OPS["cast"](value.scalar_node(), dtype=float64)
     if isinstance(value, (int, float)):
         return OPS["full"](value=float(value), type=_SCALAR)
     return None
@@ -140,18 +185,14 @@ def _install() -> None:
         "mul": ("mul", lambda a, b: a * b),
         "truediv": ("div", lambda a, b: a / b),
         "pow": ("pow", lambda a, b: a**b),
+        "floordiv": ("//", lambda a, b: a // b),
+        "mod": ("%", lambda a, b: a % b),
     }
     for python, (name, apply) in arithmetic.items():
         setattr(SymFloat, f"__{python}__", lambda s, o, n=name, f=apply: s._binary(n, o, f, False))
         setattr(SymFloat, f"__r{python}__", lambda s, o, n=name, f=apply: s._binary(n, o, f, True))
-    pinned: dict[str, Callable[[Any, Any], Any]] = {
-        "floordiv": lambda a, b: a // b,
-        "mod": lambda a, b: a % b,
-        "divmod": divmod,
-    }
-    for python, apply in pinned.items():
-        setattr(SymFloat, f"__{python}__", lambda s, o, f=apply: f(s._pin(), o))
-        setattr(SymFloat, f"__r{python}__", lambda s, o, f=apply: f(o, s._pin()))
+    SymFloat.__divmod__ = lambda s, o: (s // o, s % o)  # type: ignore[attr-defined]
+    SymFloat.__rdivmod__ = lambda s, o: (o // s, o % s)  # type: ignore[attr-defined]
     comparisons: dict[str, Callable[[Any, Any], bool]] = {
         "eq": lambda a, b: a == b, "ne": lambda a, b: a != b, "lt": lambda a, b: a < b,
         "le": lambda a, b: a <= b, "gt": lambda a, b: a > b, "ge": lambda a, b: a >= b,

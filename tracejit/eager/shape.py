@@ -12,6 +12,7 @@ import numpy as np
 
 from tracejit.dtypes import DType
 from tracejit.eager.dispatch import view
+from tracejit.eager.integers import LiftedInt
 from tracejit.eager.modes import state
 from tracejit.eager.register import FUNCTIONS, public
 from tracejit.eager.tape import node_of, type_of
@@ -54,9 +55,11 @@ def axes_of(dims: Any, ndim: int, name: str) -> tuple[int, ...]:
 
 
 def unpack_sizes(sizes: tuple[Any, ...]) -> tuple[Any, ...]:
-    """``f(2, 3)`` and ``f((2, 3))`` alike."""
+    """``f(2, 3)`` and ``f((2, 3))`` alike; a lifted int becomes the int that it is."""
     if len(sizes) == 1 and isinstance(sizes[0], (tuple, list)):
-        return tuple(sizes[0])
+        sizes = tuple(sizes[0])
+    if state.capture is not None:
+        return tuple(n.pinned() if type(n) is LiftedInt else n for n in sizes)
     return sizes
 
 

@@ -262,6 +262,7 @@ class CompiledFunction:
             lifted.check()
             self._grow(capture, readset, watcher, value, args, kwargs, group, modes)
         except Refusal as refusal:
+            lifted.settle()
             self.shapes.fixed |= refusal.fixed
             self._give_up(str(refusal), None)
         except CompileError as error:

@@ -11,8 +11,7 @@ from typing import Any
 from tracejit import dtypes
 from tracejit.eager.modes import state
 from tracejit.eager.tape import type_of
-from tracejit.jit.guards import TensorInput, failing_line, fits, same
-from tracejit.jit.guards import _module_snapshot as module_snapshot
+from tracejit.jit.guards import ModuleGuard, TensorInput, failing_line, fits, module_snapshot, same
 from tracejit.jit.naming import GONE, Describer, kind_of, short
 from tracejit.jit.readset import Entry
 from tracejit.jit.trace import entry_holds
@@ -45,15 +44,25 @@ def unmet(group: Any, args: tuple[Any, ...], names: Sequence[str]) -> list[str]:
     found = _unmet_modes(group.modes)
     found += _unmet_inputs(group.inputs.tensors, args, words)
     if group.modules is not None:
-        found += _unmet_modules(group.modules.modules, words)
+        found += _unmet_modules(group.modules, words)
     reads = {id(t.source) for t in group.inputs.tensors}
     for entry in group.readset.entries:
-        if entry.kind != "module tensor" and id(entry.source) not in reads:
+        if not entry.kind.startswith("module ") and id(entry.source) not in reads:
             found += _unmet_entry(entry, args, words)
+    if not found and not all(_comes_out(read, value, args) for read, value in group.conditions):
+        found = ["a number that varies steers another way"]
     if not found:
         line = failing_line(group.guard, args)
         found = [f"a fact about sizes does not hold: {line}"] if line is not None else []
     return found
+
+
+def _comes_out(read: Any, value: Any, args: tuple[Any, ...]) -> bool:
+    """Whether a decision on numbers that are inputs has the same outcome."""
+    try:
+        return same(read(args), value)
+    except (*GONE, ArithmeticError):
+        return False
 
 
 def _unmet_modes(modes: dict[str, Any]) -> list[str]:
@@ -92,10 +101,10 @@ def _unfit(name: str, now: Tensor, item: TensorInput) -> str:
     return f"{name}: {type_of(now)}, was {item.type}"
 
 
-def _unmet_modules(modules: Sequence[tuple[Any, Any]], words: Describer) -> list[str]:
+def _unmet_modules(guard: ModuleGuard, words: Describer) -> list[str]:
     found = []
-    for module, before in modules:
-        now = module_snapshot(module)
+    for module, before in guard.modules:
+        now = module_snapshot(module, guard.free)
         for name in before.keys() | now.keys():
             if not _same_item(now.get(name), before.get(name)):
                 path = words.source(words.readset.seen[id(module)])

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from tracejit.eager.scalars import CallNumber
 from tracejit.eager.tape import storage_of
 from tracejit.errors import CheckFailed
 from tracejit.ir.sizes import evaluate
@@ -28,7 +29,9 @@ def build_fast(group: Any, tensors: tuple[Tensor, ...], sizes: dict[str, int]) -
         id(n): t._array for n, t in zip(group.inputs.nodes, tensors, strict=True)
     }
     for read, node in group.inputs.scalars:
-        values[id(node)] = 0.0 if type(read) is SourceNumber else read(sizes)
+        values[id(node)] = (
+            node.type.dtype.numpy.type(0) if isinstance(read, CallNumber) else read(sizes)
+        )
     arguments = [values[id(node)] for _, node in segment.reads]
     return _Writer(group, segment, tensors, sizes, arguments).write()
 
@@ -49,12 +52,15 @@ class _Writer:
         self.lines: list[str] = self.guards.after
         self.constant = self.guards.constant
         self.names = {id(n): f"{t}._array" for n, t in zip(group.inputs.nodes, self.tensors)}
+        self.arguments = "".join(f"a{i}, " for i in range(self.guards.count))
         self.numbers: list[str] = []
         for i, (read, node) in enumerate(group.inputs.scalars):
             self.numbers.append(f"n{i}")
             number = f"{self.constant(read)}({self.constant(sizes)})"
-            if type(read) is SourceNumber:
+            if isinstance(read, SourceNumber):
                 number = read.source.expression(self.constant)
+            elif isinstance(read, CallNumber):
+                number = f"{self.constant(read.read)}(({self.arguments}))"
             self.lines.append(f"    n{i} = {number}")
             self.names[id(node)] = f"n{i}"
         self.table = self.guards.table
@@ -99,10 +105,9 @@ class _Writer:
         for position, result in finish.grads:
             value = "None" if result is None else self._result(result)
             self.lines.append(f"    {self.tensors[position]}._grad = {value}")
-        arguments = ", ".join(f"a{i}" for i in range(self.guards.count))
         for source, result in finish.assigns:
             target = self.constant(source)
-            self.lines.append(f"    {target}.write(({arguments},), {self._result(result)})")
+            self.lines.append(f"    {target}.write(({self.arguments}), {self._result(result)})")
         if finish.is_single:
             return self.guards.build(leaves[0])
         return self.guards.build(f"{self.constant(finish.build)}([{', '.join(leaves)}])")

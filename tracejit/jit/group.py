@@ -9,11 +9,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from tracejit import dtypes
-from tracejit.eager.modes import state
+from tracejit.eager.modes import MODULE_VERSION, state
+from tracejit.eager.scalars import CallNumber
 from tracejit.jit.fast import build_fast
 from tracejit.jit.guards import MISS, build_guard, write_guards
 from tracejit.jit.readset import ReadSet
-from tracejit.jit.trace import Inputs, SourceNumber
+from tracejit.jit.trace import Inputs
 from tracejit.jit.tree import Segment, Tree, outcome_key
 from tracejit.runtime.executable import build
 from tracejit.tensor import Tensor
@@ -45,6 +46,7 @@ class Group:
         self.fast: list[Any] = []  # generated calls for exact layouts, most recent first
         self.guard: Callable[..., Any] = lambda *args: MISS
         self.hits = 0
+        self.version = 0  # of modules, at the last call that took the slow way
 
     def rebuild_guard(self) -> None:
         """Write the guard function for the inputs and facts as they are now."""
@@ -68,7 +70,7 @@ class Group:
             id(n): t._array for n, t in zip(self.inputs.nodes, tensors)
         }  # fmt: skip
         numbers = [
-            read.source.read(args) if type(read) is SourceNumber else read(sizes)
+            read.read(args) if isinstance(read, CallNumber) else read(sizes)
             for read, _ in self.inputs.scalars
         ]
         for (_, node), number in zip(self.inputs.scalars, numbers, strict=True):
@@ -85,12 +87,18 @@ class Group:
             segment = following
         segment.hits += 1
         self.hits += 1
-        if segment is self.tree.root and self.hits <= _MAX_FAST_BUILDS:
+        if segment is self.tree.root and self.hits <= _MAX_FAST_BUILDS and self._is_settled():
             del self.fast[_MAX_FAST - 1 :]
             made = build_fast(self, tensors, sizes)
             if made is not None:
                 self.fast.insert(0, made)
         return segment.leaf.finish(args, tensors, numbers, sizes, outputs)
+
+    def _is_settled(self) -> bool:
+        """Whether modules stay as they are from call to call: a number that is changed before
+        every call would make every generated call stale."""
+        before, self.version = self.version, MODULE_VERSION[0]
+        return before == self.version or not self.readset.free_numbers
 
     def _run_segment(self, segment: Segment, values: dict[int, Any]) -> list[Any]:
         if segment.program is None:

@@ -68,8 +68,12 @@ def _is_held(source: Source) -> bool:
 class ModuleGuard:
     """The structure of modules, compared only when some module changed since the last call."""
 
-    def __init__(self, modules: Sequence[Any], tensors: Sequence[TensorInput]):
-        self.modules = [(m, _module_snapshot(m)) for m in modules]
+    def __init__(
+        self, modules: Sequence[Any], tensors: Sequence[TensorInput],
+        free: set[tuple[int, str]] | frozenset[Any] = frozenset(),
+    ):  # fmt: skip
+        self.free = free  # (id of module, name) of numbers that are inputs of the trace
+        self.modules = [(m, module_snapshot(m, free)) for m in modules]
         self.inputs = list(tensors)
         self.version = MODULE_VERSION[0]
         self.tensors = tuple(t.source.read(()) for t in tensors)
@@ -78,7 +82,7 @@ class ModuleGuard:
         """Whether all modules are as they were; then their tensors are read again."""
         version = MODULE_VERSION[0]
         for module, snapshot in self.modules:
-            if not _same_snapshot(_module_snapshot(module), snapshot):
+            if not _same_snapshot(module_snapshot(module, self.free), snapshot):
                 return False
         try:
             tensors = tuple(t.source.read(()) for t in self.inputs)
@@ -92,7 +96,8 @@ class ModuleGuard:
         return True
 
 
-def _module_snapshot(module: Any) -> dict[str, Any]:
+def module_snapshot(module: Any, free: Any = frozenset()) -> dict[str, Any]:
+    """What a trace depends on of a module; of the numbers in `free`, their types."""
     snapshot: dict[str, Any] = {"": type(module)}
     for name, value in module.__dict__.items():
         if name in ("_parameters", "_buffers"):
@@ -103,6 +108,9 @@ def _module_snapshot(module: Any) -> dict[str, Any]:
             snapshot[name] = value
         else:
             snapshot[name] = id(value)
+    for holder, name in free:
+        if holder == id(module) and name in snapshot:
+            snapshot[name] = type(snapshot[name])
     return snapshot
 
 
@@ -238,7 +246,7 @@ class GuardWriter:
             f"def guard({arguments}):",
             "    try:",
             *self.lines,
-            "    except (KeyError, IndexError, AttributeError, TypeError, ValueError):",
+            "    except (LookupError, AttributeError, TypeError, ValueError, ArithmeticError):",
             "        return MISS",
             *self.after,
             f"    return {result}",
@@ -279,7 +287,7 @@ def write_guards(
     facts: Sequence[str],
     like: Sequence[Tensor] | None = None,
     distinct: Sequence[Tensor] = (),
-    conditions: Sequence[tuple[Callable[[], Any], Any]] = (),
+    conditions: Sequence[tuple[Callable[[tuple[Any, ...]], Any], Any]] = (),
     checked_later: Sequence[int] = (),
 ) -> tuple[GuardWriter, ModuleGuard | None]:
     """The guards of a tree, ready to be built into a function, and its modules' slow check.
@@ -293,7 +301,7 @@ def write_guards(
     writer.require("state.grad" if modes["grad"] else "not state.grad")
     writer.table["DEFAULT"] = modes["default_cell"]
     writer.require(f"DEFAULT[0] is {writer.constant(modes['default_dtype'])}")
-    modules = ModuleGuard(readset.modules, [t for t in inputs if t.is_module])
+    modules = ModuleGuard(readset.modules, [t for t in inputs if t.is_module], readset.free_numbers)
     if readset.modules:
         held = writer.constant(modules)
         if like is None:
@@ -317,7 +325,8 @@ def write_guards(
         if entry.kind != "module tensor" and not read:
             writer.entry(entry, readset)
     for read, value in conditions:
-        writer.require(f"same({writer.constant(read)}(), {writer.constant(value)})")
+        arguments = "".join(f"a{i}, " for i in range(writer.count))
+        writer.require(f"same({writer.constant(read)}(({arguments})), {writer.constant(value)})")
     if distinct:
         _require_distinct(writer, inputs, distinct)
     for fact in facts if like is None else ():  # exact layouts meet the facts by construction

@@ -1,70 +1,85 @@
-"""Python floats that vary become inputs of the trace: arguments, globals, attributes, items.
+"""Python numbers that vary become inputs of the trace: arguments, globals, attributes, items.
 
 The first value of a number is guarded; when another one comes, the number is put into the next
-capture as a `SymFloat`, which stands in its place while the function runs. Invariant: when the run
-is over every place holds a plain number again, and one that the function wrote to is refused.
+capture as a `SymFloat` or `LiftedInt`, which stands in its place while the function runs. An int
+that turns out to steer shapes or control flow is guarded by value from then on. Invariant: when the
+run is over every place holds a plain number again, and one that the function wrote to is refused.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from tracejit.eager.capture import Capture
+from tracejit.eager.capture import MOST_DECISIONS, Capture
+from tracejit.eager.integers import LiftedInt, fits
 from tracejit.eager.scalars import SymFloat
 from tracejit.jit.guards import same
+from tracejit.jit.names import names_of
 from tracejit.jit.readset import Entry, ReadSet, Refusal
 from tracejit.jit.trace import SourceNumber, source_key
 
+_KINDS = ("equal", "module number")
+
 
 class Numbers:
-    """What is known of the floats that a compiled function reads."""
+    """What is known of the numbers that a compiled function reads."""
 
     def __init__(self) -> None:
-        self.last: dict[Any, float] = {}
+        self.last: dict[Any, Any] = {}
         self.varying: set[Any] = set()
-        self.written: set[Any] = set()  # changed by the function itself: never lifted
+        self.fixed: set[Any] = set()  # changed by the function itself, or steers: never lifted
 
-    def note(self, key: Any, value: float) -> bool:
-        """Whether the number at `key` has varied, this value included."""
+    def note(self, key: Any, value: Any) -> bool:
+        """Whether the number at `key` is to be lifted: it has varied, this value included."""
         if not same(self.last.setdefault(key, value), value):
             self.varying.add(key)
-        return key in self.varying and key not in self.written
+        return key in self.varying and key not in self.fixed
 
 
 class LiftedCall:
-    """One capture's arguments and state with the varying floats replaced by traced numbers."""
+    """One capture's arguments and state with the varying numbers replaced by traced numbers."""
 
     def __init__(
         self, numbers: Numbers, capture: Capture, readset: ReadSet, args: Any, kwargs: Any
     ):
         self.numbers = numbers
-        self.places: list[tuple[Any, Entry, SymFloat]] = []
+        self.capture = capture
+        self.places: list[tuple[Any, Entry, Any]] = []
         self.readset = readset
         flat = [*args, *kwargs.values()]
         signature = (len(args), *kwargs)
+        asks_types = any("type" in names_of(code).globals for code in readset.codes)
         for entry in readset.entries:
-            if entry.kind != "equal" or type(entry.value) is not float:
+            if entry.kind not in _KINDS or type(entry.value) not in (int, float) or asks_types:
                 continue
             source = entry.source
             key = (signature, source_key(source))
             is_argument = source.parent is None and source.step == "arg"
-            if not (is_argument or _is_place(source, readset.args)) or not numbers.note(key, entry.value):
+            if not (is_argument or _is_place(source, readset.args)):
                 continue
-            number = self._number(capture, entry)
+            if not numbers.note(key, entry.value):
+                continue
+            kind = type(entry.value)
+            if kind is int and not fits(entry.value):
+                continue
+            number = self._number(key, entry)
             if is_argument:
                 flat[source.key] = number
             else:
                 self.places.append((key, entry, number))
-            entry.source, entry.kind, entry.value = source.then("type"), "is", float
+            if entry.kind == "module number":
+                readset.free_numbers.add((id(_holder(source)), source.key))
+            entry.source, entry.kind, entry.value = source.then("type"), "is", kind
         self.args = tuple(flat[: len(args)])
         self.kwargs = dict(zip(kwargs, flat[len(args) :], strict=True))
 
-    def _number(self, capture: Capture, entry: Entry) -> SymFloat:
-        read: Any = SourceNumber(entry.source)
-        node = capture.add_scalar(read, entry.value, f"number {source_key(entry.source)}")
-        source = entry.source
-        held = None if _root(source).step == "arg" else lambda: float(source.read(()))
-        return SymFloat(capture, node, entry.value, held)
+    def _number(self, key: Any, entry: Entry) -> Any:
+        source, value = entry.source, entry.value
+        label = f"number {source_key(source)}"
+        if type(value) is int:
+            return LiftedInt(self.capture, value, source.read, label, frozenset([key]))
+        node = self.capture.add_scalar(SourceNumber(source), value, label)
+        return SymFloat(self.capture, node, value, source.read, label)
 
     def __enter__(self) -> LiftedCall:
         for _, entry, number in self.places:
@@ -79,10 +94,16 @@ class LiftedCall:
             if now is number:
                 source.write(self.readset.args, number.hint)
                 continue
-            self.numbers.written.add(key)
+            self.numbers.fixed.add(key)
             self.changed.append(source.describe())
-            if type(now) is SymFloat:
+            if type(now) in (SymFloat, LiftedInt):
                 source.write(self.readset.args, now.hint)
+        self.settle()
+
+    def settle(self) -> None:
+        """Numbers that turned out to steer are not lifted again."""
+        steering = self.capture.steering.items()
+        self.numbers.fixed |= {key for key, count in steering if count > MOST_DECISIONS}
 
     def check(self) -> None:
         """Raise Refusal if the function wrote to a number that was lifted."""
@@ -90,11 +111,9 @@ class LiftedCall:
             raise Refusal(f"changes {self.changed[0]}, which a replay could not repeat")
 
 
-def _root(source: Any) -> Any:
-    """Where a path starts: an argument, or an object that the trace holds."""
-    while source.parent is not None:
-        source = source.parent
-    return source
+def _holder(source: Any) -> Any:
+    """The object whose attribute a path of three steps (object, dict, name) leads to."""
+    return source.parent.parent.read(())
 
 
 def _source(entry: Entry) -> Any:

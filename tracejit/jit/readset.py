@@ -52,6 +52,7 @@ class ReadSet:
         self.any_name = False  # code looks up attributes by names made at run time
         self.codes: set[types.CodeType] = set()
         self.extra = list(extra)  # (code, globals) that ran before without being foreseen
+        self.free_numbers: set[tuple[int, str]] = set()  # attributes of modules that are inputs
         while True:
             before = len(self.names), len(self.codes)
             self.entries: list[Entry] = []
@@ -88,6 +89,7 @@ class ReadSet:
         held = set(map(id, self.modules))
         self.modules += [m for m in other.modules if id(m) not in held]
         self.codes |= other.codes
+        self.free_numbers &= other.free_numbers
 
     # --- code -----------------------------------------------------------------------------------
 
@@ -352,6 +354,8 @@ class ReadSet:
             if isinstance(item, dict) and name.endswith("hooks"):
                 if item:
                     self.value(inner.then("item", name), item)
+            elif type(item) in (int, float) and self.reads(name):
+                self.add(inner.then("item", name), "module number", item)
             elif not isinstance(item, _PLAIN) and self.reads(name):
                 self.value(inner.then("item", name), item)
 

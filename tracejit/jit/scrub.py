@@ -1,7 +1,7 @@
 """Traced numbers that a captured run left in the user's objects become plain numbers again.
 
 Invariant: after a capture nothing that the function's state can reach, and nothing it returned,
-holds a `SymInt` or `SymFloat`.
+holds a `SymInt`, `SymFloat` or `LiftedInt`.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import types
 from typing import Any
 
+from tracejit.eager.integers import LiftedInt
 from tracejit.eager.scalars import SymFloat
 from tracejit.ir.sizes import SymInt
 from tracejit.jit.objects import is_user_class, own_dict
@@ -43,7 +44,7 @@ class _Scrub:
 
     def walk(self, value: Any) -> Any:
         """The value to put in the place of `value`."""
-        if type(value) in (SymInt, SymFloat):
+        if type(value) in (SymInt, SymFloat, LiftedInt):
             return value.hint
         if isinstance(value, _LEAVES) or id(value) in self.done:
             return value

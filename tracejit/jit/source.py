@@ -63,7 +63,8 @@ class Entry:
 
     kind 'equal' (type and value), 'is' (identity), 'tensor', 'alias' (a tensor that is also
     somewhere else), 'length' (of a container),
-    'keys' (of a dict), 'array' (contents of a small NumPy array), 'absent' (nothing is there).
+    'keys' (of a dict), 'array' (contents of a small NumPy array), 'absent' (nothing is there),
+    'module tensor' and 'module number' (of a Module, whose `ModuleGuard` checks them).
     """
 
     __slots__ = ("source", "kind", "value")

@@ -9,6 +9,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+from tracejit.eager.integers import LiftedInt
 from tracejit.eager.scalars import SymFloat
 from tracejit.ir.sizes import SymInt
 from tracejit.tensor import Tensor
@@ -34,7 +35,7 @@ class Structure:
         return lambda leaves, p=position: leaves[p]  # type: ignore[misc]
 
     def _walk(self, value: Any) -> Build:
-        if isinstance(value, Tensor) or type(value) in (SymFloat, SymInt):
+        if isinstance(value, Tensor) or type(value) in (SymFloat, SymInt, LiftedInt):
             return self._leaf(value)
         if value is None or isinstance(value, (bool, int, float, str, bytes, complex, type)):
             return lambda leaves: value

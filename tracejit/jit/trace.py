@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from tracejit.eager.capture import Branch, Capture
-from tracejit.eager.scalars import SymFloat
+from tracejit.eager.integers import LiftedInt
+from tracejit.eager.scalars import CallNumber, SymFloat
 from tracejit.eager.tape import FREED, replay_views, root_of
 from tracejit.ir.node import Node, topological
 from tracejit.ir.op import OPS
@@ -26,10 +27,13 @@ from tracejit.jit.tree import Leaf, reachable
 from tracejit.tensor import Tensor
 
 
-class SourceNumber:
+class SourceNumber(CallNumber):
     """A number that is an input of the trace because its value at `source` varies."""
 
+    __slots__ = ("source",)
+
     def __init__(self, source: Source):
+        super().__init__(source.read)
         self.source = source
 
 
@@ -73,9 +77,12 @@ class PathBuilder:
         for tensor, node in capture.inputs:
             if tensor._base is not None and id(root_of(tensor)) in capture.writes:
                 self._shared_input(tensor, node)
+        structure = Structure(value, lambda v: id(v) in self.readset.seen)
+        for leaf in structure.leaves:
+            if type(leaf) is LiftedInt:
+                leaf.scalar_node()
         for scalar in capture.scalars:
             self._scalar_input(scalar)
-        structure = Structure(value, lambda v: id(v) in self.readset.seen)
         if structure.problem is not None:
             raise Refusal(structure.problem)
         self.seen_after = [t for t in (*structure.leaves, *stored, *self._final_grads())
@@ -184,6 +191,8 @@ class PathBuilder:
             return Result("number", self._output(node), convert=int)
         if type(value) is SymFloat:
             return Result("number", self._output(value.node), convert=float)
+        if type(value) is LiftedInt:
+            return Result("number", self._output(value.scalar_node()), convert=int)
         found = self.by_tensor.get(id(value))
         if found is None:
             found = self.by_tensor[id(value)] = self._tensor_result(value)
@@ -317,7 +326,7 @@ def entry_holds(entry: Entry, now: Any) -> bool:
         return now is entry.value
     if entry.kind == "absent":
         return False
-    if entry.kind == "equal":
+    if entry.kind in ("equal", "module number"):
         return now is entry.value or same(now, entry.value)
     if entry.kind == "length":
         return bool(len(now) == entry.value)

@@ -8,15 +8,17 @@ that a common prefix is computed once, and effects take place in leaves only.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from tracejit.eager.capture import Branch
+from tracejit.eager.integers import LiftedInt
 from tracejit.ir.graph import Graph
 from tracejit.ir.node import Node, topological
 from tracejit.ir.op import OPS
 from tracejit.ir.text import print_value
-from tracejit.ir.types import TensorType
+from tracejit.ir.types import TensorType, TupleType
+from tracejit.jit.source import Refusal
 
 
 class Interner:
@@ -50,6 +52,10 @@ class Interner:
         return [done[id(r)] for r in roots]
 
     def _canonical(self, node: Node, inputs: tuple[Node, ...]) -> Node:
+        for number in _lifted(tuple(node.params.values())):
+            number.capture.fix(number)
+            raise Refusal(f"{node.op.name} takes a number that varies from call to call as a "
+                          "size or an option")  # fmt: skip
         params = tuple(sorted((k, print_value(v)) for k, v in node.params.items()))
         key = (node.op.name, params, tuple(map(id, inputs)))
         found = self.by_key.get(key)
@@ -160,26 +166,30 @@ class Tree:
     # --- what each segment computes ------------------------------------------------------------
 
     def _plan(self, segment: Segment, available: set[int]) -> None:
-        """Split the computation over segments: each computes what its target still lacks."""
+        """Split the computation over segments: each computes what its target still lacks.
+
+        A node with several results is never carried itself: the parts of it that later segments
+        read are, and the segment that computes the node hands on each of them.
+        """
         own = [n for n in topological(segment.targets)
-               if n.op.name != "input" and id(n) not in available]  # fmt: skip
-        computed = {id(n) for n in own}
-        below = available | computed
+               if n.op.name != "input" and not _is_at_hand(n, available)]  # fmt: skip
+        below = available | {id(n) for n in own}
         for child in segment.children.values():
             self._plan(child, below)
-        wanted = self._wantedreachable(segment, below)
-        segment.carries = [id(n) for n in own if id(n) in wanted]
-        carried = [n for n in own if id(n) in wanted]
+        carried = [n for n in self._wanted(segment, below).values()
+                   if not _is_at_hand(n, available)]  # fmt: skip
+        segment.carries = [id(n) for n in carried]
         segment.graph = self._segment_graph(segment, available, carried)
         segment.program = None
 
-    def _wantedreachable(self, segment: Segment, available: set[int]) -> set[int]:
-        wanted: set[int] = set()
+    def _wanted(self, segment: Segment, available: set[int]) -> dict[int, Node]:
+        """What the segments below read of the nodes in `available`."""
+        wanted: dict[int, Node] = {}
         stack = list(segment.children.values())
         while stack:
             child = stack.pop()
             for node in _until(child.targets, available):
-                wanted.add(id(node))
+                wanted[id(node)] = node
             stack.extend(child.children.values())
         return wanted
 
@@ -217,7 +227,7 @@ class Tree:
 
 
 def _until(roots: Sequence[Node], stop: set[int], with_inputs: bool = False) -> list[Node]:
-    """The nodes of `stop` (and inputs, if asked) that the roots reach first."""
+    """The nodes at hand in `stop` (and inputs, if asked) that the roots reach first."""
     found: list[Node] = []
     seen: set[int] = set()
     stack = list(reversed(roots))
@@ -226,11 +236,29 @@ def _until(roots: Sequence[Node], stop: set[int], with_inputs: bool = False) -> 
         if id(node) in seen:
             continue
         seen.add(id(node))
-        if id(node) in stop or (with_inputs and node.op.name == "input"):
+        if _is_at_hand(node, stop) or (with_inputs and node.op.name == "input"):
             found.append(node)
             continue
         stack.extend(reversed(node.inputs))
     return found
+
+
+def _lifted(value: Any) -> Iterator[LiftedInt]:
+    """The lifted ints that got into parameters, where a trace would fix them."""
+    if type(value) is LiftedInt:
+        yield value
+    elif isinstance(value, TensorType):
+        yield from _lifted(value.shape)
+    elif type(value) in (tuple, list):
+        for item in value:
+            yield from _lifted(item)
+
+
+def _is_at_hand(node: Node, available: set[int]) -> bool:
+    """Whether an earlier segment has the value: its node, or the several results it is one of."""
+    if node.op.name == "get":
+        return id(node.inputs[0]) in available or id(node) in available
+    return id(node) in available and not isinstance(node.type, TupleType)
 
 
 def outcome_key(outcome: Any) -> Any:
