@@ -23,7 +23,10 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("runtime",),
     ("tensor", "eager", "random", "autograd", "linalg", "special"),
     ("jit",),
-    ("nn", "optim", "utils", "serialization", "safetensors", "func", "amp", "cuda", "backends"),
+    (
+        "nn", "optim", "utils", "serialization", "safetensors", "func", "amp", "cuda", "backends",
+        "compiler", "distributed", "fx", "hub",
+    ),
     ("inspect", "testing"),
     ("demo", "cli", "__main__"),
 )

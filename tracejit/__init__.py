@@ -16,7 +16,10 @@ from tracejit.dtypes import (
     bool_ as bool,
 )
 from tracejit.dtypes import (
+    bfloat16,
     can_cast,
+    complex64,
+    complex128,
     double,
     finfo,
     float16,
@@ -36,6 +39,8 @@ from tracejit.dtypes import (
     uint8,
 )
 from tracejit.dtypes import DType as dtype
+from tracejit.dtypes import complex64 as cfloat
+from tracejit.dtypes import complex128 as cdouble
 from tracejit.dtypes import float32 as float
 from tracejit.dtypes import int32 as int
 from tracejit.eager import functions as _functions
@@ -58,6 +63,8 @@ strided = "strided"
 contiguous_format = "contiguous_format"
 preserve_format = "preserve_format"
 channels_last = "channels_last"
+channels_last_3d = "channels_last_3d"
+newaxis = None
 globals().update(_FUNCTIONS)
 
 _LAZY = {  # name -> (module, attribute or None): loaded at first use, to keep the import short
@@ -71,14 +78,26 @@ _LAZY = {  # name -> (module, attribute or None): loaded at first use, to keep t
     "cuda": ("tracejit.cuda", None),
     "amp": ("tracejit.amp", None),
     "backends": ("tracejit.backends", None),
+    "compiler": ("tracejit.compiler", None),
+    "distributed": ("tracejit.distributed", None),
+    "fx": ("tracejit.fx", None),
+    "hub": ("tracejit.hub", None),
+    "jit": ("tracejit.jit", None),
     **{
-        name: ("tracejit.backends", name)
+        name: ("tracejit.nn.functional", name)
         for name in (
-            "are_deterministic_algorithms_enabled", "get_float32_matmul_precision",
-            "set_float32_matmul_precision", "use_deterministic_algorithms",
+            "adaptive_avg_pool1d", "adaptive_max_pool1d", "alpha_dropout", "avg_pool1d", "bilinear",
+            "celu", "celu_", "channel_shuffle", "conv1d", "conv2d", "conv3d", "conv_transpose1d",
+            "conv_transpose2d", "conv_transpose3d", "cosine_similarity", "dropout",
+            "feature_alpha_dropout", "group_norm", "hardshrink", "layer_norm", "max_pool1d",
+            "max_pool2d", "max_pool3d", "pairwise_distance", "pdist", "pixel_shuffle",
+            "pixel_unshuffle", "prelu", "rms_norm", "rrelu", "selu", "selu_", "threshold",
         )
     },
     "autocast": ("tracejit.amp", "autocast"),
+    "GradScaler": ("tracejit.amp", "GradScaler"),
+    "get_autocast_dtype": ("tracejit.amp", "get_autocast_dtype"),
+    "is_autocast_enabled": ("tracejit.amp", "is_autocast_enabled"),
     "compile": ("tracejit.jit.compile", "compile"),
     "save": ("tracejit.serialization", "save"),
     "load": ("tracejit.serialization", "load"),
@@ -105,3 +124,8 @@ def __getattr__(name: str) -> object:
 def is_tensor(value: object) -> _bool:
     """Whether `value` is a tensor."""
     return isinstance(value, Tensor)
+
+
+def _assert(condition: object, message: str) -> None:
+    """``assert condition, message``."""
+    assert condition, message

@@ -14,7 +14,10 @@ from tracejit import dtypes
 from tracejit.dtypes import DType
 from tracejit.ir.types import Device
 
-__all__ = ["GradScaler", "autocast", "custom_bwd", "custom_fwd", "is_autocast_available"]
+__all__ = [
+    "GradScaler", "autocast", "custom_bwd", "custom_fwd", "get_autocast_dtype",
+    "is_autocast_available", "is_autocast_enabled",
+]  # fmt: skip
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -102,6 +105,18 @@ class GradScaler:
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes the state of any scaler; none of it matters without scaling."""
+
+
+def is_autocast_enabled(device_type: str = "cuda") -> bool:
+    """False: an `autocast` block computes as the code around it."""
+    Device(device_type)
+    return False
+
+
+def get_autocast_dtype(device_type: str = "cuda") -> DType:
+    """The dtype that `autocast` would use by default: float16."""
+    Device(device_type)
+    return dtypes.float16
 
 
 def is_autocast_available(device_type: str) -> bool:

@@ -72,6 +72,44 @@ _BY_NUMPY: dict[np.dtype, DType] = {d.numpy: d for d in ALL}
 _default = [float32]
 
 
+TENSOR_TYPES: dict[str, DType] = {
+    "DoubleTensor": float64, "FloatTensor": float32, "HalfTensor": float16, "LongTensor": int64,
+    "IntTensor": int32, "ShortTensor": int16, "CharTensor": int8, "ByteTensor": uint8,
+    "BoolTensor": bool_,
+}  # fmt: skip
+"""torch's names of tensor types: what ``Tensor.type()`` gives after ``torch.``."""
+
+
+class AbsentDType(DType):
+    """A dtype of torch that can be named and compared but holds no tensor here."""
+
+    __slots__ = ()
+
+    def __init__(self, name: str, itemsize: int, floating: bool):
+        self.name = self.short = name
+        self.kind = "f" if floating else "c"
+        self.itemsize = itemsize
+        self.category = 2 if floating else 3
+
+    @property
+    def is_complex(self) -> bool:
+        return self.kind == "c"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return absent_dtype, (self.name,)
+
+
+bfloat16 = AbsentDType("bfloat16", 2, True)
+complex64 = AbsentDType("complex64", 8, False)
+complex128 = AbsentDType("complex128", 16, False)
+_ABSENT: dict[str, AbsentDType] = {d.name: d for d in (bfloat16, complex64, complex128)}
+
+
+def absent_dtype(name: str) -> AbsentDType:
+    """The dtype called `name` that holds no tensors."""
+    return _ABSENT[name]
+
+
 def dtype_named(name: str) -> DType:
     """The dtype called `name` ('float32'); raises DTypeError for an unknown one."""
     try:
@@ -103,9 +141,19 @@ def as_dtype(value: Any) -> DType:
         return int64
     if value is bool:
         return bool_
+    if isinstance(value, AbsentDType):
+        raise DTypeError(f"tracejit has no tensors of {value.name}; use float32 or float16")
+    named = getattr(value, "dtype", None) if isinstance(value, type) else _tensor_type(value)
+    if type(named) is DType:  # FloatTensor or its name
+        return named
     if isinstance(value, (np.dtype, type)) or isinstance(value, str):
         return from_numpy(value)
     raise DTypeError(f"expected a dtype, got {value!r}")
+
+
+def _tensor_type(value: Any) -> DType | None:
+    """The dtype of a name like ``torch.FloatTensor``."""
+    return TENSOR_TYPES.get(value.removeprefix("torch.")) if isinstance(value, str) else None
 
 
 def get_default_dtype() -> DType:

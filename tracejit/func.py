@@ -6,20 +6,48 @@ around compiled functions. Invariant: the caller's tensors are not changed and g
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from tracejit.eager.backward import grad as autograd_grad
 from tracejit.eager.modes import enable_grad
 from tracejit.eager.register import FUNCTIONS
 from tracejit.errors import ShapeError, at_user_line
+from tracejit.nn.utils.stateless import functional_call, stack_module_state
 from tracejit.tensor import Tensor
+
+__all__ = [
+    "functional_call", "grad", "grad_and_value", "hessian", "jacfwd", "jacrev", "jvp",
+    "stack_module_state", "value_and_grad", "vjp", "vmap",
+]  # fmt: skip
 
 Positions = int | tuple[int, ...]
 
 
+def _leaves(tree: Any) -> list[Any]:
+    """What tuples, lists and dicts hold, depth first."""
+    if isinstance(tree, dict):
+        return [leaf for value in tree.values() for leaf in _leaves(value)]
+    if isinstance(tree, (tuple, list)):
+        return [leaf for value in tree for leaf in _leaves(value)]
+    return [tree]
+
+
+def _rebuilt(tree: Any, leaves: Iterator[Any]) -> Any:
+    """A container like `tree` around other leaves."""
+    if isinstance(tree, dict):
+        return {key: _rebuilt(value, leaves) for key, value in tree.items()}
+    if isinstance(tree, tuple) and hasattr(tree, "_fields"):
+        return type(tree)(*(_rebuilt(value, leaves) for value in tree))
+    if isinstance(tree, (tuple, list)):
+        return type(tree)(_rebuilt(value, leaves) for value in tree)
+    return next(leaves)
+
+
 def _fresh(value: Any) -> Any:
     """A tensor whose gradient can be asked for, connected to the one given."""
+    if isinstance(value, (tuple, list, dict)):
+        return _rebuilt(value, iter([_fresh(leaf) for leaf in _leaves(value)]))
     if isinstance(value, Tensor) and value.is_floating_point():
         return value * 1 if value._requires_grad else value.detach().clone().requires_grad_()
     return value
@@ -38,7 +66,8 @@ def value_and_grad(
 ) -> Callable[..., Any]:
     """A function that gives ``(gradients, value)`` as ``grad_and_value`` does, value last.
 
-    The value must be a tensor with one element. Example: ``value_and_grad(lambda x: (x * x).sum())``.
+    The value must be a tensor with one element. Arguments may be tuples, lists or dicts of tensors;
+    their gradients have the same form. Example: ``value_and_grad(lambda x: (x * x).sum())``.
     """
     positions = _as_tuple(argnums)
 
@@ -50,9 +79,12 @@ def value_and_grad(
             if not isinstance(value, Tensor) or value.numel() != 1:
                 raise ShapeError(at_user_line("grad: the function must give one number"))
             wanted = [inputs[i] for i in positions]
-            found = autograd_grad(value, wanted, create_graph=True, materialize_grads=True)
-        gradients = found[0] if isinstance(argnums, int) else tuple(found)
-        plain = not any(isinstance(a, Tensor) and a._requires_grad for a in args)
+            found = autograd_grad(
+                value, _leaves(wanted), create_graph=True, materialize_grads=True
+            )
+        trees = _rebuilt(wanted, iter(found))
+        gradients = trees[0] if isinstance(argnums, int) else tuple(trees)
+        plain = not any(isinstance(a, Tensor) and a._requires_grad for a in _leaves(args))
         if plain:
             gradients = _detached(gradients)
             value = value.detach()
@@ -62,9 +94,8 @@ def value_and_grad(
 
 
 def _detached(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return tuple(map(_detached, value))
-    return value.detach() if isinstance(value, Tensor) else value
+    leaves = (t.detach() if isinstance(t, Tensor) else t for t in _leaves(value))
+    return _rebuilt(value, leaves)
 
 
 grad_and_value = value_and_grad
@@ -151,25 +182,43 @@ def hessian(func: Callable[..., Any], argnums: int = 0) -> Callable[..., Any]:
     return jacrev(grad(func, argnums), argnums)
 
 
-def vmap(func: Callable[..., Any], in_dims: Any = 0, out_dims: int = 0) -> Callable[..., Any]:
+def _dims_of(tree: Any, dims: Any) -> list[int | None]:
+    """For each leaf of `tree` the mapped dimension; `dims` is a number or None for whole parts."""
+    if dims is None or isinstance(dims, int):
+        return [dims if isinstance(leaf, Tensor) else None for leaf in _leaves(tree)]
+    pairs = [(tree[k], dims[k]) for k in tree] if isinstance(tree, dict) else (
+        zip(tree, dims, strict=True))  # fmt: skip
+    return [d for part, of_part in pairs for d in _dims_of(part, of_part)]
+
+
+def vmap(
+    func: Callable[..., Any], in_dims: Any = 0, out_dims: Any = 0, randomness: str = "error",
+    *, chunk_size: int | None = None,
+) -> Callable[..., Any]:  # fmt: skip
     """A function over one more dimension: `func` applied to each slice, the results stacked.
 
-    in_dims  the dimension of each argument to go over, or None for one that is shared.
-    It calls `func` once per slice, so it saves writing the loop rather than time.
+    in_dims   the dimension of each argument to go over, or None for one that is shared; arguments
+              may be tuples, lists or dicts, with one number for all of it or a container of numbers.
+    out_dims  where the new dimension of the results goes.
+    It calls `func` once per slice, so it saves writing the loop rather than time. Random numbers
+    differ from slice to slice, whatever `randomness` says.
     """
 
-    def wrapper(*args: Any) -> Any:
-        dims = in_dims if isinstance(in_dims, tuple) else (in_dims,) * len(args)
-        sizes = {a.shape[d] for a, d in zip(args, dims, strict=True) if d is not None}
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        leaves, dims = _leaves(args), _dims_of(args, in_dims)
+        dims += [0 if isinstance(leaf, Tensor) else None for leaf in _leaves(kwargs)]
+        leaves += _leaves(kwargs)
+        sizes = {a.shape[d] for a, d in zip(leaves, dims, strict=True) if d is not None}
         if len(sizes) != 1:
             raise ShapeError(at_user_line(f"vmap: mapped dimensions have sizes {sorted(sizes)}"))
-        (count,) = sizes
-        results = [
-            func(*(a if d is None else a.select(d, i) for a, d in zip(args, dims, strict=True)))
-            for i in range(int(count))
-        ]
-        if isinstance(results[0], tuple):
-            return tuple(FUNCTIONS["stack"](list(r), out_dims) for r in zip(*results, strict=True))
-        return FUNCTIONS["stack"](results, out_dims)
+        results = []
+        for i in range(int(sizes.pop())):
+            slices = (a if d is None else a.select(d, i) for a, d in zip(leaves, dims, strict=True))
+            positional, named = _rebuilt((args, kwargs), iter(list(slices)))
+            results.append(func(*positional, **named))
+        columns = zip(*map(_leaves, results), strict=True)
+        places = _dims_of(results[0], out_dims)
+        stacked = [FUNCTIONS["stack"](list(c), d) for c, d in zip(columns, places, strict=True)]
+        return _rebuilt(results[0], iter(stacked))
 
     return wrapper

@@ -76,11 +76,9 @@ class Tensor:
     __array_priority__ = 1000
     __hash__ = object.__hash__
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
-        if cls is Tensor and args:
-            array = np.asarray(args[0]) if not isinstance(args[0], int) else np.empty(args)
-            return new_tensor(array.astype(dtypes.get_default_dtype().numpy))
-        return object.__new__(cls)
+    if TYPE_CHECKING:
+
+        def __new__(cls, *args: Any, **kwargs: Any) -> Any: ...
 
     # --- what it is ---------------------------------------------------------------------
 

@@ -20,9 +20,9 @@ from tracejit.eager.modes import (
 from tracejit.tensor import Tensor
 
 __all__ = [
-    "Function", "GradcheckError", "Variable", "backward", "enable_grad", "function", "functional",
-    "grad", "gradcheck", "gradgradcheck", "inference_mode", "is_grad_enabled", "no_grad",
-    "set_grad_enabled",
+    "Function", "GradcheckError", "Variable", "backward", "detect_anomaly", "enable_grad",
+    "function", "functional", "grad", "gradcheck", "gradgradcheck", "inference_mode",
+    "is_grad_enabled", "no_grad", "set_detect_anomaly", "set_grad_enabled",
 ]  # fmt: skip
 
 
@@ -39,6 +39,23 @@ def backward(
         grad_tensors = [grad_tensors] * len(outputs)
     chosen: Sequence[Tensor] | None = [inputs] if isinstance(inputs, Tensor) else inputs
     _backward(outputs, grad_tensors, retain_graph, create_graph, chosen)
+
+
+class set_detect_anomaly:
+    """Accepted, as a call or a context; a backward error names its line in any case."""
+
+    def __init__(self, mode: bool = True, check_nan: bool = True) -> None:
+        self.mode = mode
+        self.check_nan = check_nan
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, *exc: object) -> None:
+        return None
+
+
+detect_anomaly = set_detect_anomaly
 
 
 def Variable(data: Tensor, requires_grad: bool = False) -> Tensor:

@@ -462,10 +462,14 @@ def type_as(self: Tensor, other: Tensor) -> Tensor:
     return to_dtype(self, other.dtype)
 
 
+_TYPE_NAMES = {dtype: name for name, dtype in dtypes.TENSOR_TYPES.items()}
+
+
 def _type(self: Tensor, dtype: Any = None) -> Any:
-    """The dtype's name, or the tensor converted to a dtype."""
+    """The name of its type ('torch.FloatTensor'), or the tensor converted to a dtype."""
     if dtype is None:
-        return f"tracejit.{self.dtype.name}"
+        place = "" if self.device.type == "cpu" else f"{self.device.type}."
+        return f"torch.{place}{_TYPE_NAMES[self.dtype]}"
     return to_dtype(self, dtypes.as_dtype(dtype))
 
 

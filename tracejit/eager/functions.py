@@ -6,6 +6,7 @@ from tracejit.eager import (
     factories,
     indexing,
     joining,
+    legacy,
     linalg,
     matrix_functions,
     methods,
@@ -24,7 +25,7 @@ from tracejit.eager import (
 )
 
 __all__ = [
-    "decompositions", "einsum", "factories", "indexing", "joining", "linalg", "matrix_functions",
-    "methods", "pointwise", "properties", "ranges", "reduce", "rounding", "scans", "scatter", "selection",
-    "shape", "special", "statistics", "views",
+    "decompositions", "einsum", "factories", "indexing", "joining", "legacy", "linalg",
+    "matrix_functions", "methods", "pointwise", "properties", "ranges", "reduce", "rounding",
+    "scans", "scatter", "selection", "shape", "special", "statistics", "views",
 ]  # fmt: skip

@@ -1,1 +1,29 @@
-"""Compilation: capture by one real run, guards on what steered it, a tree of traces."""
+"""Compilation: capture by one real run, guards on what steered it, a tree of traces.
+
+The names it exports are TorchScript's, as in ``torch.jit``.
+"""
+
+from tracejit.jit.scripting import (
+    Attribute,
+    Final,
+    ScriptFunction,
+    ScriptModule,
+    annotate,
+    export,
+    freeze,
+    ignore,
+    interface,
+    is_scripting,
+    is_tracing,
+    optimize_for_inference,
+    script,
+    script_if_tracing,
+    script_method,
+    unused,
+)
+
+__all__ = [
+    "Attribute", "Final", "ScriptFunction", "ScriptModule", "annotate", "export", "freeze",
+    "ignore", "interface", "is_scripting", "is_tracing", "optimize_for_inference", "script",
+    "script_if_tracing", "script_method", "unused",
+]  # fmt: skip

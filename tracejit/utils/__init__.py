@@ -1,5 +1,5 @@
-"""``tracejit.utils``: data loading, and small helpers."""
+"""``tracejit.utils``: data loading, checkpointing, and running programs written for torch."""
 
-from tracejit.utils import data
+from tracejit.utils import alias, checkpoint, data
 
-__all__ = ["data"]
+__all__ = ["alias", "checkpoint", "data"]

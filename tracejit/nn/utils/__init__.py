@@ -1,6 +1,6 @@
 """``nn.utils``: gradient clipping, parameters as one vector, sequences of different lengths."""
 
-from tracejit.nn.utils import rnn
+from tracejit.nn.utils import parametrizations, parametrize, rnn, stateless
 from tracejit.nn.utils.clip import (
     clip_grad_norm,
     clip_grad_norm_,
@@ -18,6 +18,7 @@ from tracejit.nn.utils.weight_norm import (
 
 __all__ = [
     "clip_grad_norm", "clip_grad_norm_", "clip_grad_value_", "clip_grads_with_norm_",
-    "get_total_norm", "parameters_to_vector", "remove_spectral_norm", "remove_weight_norm",
-    "rnn", "spectral_norm", "vector_to_parameters", "weight_norm",
+    "get_total_norm", "parameters_to_vector", "parametrizations", "parametrize",
+    "remove_spectral_norm", "remove_weight_norm", "rnn", "spectral_norm", "stateless",
+    "vector_to_parameters", "weight_norm",
 ]  # fmt: skip

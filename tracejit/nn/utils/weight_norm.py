@@ -15,7 +15,7 @@ from tracejit.nn.parameter import Parameter
 M = TypeVar("M")
 
 
-def _norm_except(v: Any, dim: int | None) -> Any:
+def norm_except(v: Any, dim: int | None) -> Any:
     """The norm over all dimensions but one (over all, if None)."""
     axes = tuple(i for i in range(v.ndim) if dim is None or i != dim % v.ndim)
     return v.square().sum(axes, keepdim=dim is not None).sqrt()
@@ -29,7 +29,7 @@ class _WeightNorm:
     def weight(self, module: Any) -> Any:
         """``g * v / |v|``."""
         g, v = getattr(module, f"{self.name}_g"), getattr(module, f"{self.name}_v")
-        return v * (g / _norm_except(v, self.dim))
+        return v * (g / norm_except(v, self.dim))
 
     def __call__(self, module: Any, args: Any) -> None:
         setattr(module, self.name, self.weight(module))
@@ -51,7 +51,7 @@ def weight_norm(module: M, name: str = "weight", dim: int | None = 0) -> M:
     rule = _WeightNorm(name, dim)
     weight = getattr(target, name)
     del target._parameters[name]
-    target.register_parameter(f"{name}_g", Parameter(_norm_except(weight.detach(), dim)))
+    target.register_parameter(f"{name}_g", Parameter(norm_except(weight.detach(), dim)))
     target.register_parameter(f"{name}_v", Parameter(weight.detach()))
     setattr(target, name, rule.weight(target))
     target.register_forward_pre_hook(rule)
