@@ -198,7 +198,7 @@ def vmap(
     """A function over one more dimension: `func` applied to each slice, the results stacked.
 
     in_dims   the dimension of each argument to go over, or None for one that is shared; arguments
-              may be tuples, lists or dicts, with one number for all of it or a container of numbers.
+              may be tuples, lists or dicts, with one number for all or a container of numbers.
     out_dims  where the new dimension of the results goes.
     It calls `func` once per slice, so it saves writing the loop rather than time. Random numbers
     differ from slice to slice, whatever `randomness` says.
