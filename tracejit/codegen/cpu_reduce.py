@@ -74,7 +74,8 @@ class LaneEmitter(Emitter):
         Whole blocks first: LLVM keeps lanes of a loop of fixed length in registers.
         """
         w, depth = self.w, self.w.depth
-        w.put(f"for piece in range(({stop} - {first}) // {LANES}):")
+        w.put(f"count = {stop}" if first == "0" else f"count = {stop} - {first}")
+        w.put(f"for piece in range(count // {LANES}):")
         w.depth += 1
         w.put(f"j0 = {first} + piece * {LANES}")
         ahead()
@@ -83,7 +84,7 @@ class LaneEmitter(Emitter):
         w.put("j = j0 + l")
         body()
         w.depth = depth
-        w.put(f"j0 = {stop} - ({stop} - {first}) % {LANES}")
+        w.put(f"j0 = {stop} - count % {LANES}")
         w.put(f"for l in range({stop} - j0):")
         w.depth += 1
         w.put("j = j0 + l")
@@ -139,18 +140,16 @@ def plan_row(program: LoopProgram, varies: dict[int, bool]) -> RowPlan:
     saves: list[Value] = []
     last_use: dict[int, int] = {}
     for loop in range(1, program.loops):
-        covered: set[int] = {id(v) for v in saves}
+        kept = {id(v) for v in saves}
+        covered: set[int] = set()
         roots = pass_roots(program, loop)
-        for v in reversed(behind(program, roots, set())):
-            if v in saves and id(v) in {id(x) for x in behind(program, roots, set())}:
-                last_use[id(v)] = loop
+        last_use.update((id(v), loop) for v in behind(program, roots, set()) if id(v) in kept)
+        for v in reversed(behind(program, roots, kept)):
             early = v.kind in ("op", "random") and varies[id(v)] and v.loop < loop
             if not early or id(v) in covered:
                 continue
-            inside = behind(program, [v], set())
-            cost = sum(x.node.op.cost for x in inside if x.kind == "op" and varies[id(x)])
-            cost += sum(40 for x in inside if x.kind == "random")
-            if cost >= SAVE_COST:
+            inside = [x for x in behind(program, [v], kept) if varies[id(x)]]
+            if body_cost(inside) >= SAVE_COST:
                 saves.append(v)
                 last_use[id(v)] = loop
                 covered.update(id(x) for x in inside)
@@ -236,22 +235,27 @@ class RowEmitter(LaneEmitter):
         axis = self.variant.rank - 2
         for load in self.streams(self.program.loads):
             k = load.slot
-            if axis >= 0 and load.loop == 0:
+            shared = any(view.op.name == "broadcast_to" for view in load.views)
+            if axis >= 0 and load.loop == 0 and not shared:
                 self.prefetch(load, f"b{k} + s{k}_{axis} + j0", LANES)
 
     def busiest_pass(self) -> int:
-        """The last of the reducing passes that compute most: the first is kept waiting anyway."""
+        """The pass that computes most, of those that reduce; the last of equals."""
         passes = {v.args[0].loop for v in self.program.reductions}
-        costs = {
-            p: body_cost(behind(self.program, pass_roots(self.program, p), set())) for p in passes
-        }
-        return max(passes, key=lambda p: (costs[p], p), default=0)
+        costs = {loop: body_cost(self.computed_in(loop)) for loop in passes}
+        return max(passes, key=lambda loop: (costs[loop], loop), default=0)
+
+    def computed_in(self, loop: int) -> list[Value]:
+        """What pass `loop` computes: not what an earlier one has kept."""
+        saved = {id(v) for v in self.plan.saves if v.loop < loop}
+        fresh = [v for v in self.plan.saves if v.loop == loop]
+        return behind(self.program, pass_roots(self.program, loop) + fresh, saved)
 
     def pass_body(self, loop: int, reductions: list[Value]) -> None:
         saved = {id(v) for v in self.plan.saves if v.loop < loop}
         fresh = [v for v in self.plan.saves if v.loop == loop]
         roots = pass_roots(self.program, loop)
-        computed = behind(self.program, roots + fresh, saved)
+        computed = self.computed_in(loop)
         used = {id(a) for v in computed for a in v.args} | {id(v) for v in roots}
         for v in self.plan.saves:
             if id(v) in saved and id(v) in used:
