@@ -47,6 +47,20 @@ def test_store_f16_rounds_to_nearest_even_at_every_half() -> None:
     assert same(run("round_f16(a)", ("f32",), "f32", x), expected.astype(np.float32)).all()
 
 
+def test_f64_is_rounded_to_f16_once() -> None:
+    """Just beside a middle between two halves: rounding to float32 first would give the middle."""
+    halves = np.arange(0x7C00, dtype=np.uint16).view(np.float16).astype(np.float64)
+    middles = (halves[:-1] + halves[1:]) / 2
+    x = np.concatenate([halves, middles, np.nextafter(middles, 0), np.nextafter(middles, 9e9),
+                        values("f64", 500), [65519.99999999, 65520.0, 2.0**-25, 5e-324]])  # fmt: skip
+    x = np.concatenate([x, -x])
+    with np.errstate(over="ignore"):
+        expected = x.astype(np.float16).astype(np.float32)
+        twice = x.astype(np.float32).astype(np.float16)
+    assert same(run("round_f16(a)", ("f64",), "f32", x), expected).all()
+    assert (expected != twice).sum() > 10_000
+
+
 @pytest.mark.parametrize("target", CASTS)
 @pytest.mark.parametrize("kind", CASTS)
 def test_casts_truncate_and_wrap_as_numpy(kind: str, target: str) -> None:

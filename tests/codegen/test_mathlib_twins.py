@@ -21,7 +21,7 @@ def _natural(name: str, kind: str) -> bool:
     """Whether the function takes operands of `kind` as they are."""
     kinds = (kind,) * len(inspect.signature(FUNCTIONS[name].body).parameters)
     outcome = FUNCTIONS[name].rule(kinds)
-    return outcome is not None and outcome[0] == kinds and name != "philox"
+    return outcome is not None and outcome[0] == kinds
 
 
 CASES = [(name, kind) for name in mathlib.__all__ if name in FUNCTIONS for kind in KINDS

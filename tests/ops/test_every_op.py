@@ -238,3 +238,18 @@ def test_every_op_has_a_sentence() -> None:
 def test_the_exceptions_exist() -> None:
     named = (*NOT_FUNCTIONS, *NOT_THE_DERIVATIVE, *FIRST_ORDER_ONLY, *SYMMETRIC, *WITHOUT_RULE)
     assert set(named) <= set(OPS)
+
+
+# --- signed zeros ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [tracejit.float64, tracejit.float32, tracejit.float16])
+def test_sums_of_negative_zeros_alone_are_positive_zero(dtype: dtypes.DType) -> None:
+    """A sum starts at +0.0, as in torch and NumPy, however it is split; a product keeps the sign."""
+    for shape, axis in (((1,), 0), ((9,), 0), ((40, 3), 0), ((3, 40), 1)):
+        x = tracejit.full(shape, -0.0, dtype=dtype)
+        for function in (lambda t: t.sum(axis), lambda t: t.mean(axis), lambda t: t.cumsum(axis)):  # noqa: B023
+            compiled = tracejit.compile(function)
+            for result in (function(x), compiled(x), compiled(x)):
+                assert not np.signbit(result.numpy()).any()
+    assert np.signbit(tracejit.full((1,), -0.0, dtype=dtype).prod().numpy())

@@ -175,6 +175,7 @@ def _toolchain() -> str:
         here / "objects.py",
         here / "language.py",
         here / "lanes.py",
+        here / "philox.py",
         *sorted(here.glob("mathlib/*.py")),
     ]:
         if path.exists():

@@ -362,14 +362,29 @@ for _kind in core.BITS:
     _define_cast(_kind)
 
 
+def _round_f16_rule(kinds: Kinds) -> tuple[Kinds, str] | None:
+    return (kinds if kinds == ("f64",) else ("f32",), "f32") if len(kinds) == 1 else None
+
+
 @_name
-@math_function(lambda kinds: (("f32",), "f32") if len(kinds) == 1 else None)
+@math_function(_round_f16_rule)
 def round_f16(x: Scalar) -> Scalar:
-    """Round a float32 to the nearest half (ties to even), as float32; overflow gives inf."""
+    """Round a float to the nearest half (ties to even), as float32; overflow gives inf."""
     if isinstance(x, Value):
-        half = x.builder.fptrunc(x.ref, ir.HalfType())
+        single = x if x.kind == "f32" else _to_odd_f32(x)
+        half = x.builder.fptrunc(single.ref, ir.HalfType())
         return Value(x.builder, x.builder.fpext(half, ir.FloatType()), "f32")
     return x.astype(np.float16).astype(np.float32)
+
+
+def _to_odd_f32(x: Scalar) -> Scalar:
+    """A float64 as float32, cut off and made odd where digits are lost: rounding that to half is
+    rounding once (Boldo and Melquiond, "When double rounding is odd", 2005).
+    """
+    near = core.convert(x, "f32")
+    back = core.convert(near, "f64")
+    pattern = core.bits(near) - core.convert(core.fabs(back) > core.fabs(x), "i32")
+    return core.unbits(pattern | core.convert(back != x, "i32"))
 
 
 def _bit_cast(name: str, source: str, target: str) -> None:

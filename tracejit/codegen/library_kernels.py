@@ -60,6 +60,7 @@ def scan_source(dtype: str, how: str) -> str:
     """
     before, x = f"load_{dtype}(out, at - width + j)", f"load_{dtype}(x, at + j)"
     total = COMBINE[how].format(x=before, y=x)
+    start = f"{x} + 0.0" if how == "add" and dtype[0] == "f" else x  # of -0.0 alone: 0.0
     return "\n".join([
         "def kernel(t, lo, hi):",
         f"    out = ptr_{dtype}(word(t, 0), 1)",
@@ -74,7 +75,7 @@ def scan_source(dtype: str, how: str) -> str:
         "        last = select(first + columns < width, first + columns, width)",
         "        at = a * count * width",
         "        for j in range(first, last):",
-        f"            store_{dtype}(out, at + j, {x})",
+        f"            store_{dtype}(out, at + j, {start})",
         "        for i in range(1, count):",
         "            at = (a * count + i) * width",
         "            for j in range(first, last):",

@@ -29,8 +29,11 @@ def _infer_scan(types: Sequence[TensorType], *, axis: int) -> TensorType:
 
 
 def _numpy_cumsum(x: np.ndarray, axis: int) -> np.ndarray:
-    wide = np.float32 if x.dtype == np.float16 else x.dtype
-    return np.cumsum(x, axis, dtype=wide).astype(x.dtype)
+    wide = np.dtype(np.float32) if x.dtype == np.float16 else x.dtype
+    total = np.cumsum(x, axis, dtype=wide)
+    if wide.kind == "f":  # a sum starts at 0.0: of -0.0 alone it is 0.0
+        total += 0.0
+    return total.astype(x.dtype)
 
 
 def reversed_cumsum(g: Node, axis: int) -> Node:

@@ -8,8 +8,6 @@ the tests of twins find it by themselves, its reference goes into `tests/codegen
     >>> import numpy as np
     >>> exp(np.array([0.0, -np.inf, np.nan], np.float32))
     array([ 1.,  0., nan], dtype=float32)
-    >>> philox(0, 0)
-    (np.uint32(1713891541), np.uint32(3781805453), np.uint32(3159862348), np.uint32(2600524760))
 """
 
 from tracejit.codegen.mathlib import core, define
@@ -45,16 +43,6 @@ from tracejit.codegen.mathlib.integer import (
     shift_right,
 )
 from tracejit.codegen.mathlib.inverse_trig import acos, asin, atan, atan2
-from tracejit.codegen.mathlib.philox import (
-    normal_f32,
-    normal_f64,
-    philox,
-    philox_numpy,
-    random_i64,
-    uniform_f16,
-    uniform_f32,
-    uniform_f64,
-)
 from tracejit.codegen.mathlib.power import hypot, pow
 from tracejit.codegen.mathlib.special import erf, erfc, erfinv
 from tracejit.codegen.mathlib.trig import cos, sin, tan
@@ -63,7 +51,5 @@ __all__ = ["abs", "acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "c
            "core", "cos", "cosh", "define", "digamma", "erf", "erfc", "erfinv", "exp", "exp2",
            "expm1", "floor", "floor_divide", "fmax", "fmin", "fmod", "gcd", "hypot", "isfinite",
            "isinf", "isnan", "lgamma", "log", "log10", "log1p", "log2", "maximum", "minimum",
-           "nextafter", "normal_f32", "normal_f64", "philox", "philox_numpy", "pow", "random_i64",
-           "remainder", "round", "rsqrt", "shift_left", "shift_right", "sigmoid", "sign", "signbit",
-           "sin", "sinh", "sqrt", "tan", "tanh", "trunc", "uniform_f16", "uniform_f32",
-           "uniform_f64"]
+           "nextafter", "pow", "remainder", "round", "rsqrt", "shift_left", "shift_right",
+           "sigmoid", "sign", "signbit", "sin", "sinh", "sqrt", "tan", "tanh", "trunc"]
