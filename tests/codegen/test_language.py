@@ -51,8 +51,9 @@ def test_f64_is_rounded_to_f16_once() -> None:
     """Just beside a middle between two halves: rounding to float32 first would give the middle."""
     halves = np.arange(0x7C00, dtype=np.uint16).view(np.float16).astype(np.float64)
     middles = (halves[:-1] + halves[1:]) / 2
-    x = np.concatenate([halves, middles, np.nextafter(middles, 0), np.nextafter(middles, 9e9),
-                        values("f64", 500), [65519.99999999, 65520.0, 2.0**-25, 5e-324]])  # fmt: skip
+    beside = np.nextafter(middles, 0), np.nextafter(middles, 9e9)
+    special = [65519.99999999, 65520.0, 2.0**-25, 5e-324]
+    x = np.concatenate([halves, middles, *beside, values("f64", 500), special])
     x = np.concatenate([x, -x])
     with np.errstate(over="ignore"):
         expected = x.astype(np.float16).astype(np.float32)

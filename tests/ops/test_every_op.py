@@ -245,7 +245,7 @@ def test_the_exceptions_exist() -> None:
 
 @pytest.mark.parametrize("dtype", [tracejit.float64, tracejit.float32, tracejit.float16])
 def test_sums_of_negative_zeros_alone_are_positive_zero(dtype: dtypes.DType) -> None:
-    """A sum starts at +0.0, as in torch and NumPy, however it is split; a product keeps the sign."""
+    """A sum starts at +0.0, as in torch and NumPy, however it is split; a product does not."""
     for shape, axis in (((1,), 0), ((9,), 0), ((40, 3), 0), ((3, 40), 1)):
         x = tracejit.full(shape, -0.0, dtype=dtype)
         for function in (lambda t: t.sum(axis), lambda t: t.mean(axis), lambda t: t.cumsum(axis)):  # noqa: B023

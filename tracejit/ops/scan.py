@@ -6,7 +6,6 @@ Invariant: along one non-negative `axis`; sorting is stable and puts NaN last (f
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
