@@ -158,7 +158,7 @@ def test_item_math(compile):
         yield f(arange(4, start=k))
 
 
-@scenario("a format string of item()", "the text", "branch", 5)
+@scenario("a format string of item()", "the text", "branch", 4)
 def test_item_format(compile):
     f = compile(lambda x: (x * 2, f"{x.sum().item():.2f}"))
     for k in (1, 2, 1, 3, 2):

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 _F64 = TensorType(dtypes.float64, ())
 _I64 = TensorType(dtypes.int64, ())
 
+MOST_SHOWN = 1000
+"""Elements of a tensor whose text a trace may depend on."""
 MOST_DECISIONS = 4
 """Decisions that one capture may take on a lifted int before it counts as one that steers."""
 
@@ -82,6 +84,7 @@ class Capture:
     conditions  what input numbers must give again: (read, value) pairs, for the guards; `read`
               takes the arguments of the call.
     steering  lifted ints (by their keys) that steered Python, and how often.
+    prints    calls of `print`, with what they were given (`jit.prints.Printed`).
     unsound   (reason, location) of what a replay could not repeat.
     """
 
@@ -100,6 +103,7 @@ class Capture:
         self.conditions: list[tuple[Callable[[tuple[Any, ...]], Any], Any]] = []
         self.steering: dict[Any, int] = {}
         self.draws: list[Draw] = []
+        self.prints: list[Any] = []
         self.unsound: list[tuple[str, Location | None]] = []
         self.leaf_resets: list[Tensor] = []
         self.new_leaves: list[tuple[Tensor, Node]] = []
@@ -259,12 +263,12 @@ class Capture:
         self.branches.append(Branch(node, "bool", outcome, user_location()))
         return outcome
 
-    def pin(self, number: SymFloat) -> float:
-        """Python needs a traced number itself."""
+    def pin(self, number: SymFloat, kind: str = "item") -> float:
+        """Python needs a traced number itself (kind 'text': to show it)."""
         if number.read is not None:
             self.conditions.append((number.read, number.hint))
             return number.hint
-        self.branches.append(Branch(number.node, "item", number.hint, user_location()))
+        self.branches.append(Branch(number.node, kind, number.hint, user_location()))
         return number.hint
 
     def number_input(self, number: LiftedInt) -> Node:
@@ -306,6 +310,15 @@ class Capture:
         for result in results:
             values = tuple(result._array.tolist())
             self.set_node(result, OPS["constant"](values=values, type=type_of(result)))
+
+    def leave_text(self, tensor: Tensor) -> None:
+        """The values of a tensor become text: they steer the trace, as long as they are few."""
+        where = user_location()
+        if tensor._array.size > MOST_SHOWN:
+            self.refuse("makes text of a large tensor", where)
+            return
+        node = self.node_of(tensor)
+        self.branches.append(Branch(node, "text", tensor._array.tolist(), where))
 
     def leave_array(self, tensor: Tensor) -> None:
         """`.numpy()` shares memory with the trace: what happens to it there is out of sight."""

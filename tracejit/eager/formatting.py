@@ -1,6 +1,6 @@
 """How a tensor prints: ``tensor([1., 2.])``, as in torch.
 
-Invariant: printing reads values and records nothing.
+Invariant: printing reads values and records nothing; in a capture the values steer the trace.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from tracejit import dtypes
+from tracejit.eager.modes import state
 from tracejit.tensor import Tensor
 
 
@@ -54,14 +55,28 @@ def set_printoptions(
     OPTIONS.sci_mode = sci_mode
 
 
-def format_tensor(tensor: Tensor) -> str:
-    """The tensor as text, with dtype, device and grad_fn where they are not the usual."""
+def history_of(tensor: Tensor) -> str:
+    """What the text of a tensor says about gradients: nothing, that it is a leaf, or its op."""
+    if not tensor._requires_grad:
+        return ""
+    return "requires_grad=True" if tensor.is_leaf else f"grad_fn={tensor.grad_fn!r}"
+
+
+def format_tensor(tensor: Tensor, history: str | None = None) -> str:
+    """The tensor as text, with dtype, device and grad_fn where they are not the usual.
+
+    history  what to say about gradients instead of what the tensor itself has.
+    """
+    if state.capture is not None:
+        state.capture.leave_text(tensor)
     array = tensor._array if isinstance(tensor._array, np.ndarray) else tensor.cpu()._array
     prefix = "tensor("
     body = _body(array, len(prefix)) if array.size else "[]"
     text = prefix + body
     width = len(text) - text.rfind("\n") + 1
-    for extra in _extras(tensor, array):
+    if history is None:
+        history = history_of(tensor)
+    for extra in (*_extras(tensor, array), *([history] if history else [])):
         if width + len(extra) + 2 > OPTIONS.linewidth:
             text += ",\n" + " " * len(prefix) + extra
             width = len(prefix) + len(extra)
@@ -84,8 +99,6 @@ def _extras(tensor: Tensor, array: np.ndarray) -> list[str]:
             extras.append(f"dtype={kind!r}")
     elif kind not in (default, dtypes.int64, dtypes.bool_):
         extras.append(f"dtype={kind!r}")
-    if tensor._requires_grad:
-        extras.append("requires_grad=True" if tensor.is_leaf else f"grad_fn={tensor.grad_fn!r}")
     return extras
 
 

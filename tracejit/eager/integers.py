@@ -50,7 +50,7 @@ class LiftedInt:
         self.roots = roots
 
     @property
-    def __class__(self) -> type:  # isinstance(number, int) must hold in the user's code
+    def __class__(self) -> type:  # isinstance(number, int) must hold for the user
         return int
 
     def scalar_node(self) -> Node:
@@ -103,7 +103,7 @@ class LiftedInt:
         return self
 
     def __abs__(self) -> Any:
-        return -self if self < 0 else self
+        return -self if self._compare(0, operator.lt) else self
 
     def __invert__(self) -> Any:
         return -self - 1

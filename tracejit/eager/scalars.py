@@ -137,11 +137,17 @@ class SymFloat:
     def __hash__(self) -> int:
         return hash(self.pinned())
 
+    def _as_text(self) -> float:
+        """The number itself, to be shown."""
+        if self.capture.env.closed:
+            return self.hint
+        return self.capture.pin(self, "text")  # type: ignore[no-any-return]
+
     def __repr__(self) -> str:
-        return repr(self.pinned())
+        return repr(self._as_text())
 
     def __format__(self, spec: str) -> str:
-        return format(self.pinned(), spec)
+        return format(self._as_text(), spec)
 
     def __getattr__(self, name: str) -> Any:  # is_integer and the other methods of float
         if not hasattr(float, name):

@@ -29,6 +29,7 @@ from tracejit.jit.differentiate import Differentiable
 from tracejit.jit.group import Group, NewBranch, modes_now
 from tracejit.jit.guards import MISS
 from tracejit.jit.lift import LiftedCall, Numbers
+from tracejit.jit.prints import PrintHook
 from tracejit.jit.readset import ReadSet, Refusal
 from tracejit.jit.scrub import plain, scrub_state
 from tracejit.jit.shapes import Shapes
@@ -38,6 +39,8 @@ from tracejit.jit.watch import Watcher
 from tracejit.runtime.executable import build
 from tracejit.tensor import Tensor
 
+_MAX_TEXTS = 4
+"""Texts made of one value, which rarely comes back, before a function stays eager."""
 _MAX_FAILURES = 3
 """Captures that may fail in a row before a function stays eager for good."""
 
@@ -250,7 +253,7 @@ class CompiledFunction:
         modes = modes_now()
         state.capture = capture
         try:
-            with lifted, Watcher() as watcher:
+            with PrintHook(), lifted, Watcher() as watcher:
                 value = self.function(*lifted.args, **lifted.kwargs)
         finally:
             state.capture = None
@@ -306,7 +309,7 @@ class CompiledFunction:
             group.tree.insert(branches, leaf)
         except Conflict as conflict:
             raise Refusal(f"the same state led to different ways at {conflict}") from None
-        if _count_outcomes(group.tree.root) > config.max_branches:
+        if _has_many_outcomes(group.tree.root):
             self._give_up("a branch took too many different values", _place(branches), final=True)
             return
         group.rebuild_guard()
@@ -428,12 +431,12 @@ def _drop_lifted(readset: ReadSet, capture: Capture) -> None:
     readset.entries = kept
 
 
-def _count_outcomes(segment: Segment) -> int:
-    """The largest number of outcomes that any branch point of the tree has shown."""
-    most = len(segment.children)
-    for child in segment.children.values():
-        most = max(most, _count_outcomes(child))
-    return most
+def _has_many_outcomes(segment: Segment) -> bool:
+    """Whether a branch point of the tree has shown more outcomes than are kept."""
+    most = _MAX_TEXTS if segment.kind == "text" else config.max_branches
+    if len(segment.children) > most:
+        return True
+    return any(map(_has_many_outcomes, segment.children.values()))
 
 
 def _first_line(function: Any) -> Location | None:

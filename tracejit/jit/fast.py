@@ -23,7 +23,7 @@ from tracejit.tensor import Tensor
 def build_fast(group: Any, tensors: tuple[Tensor, ...], sizes: dict[str, int]) -> Any:
     """A function of the call's arguments that gives its result or MISS; None if not possible."""
     segment = group.tree.root
-    if segment.leaf is None or any(kind != "input" for kind, _ in segment.reads):
+    if segment.leaf is None or segment.leaf.finish.prints or any(kind != "input" for kind, _ in segment.reads):
         return None
     values: dict[int, Any] = {
         id(n): t._array for n, t in zip(group.inputs.nodes, tensors, strict=True)

@@ -113,7 +113,7 @@ class Group:
 
 
 def _leave(array: Any, kind: str) -> Any:
-    if kind == "tolist":
+    if kind in ("tolist", "text"):
         return array.tolist()
     if kind == "nonzero":
         return tuple(w.astype("int64").tobytes() for w in array.nonzero())

@@ -80,6 +80,7 @@ class Finish:
         self.grads: list[tuple[int, Result | None]] = []  # (input position, new .grad)
         self.assigns: list[tuple[Any, Result]] = []  # (source, value) attributes and items
         self.draws: list[Draw] = []
+        self.prints: list[tuple[Any, list[Result]]] = []  # (Printed, its tensors and numbers)
         self.backward: Any = None  # jit.differentiate.Differentiable, or None
         self.tracked: list[Result] = []  # outputs that require grad, also bases of views
         self.output_count = 0
@@ -89,6 +90,8 @@ class Finish:
         sizes: dict[str, int], outputs: Sequence[Any],
     ) -> Any:  # fmt: skip
         made: dict[int, Any] = {}
+        for printed, results in self.prints:
+            printed.say([r.make(tensors, outputs, made) for r in results])
         for draw in self.draws:
             draw.generator.take(evaluate(draw.count, sizes))
         for position in self.written:

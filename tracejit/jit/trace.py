@@ -91,6 +91,7 @@ class PathBuilder:
         self.finish.build = structure.build
         self.finish.is_single = bool(structure.leaves) and value is structure.leaves[0]
         self.finish.draws = list(capture.draws)
+        self.finish.prints = [(p, self._printed(p)) for p in capture.prints]
         self._gradients()
         effects = [self._effect(t) for t in capture.writes.values()]
         checks = [(self._node(n), message) for n, message in capture.checks]
@@ -218,6 +219,13 @@ class PathBuilder:
         result = Result("output", index, requires_grad=tensor._requires_grad)
         self.made.append((tensor, result))
         return result
+
+    def _printed(self, printed: Any) -> list[Result]:
+        """The tensors and numbers of one call of `print`."""
+        return [
+            Result("output" if convert is None else "number", self._output(node), convert=convert)
+            for node, convert in zip(printed.nodes, printed.convert, strict=True)
+        ]
 
     def tracked_values(self) -> list[tuple[Tensor, Result]]:
         """The outputs that require grad, as tensors of the captured run and as results."""
