@@ -128,7 +128,7 @@ def main() -> None:
         tracejit.eager.execute.run_op = on_numpy
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    signal.signal(signal.SIGALRM, _timed_out)
+    signal.signal(signal.SIGPROF, _timed_out)
     report = Report(options.v)
     started = time.time()
     if "names" in options.sections:

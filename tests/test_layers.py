@@ -25,7 +25,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("jit",),
     (
         "nn", "optim", "utils", "serialization", "safetensors", "func", "amp", "cuda", "backends",
-        "compiler", "distributed", "fx", "hub",
+        "compiler", "distributed", "fx", "hub", "signal",
     ),
     ("inspect", "testing"),
     ("demo", "cli", "__main__"),

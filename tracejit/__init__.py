@@ -86,14 +86,30 @@ _LAZY = {  # name -> (module, attribute or None): loaded at first use, to keep t
     **{
         name: ("tracejit.nn.functional", name)
         for name in (
-            "adaptive_avg_pool1d", "adaptive_max_pool1d", "alpha_dropout", "avg_pool1d", "bilinear",
+            "adaptive_avg_pool1d", "avg_pool1d", "bilinear", "binary_cross_entropy_with_logits",
             "celu", "celu_", "channel_shuffle", "conv1d", "conv2d", "conv3d", "conv_transpose1d",
-            "conv_transpose2d", "conv_transpose3d", "cosine_similarity", "dropout",
-            "feature_alpha_dropout", "group_norm", "hardshrink", "layer_norm", "max_pool1d",
-            "max_pool2d", "max_pool3d", "pairwise_distance", "pdist", "pixel_shuffle",
-            "pixel_unshuffle", "prelu", "rms_norm", "rrelu", "selu", "selu_", "threshold",
+            "conv_transpose2d", "conv_transpose3d", "cosine_embedding_loss", "cosine_similarity",
+            "ctc_loss", "embedding_bag", "hardshrink", "hinge_embedding_loss", "kl_div",
+            "margin_ranking_loss", "max_pool1d", "max_pool2d", "max_pool3d", "pairwise_distance",
+            "pdist", "pixel_shuffle", "pixel_unshuffle", "poisson_nll_loss", "prelu", "rms_norm",
+            "rrelu", "rrelu_", "selu", "selu_", "threshold", "threshold_", "triplet_margin_loss",
         )
     },
+    **{
+        name: ("tracejit.nn.functional.toplevel", name)
+        for name in (
+            "adaptive_max_pool1d", "affine_grid_generator", "alpha_dropout", "batch_norm",
+            "dropout", "dropout_", "embedding", "feature_alpha_dropout", "feature_dropout",
+            "grid_sampler", "group_norm", "gru_cell", "instance_norm", "layer_norm", "lstm_cell",
+            "rnn_relu_cell", "rnn_tanh_cell",
+        )
+    },
+    **{
+        f"{name}_window": ("tracejit.signal.windows", f"{name}_window")
+        for name in ("bartlett", "blackman", "hamming", "hann", "kaiser")
+    },
+    "signal": ("tracejit.signal", None),
+    "vmap": ("tracejit.func", "vmap"),
     "autocast": ("tracejit.amp", "autocast"),
     "GradScaler": ("tracejit.amp", "GradScaler"),
     "get_autocast_dtype": ("tracejit.amp", "get_autocast_dtype"),

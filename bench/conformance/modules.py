@@ -242,7 +242,7 @@ def run_samples(report: Report, info: Any, dtype: torch.dtype, training: bool) -
             "forward": partial(check_forward, case),
         }  # fmt: skip
         if dtype is not torch.float16:
-            checks["grad"] = partial(check_grad, case, c.ours)
+            checks["grad"] = partial(check_grad, case, case.ours)
         if dtype is torch.float32:
             checks["compiled"] = partial(check_compiled, case)
             checks["compiled grad"] = partial(

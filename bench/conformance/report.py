@@ -12,7 +12,8 @@ from typing import Any
 
 from bench.conformance.convert import Skip
 
-TIMEOUT = 30
+TIMEOUT = 30.0
+"""Seconds of processor time that one check may take."""
 
 
 class Missing(Exception):
@@ -50,9 +51,9 @@ class Report:
         """Run `action`; Skip does not count, any other exception is a failure."""
         tally = self.tallies[section, name, kind]
         try:
-            signal.alarm(TIMEOUT)
+            signal.setitimer(signal.ITIMER_PROF, TIMEOUT)
             action()
-            signal.alarm(0)
+            signal.setitimer(signal.ITIMER_PROF, 0)
         except Skip:
             return
         except Missing as error:
@@ -69,7 +70,7 @@ class Report:
         else:
             tally.passed += 1
         finally:
-            signal.alarm(0)
+            signal.setitimer(signal.ITIMER_PROF, 0)
 
     def failures(self) -> str:
         """Every name that does not wholly agree, with its first failures."""
