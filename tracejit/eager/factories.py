@@ -349,6 +349,8 @@ def arange(
         count = (end - start + step - 1) // step if step > 0 else (start - end - step - 1) // -step
     else:
         count = math.ceil((end - start) / step)
+        if kind.kind != "f":  # torch counts in floats, but adds up in the result's dtype
+            start, step = int(start), int(step)
     (whole,) = hints_of((count,))
     low = start if isinstance(start, float) else hints_of((start,))[0]
     wide = np.float64 if kind.kind == "f" else np.int64

@@ -315,5 +315,5 @@ def sum_to_size(self: Tensor, *size: Any) -> Tensor:
     axes = tuple(
         i for i in range(len(own)) if i < extra or (wanted[i - extra] == 1 and own[i] != 1)
     )
-    result = sum(self, axes) if axes else self
+    result = sum(self, axes) if axes or not wanted else self
     return result.reshape(wanted)  # type: ignore[no-any-return]

@@ -122,6 +122,8 @@ def leaky_relu_(input: Tensor, negative_slope: float = 0.01) -> Tensor:
 def prelu(input: Any, weight: Any) -> Tensor:
     """`leaky_relu` with a learnt slope: one, or one for each channel (dim 1)."""
     slope = weight
+    if weight.ndim > 1:
+        raise RuntimeError(f"prelu: weight must be a scalar or 1-d, got {weight.ndim} dimensions")
     if weight.numel() != 1:
         channels = input.shape[1] if input.ndim > 1 else input.shape[0]
         if weight.numel() != channels:
@@ -138,6 +140,8 @@ def rrelu(
     inplace: bool = False,
 ) -> Tensor:  # fmt: skip
     """`leaky_relu` with a random slope in training, the mean slope otherwise."""
+    if lower > upper:
+        raise RuntimeError("rrelu: the lower bound must not exceed the upper bound")
     slope: Any = (lower + upper) / 2
     if training:
         u: Any = draw("random_uniform", input.shape, input.dtype)

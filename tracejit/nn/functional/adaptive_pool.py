@@ -30,6 +30,9 @@ def _targets(name: str, rank: int, input: Any, output_size: Any) -> tuple[int, .
     )  # fmt: skip
     if len(given) != rank:
         raise RuntimeError(at_user_line(f"{name}: output_size must be one int or {rank} of them"))
+    if any(n is not None and n < 0 for n in given):
+        raise RuntimeError(at_user_line(
+            f"{name}: output sizes must not be negative, got {list(given)}"))  # fmt: skip
     return tuple(int(input.shape[i - rank]) if n is None else int(n) for i, n in enumerate(given))
 
 

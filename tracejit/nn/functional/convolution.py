@@ -17,7 +17,9 @@ from tracejit.nn.functional.windows import repeated, windows, windows_add
 from tracejit.tensor import Tensor
 
 
-def _check(name: str, input: Any, weight: Any, groups: int, channels: Any, rank: int) -> Any:
+def _check(
+    name: str, input: Any, weight: Any, bias: Any, groups: int, channels: Any, rank: int
+) -> Any:
     """The input with a batch axis; raises ShapeError where sizes do not fit."""
     if input.ndim not in (rank + 1, rank + 2):
         raise RuntimeError(at_user_line(
@@ -30,6 +32,13 @@ def _check(name: str, input: Any, weight: Any, groups: int, channels: Any, rank:
         raise DTypeError(at_user_line(
             f"{name}: input {type_of(input)} and weight {type_of(weight)} "
             "differ in dtype"))  # fmt: skip
+    if weight.shape[0] < groups or groups <= 0:
+        raise RuntimeError(at_user_line(
+            f"{name}: {weight.shape[0]} filters do not make {groups} groups"))  # fmt: skip
+    if bias is not None and bias.dtype is not input.dtype:
+        raise DTypeError(at_user_line(
+            f"{name}: input {type_of(input)} and bias {type_of(bias)} differ in dtype"
+        ))  # fmt: skip
     x = input if input.ndim == rank + 2 else input.unsqueeze(0)
     if x.shape[1] != channels:
         raise ShapeError(at_user_line(
@@ -58,9 +67,15 @@ def _convolve(
     name: str, rank: int, input: Any, weight: Any, bias: Any, stride: Any, padding: Any,
     dilation: Any, groups: int,
 ) -> Tensor:  # fmt: skip
-    x = _check(name, input, weight, groups, weight.shape[1] * groups, rank)
+    x = _check(name, input, weight, bias, groups, weight.shape[1] * groups, rank)
     kernel = tuple(int(n) for n in weight.shape[2:])
     steps, gaps = repeated(stride, rank, "stride"), repeated(dilation, rank, "dilation")
+    amounts = () if isinstance(padding, str) else repeated(padding, rank, "padding")
+    if min(steps) <= 0 or min(gaps) <= 0 or min(amounts, default=0) < 0:
+        raise RuntimeError(at_user_line(
+            f"{name}: needs positive stride and dilation and non-negative padding, got "
+            f"stride={list(steps)}, dilation={list(gaps)}, padding={list(amounts)}"
+        ))  # fmt: skip
     if padding == "same" and any(s != 1 for s in steps):
         raise RuntimeError(at_user_line(f"{name}: padding='same' is not supported with stride"))
     if isinstance(padding, str) and padding not in ("same", "valid"):
@@ -116,7 +131,7 @@ def _transpose(
     name: str, rank: int, input: Any, weight: Any, bias: Any, stride: Any, padding: Any,
     output_padding: Any, groups: int, dilation: Any,
 ) -> Tensor:  # fmt: skip
-    x = _check(name, input, weight, groups, weight.shape[0], rank)
+    x = _check(name, input, weight, bias, groups, weight.shape[0], rank)
     kernel = tuple(int(n) for n in weight.shape[2:])
     steps, gaps = repeated(stride, rank, "stride"), repeated(dilation, rank, "dilation")
     cuts = repeated(padding, rank, "padding")

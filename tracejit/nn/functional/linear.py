@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from tracejit.eager.pointwise import where_of
+from tracejit.eager.shape import broadcast_tensors, sizes_of
 from tracejit.tensor import Tensor
 
 
@@ -51,6 +52,8 @@ def normalize(
 
 def cosine_similarity(x1: Any, x2: Any, dim: int = 1, eps: float = 1e-8) -> Tensor:
     """``x1 . x2 / (max(|x1|, eps) * max(|x2|, eps))`` along `dim`."""
+    if sizes_of(x1) != sizes_of(x2):  # the norms are those of the common shape
+        x1, x2 = broadcast_tensors(x1, x2)
     a = x1 / safe_norm(x1, 2, dim, True).clamp(min=eps)
     b = x2 / safe_norm(x2, 2, dim, True).clamp(min=eps)
     return (a * b).sum(dim)  # type: ignore[no-any-return]

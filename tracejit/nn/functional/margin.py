@@ -11,7 +11,10 @@ from typing import Any
 from tracejit import dtypes
 from tracejit.eager.factories import arange
 from tracejit.eager.pointwise import where_of
+from tracejit.eager.tape import type_of
+from tracejit.errors import at_user_line
 from tracejit.nn.functional.activation import logsigmoid, softplus
+from tracejit.nn.functional.check import check_all
 from tracejit.nn.functional.linear import pairwise_distance
 from tracejit.nn.functional.loss import legacy_reduction, reduce_loss
 from tracejit.tensor import Tensor
@@ -94,6 +97,13 @@ def triplet_margin_with_distance_loss(
     return reduce_loss((near - far + margin).clamp(min=0), reduction)
 
 
+def _check_rows(name: str, rows: Any) -> None:
+    """Raise RuntimeError unless every row has a class."""
+    if rows.ndim != 2 or rows.shape[1] == 0:
+        raise RuntimeError(at_user_line(
+            f"{name}: needs a non-empty vector or matrix, got {type_of(rows)}"))  # fmt: skip
+
+
 def multi_margin_loss(
     input: Any, target: Any, p: int = 1, margin: float = 1.0, weight: Any = None,
     size_average: Any = None, reduce: Any = None, reduction: str = "mean",
@@ -101,8 +111,20 @@ def multi_margin_loss(
     """``sum over i != y of max(0, margin - x[y] + x[i])**p / C`` for each row."""
     if p not in (1, 2):
         raise ValueError("multi_margin_loss: only p == 1 and p == 2 are supported")
-    rows = input if input.ndim == 2 else input.unsqueeze(0)
+    rows = input if input.ndim == 2 else input.reshape(1, -1)
+    _check_rows("multi_margin_loss", rows)
+    if weight is not None and weight.ndim != 1:
+        raise ValueError("multi_margin_loss: weight must be one-dimensional")
     classes = target.reshape(-1).to(dtypes.int64)
+    if target.ndim > 1 or classes.shape[0] != rows.shape[0] or target.dtype.kind == "f":
+        raise RuntimeError(at_user_line(
+            f"multi_margin_loss: needs {rows.shape[0]} integer classes, got {type_of(target)}"
+        ))  # fmt: skip
+    check_all((classes >= 0) & (classes < rows.shape[1]), "multi_margin_loss: class out of range")
+    if weight is not None and weight.shape[0] != rows.shape[1]:
+        raise RuntimeError(at_user_line(
+            f"multi_margin_loss: {weight.shape[0]} weights for {rows.shape[1]} classes"
+        ))  # fmt: skip
     own = rows.gather(1, classes.unsqueeze(1))
     gap = (margin - own + rows).clamp(min=0)
     gap = gap if p == 1 else gap.square()
@@ -123,7 +145,12 @@ def multilabel_margin_loss(
     target  label indices, ended by the first -1 of the row.
     """
     rows = input if input.ndim == 2 else input.reshape(1, -1)
-    labels = (target if target.ndim == 2 else target.reshape(1, -1)).to(dtypes.int64)
+    _check_rows("multilabel_margin_loss", rows)
+    if input.ndim > 2 or tuple(target.shape) != tuple(input.shape):
+        raise RuntimeError(at_user_line(
+            f"multilabel_margin_loss: target {type_of(target)} does not fit {type_of(input)}"
+        ))  # fmt: skip
+    labels = target.reshape(rows.shape).to(dtypes.int64)
     valid = (labels < 0).to(dtypes.int64).cumsum(1) == 0
     safe = where_of(valid, labels, 0, dtypes.int64)
     hits = rows.new_zeros(rows.shape).scatter_add(1, safe, valid.to(rows.dtype))

@@ -103,6 +103,11 @@ def batch_norm(
               autograd) towards them by `momentum`; otherwise use the running ones.
     """
     x = _wide(input)
+    if input.ndim < 2:
+        if input.numel():
+            raise RuntimeError(at_user_line(
+                f"batch_norm: needs [batch, channels, ...], got {type_of(input)}"))  # fmt: skip
+        return input.clone()  # type: ignore[no-any-return]
     if not training:
         scale = (_per_channel(running_var, x.ndim) + eps).rsqrt()
         result = (x - _per_channel(running_mean, x.ndim)) * scale

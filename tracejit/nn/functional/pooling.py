@@ -38,8 +38,14 @@ class _Geometry:
         self.stride = self.kernel if empty else repeated(stride, rank, "stride")
         self.padding = repeated(padding, rank, "padding")
         self.dilation = repeated(dilation, rank, "dilation")
-        if any(s <= 0 for s in self.stride):
-            raise RuntimeError(at_user_line(f"{name}: stride must be greater than zero"))
+        for what in ("stride", "kernel", "dilation"):
+            if min(getattr(self, what)) <= 0:
+                raise RuntimeError(at_user_line(f"{name}: {what} must be greater than zero"))
+        if min(self.padding) < 0:
+            raise RuntimeError(at_user_line(f"{name}: pad must be non-negative"))
+        if any(n == 0 for n in input.shape[input.ndim - rank - 1 :]):
+            raise RuntimeError(at_user_line(
+                f"{name}: only the batch may be empty, got {type_of(input)}"))  # fmt: skip
         spans = [d * (k - 1) + 1 for d, k in zip(self.dilation, self.kernel, strict=True)]
         if any(2 * p > s for p, s in zip(self.padding, spans, strict=True)):
             raise RuntimeError(at_user_line(
@@ -89,15 +95,22 @@ def _average(
     if divisor is not None:
         if divisor == 0:
             raise RuntimeError(at_user_line(f"{name}: divisor must be not zero"))
-        return total / divisor  # type: ignore[no-any-return]
+        return _quotient(total, divisor)
     if not any(how.extra) and (count_include_pad or not any(how.padding)):
-        return total / product(how.kernel)  # type: ignore[no-any-return]
+        return _quotient(total, product(how.kernel))
     axes = zip(how.sizes, how.padding, how.extra, how.kernel, how.stride, strict=True)
     counts = [_counts(int(n), p, e, k, s, count_include_pad) for n, p, e, k, s in axes]
     table = counts[0]
     for more in counts[1:]:
         table = table[..., None] * more
-    return total / constant_tensor(table.astype(input.dtype.numpy))  # type: ignore[no-any-return]
+    return _quotient(total, constant_tensor(table.astype(input.dtype.numpy)))
+
+
+def _quotient(total: Any, count: Any) -> Tensor:
+    """Averages of integers are cut towards zero."""
+    if total.dtype.kind == "f":
+        return total / count  # type: ignore[no-any-return]
+    return total.div(count, rounding_mode="trunc")  # type: ignore[no-any-return]
 
 
 def _counts(

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from tracejit import dtypes
 from tracejit.eager.factories import constant_tensor
 from tracejit.eager.tape import type_of
 from tracejit.errors import ShapeError, at_user_line
@@ -91,11 +92,17 @@ def interpolate(
     taps = _TAPS.get(mode)
     if taps is None:
         raise NotImplementedError(at_user_line(f"interpolate: unknown mode {mode!r}"))
-    result = input
+    keeps = input.dtype.kind == "f" or mode.startswith("nearest")
+    result = input if keeps else input.to(dtypes.float32)
     for i in range(spatial):
         n = int(input.shape[2 + i])
         result = _resample(result, 2 + i, *taps(n, sizes[i], scales[i], bool(align_corners)))
-    return result.clone() if result is input else result  # type: ignore[no-any-return]
+    if result is input:
+        return input.clone()  # type: ignore[no-any-return]
+    if result.dtype is not input.dtype:  # torch resizes images of bytes, and rounds
+        limits = dtypes.iinfo(input.dtype)
+        result = result.round().clamp(limits.min, limits.max).to(input.dtype)
+    return result  # type: ignore[no-any-return]
 
 
 def _per_axis(value: Any, count: int, name: str) -> list[Any]:
