@@ -110,6 +110,13 @@ _LAZY = {  # name -> (module, attribute or None): loaded at first use, to keep t
     },
     "signal": ("tracejit.signal", None),
     "vmap": ("tracejit.func", "vmap"),
+    **{
+        name: ("tracejit.backends", name)
+        for name in (
+            "are_deterministic_algorithms_enabled", "get_float32_matmul_precision",
+            "set_float32_matmul_precision", "use_deterministic_algorithms",
+        )
+    },
     "autocast": ("tracejit.amp", "autocast"),
     "GradScaler": ("tracejit.amp", "GradScaler"),
     "get_autocast_dtype": ("tracejit.amp", "get_autocast_dtype"),

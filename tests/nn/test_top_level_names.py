@@ -62,3 +62,8 @@ def test_windows() -> None:
         windows.hann(3, dtype=torch.int64)
     with pytest.raises(ValueError):
         windows.gaussian(3, std=0.0)
+
+
+def test_names_of_backends() -> None:
+    assert torch.get_float32_matmul_precision() == "highest"
+    assert not torch.are_deterministic_algorithms_enabled()
