@@ -14,7 +14,15 @@ from tracejit.codegen import gemm_kernel
 from tracejit.codegen.compiler import compile_kernel
 from tracejit.runtime import gemm, gemm_libraries
 from tracejit.runtime.driver import aligned_words
-from tracejit.runtime.gemm import Epilogue, Layout, matmul, product, provider, tile_shape
+from tracejit.runtime.gemm import (
+    Epilogue,
+    Layout,
+    builtin_tile_shape,
+    matmul,
+    product,
+    provider,
+    tile_shape,
+)
 from tracejit.runtime.program import Patch, Program, address_of
 from tracejit.runtime.threads import get_num_threads, ready_driver, set_num_threads
 
@@ -318,6 +326,30 @@ def test_tiles_follow_from_the_shape():
         assert 1 <= rows <= max(m, 1) and 1 <= columns <= max(n, 1)
         if m * n * k > 1 << 24 and m > 64:
             assert -(-m // rows) * -(-n // columns) >= 4
+
+
+@pytest.mark.parametrize("threads", [1, 2, 16])
+def test_own_products_do_not_depend_on_their_tiles(threads):
+    a, b = random((300, 200)), random((200, 290), seed=1)
+    plain = matmul(a, b)
+    before = get_num_threads()
+    try:
+        set_num_threads(threads)
+        gemm._plans.clear()
+        assert (matmul(a, b) == plain).all()
+        assert (matmul(np.asfortranarray(a), b) == plain).all()
+    finally:
+        set_num_threads(before)
+        gemm._plans.clear()
+
+
+def test_more_threads_get_more_tiles_of_their_own_products():
+    counts = []
+    for threads in (1, 2, 8, 64):
+        rows, columns = builtin_tile_shape(2048, 2048, 512, 12, threads)
+        counts.append(-(-2048 // rows) * -(-2048 // columns))
+    assert counts == sorted(counts) and counts[0] >= 8
+    assert builtin_tile_shape(3, 5, 7, 12, 2) == (3, 5)
 
 
 def openblas_threads():

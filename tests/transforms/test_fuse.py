@@ -82,6 +82,18 @@ def test_cheap_values_are_recomputed_and_costly_ones_stored() -> None:
     assert [n.op.name for s in plan.kernels for n in s.body].count("tanh") == 1
 
 
+def test_of_a_costly_chain_the_costly_value_is_stored_once() -> None:
+    x, w = inp("x", 4, 4), inp("w", 4, 4)
+    t = OPS["tanh"](x * x * x + x)
+    hidden = OPS["matmul"](x * (t + 1.0), w)
+    after = hidden * (1.0 - t * t) + hidden * ((t + 1.0) * 0.5)
+    plan = plan_of((x, w), OPS["matmul"](after, w))
+    first, last = plan.kernels
+    assert sum(n.op.name == "tanh" for s in plan.kernels for n in s.body) == 1
+    assert t in first.stores and len(first.stores) == 2
+    assert {n.op.name for n in last.body} >= {"sub", "mul", "add"}
+
+
 def test_random_numbers_are_drawn_once() -> None:
     key, offset = (
         OPS["input"](name=n, type=TensorType(dtypes.int64, ()), role="scalar") for n in "ko"

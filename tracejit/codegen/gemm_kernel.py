@@ -222,7 +222,10 @@ class _Micro(_Emitter):
         return [[f"{name}.next" for name in row] for row in grid]
 
     def _store(self, sums: list[list[str]], masks: list[str]) -> None:
-        """alpha * sum, plus beta * C unless beta is zero, into the rows that exist."""
+        """alpha * sum, plus beta * C unless beta is zero, into the rows that exist.
+
+        A product that underflows to -0.0 is stored as 0.0, as sums with zeros ask (`joins`).
+        """
         alpha = self.from_word("%alpha")
         self.add(f"  %shifted = shl i64 %beta, {64 - _BITS[self.dtype] + 1}")  # -0.0 is zero too
         self.add("  %fresh = icmp eq i64 %shifted, 0\n  br i1 %fresh, label %fresh.0, label %old.0")
@@ -234,7 +237,9 @@ class _Micro(_Emitter):
                 for j, total in enumerate(row):
                     pointer = self.at(address, str(j * self.shape.lanes * self.item))
                     value = self.let(f"fmul {self.vector} {alpha}, {total}")
-                    if kind == "old":
+                    if kind == "fresh":
+                        value = self.let(f"fadd {self.vector} {value}, zeroinitializer")
+                    else:
                         value = self.multiply_add(beta, self.masked_load(pointer, masks[j]), value)
                     self.masked_store(value, pointer, masks[j])
                 following = f"{kind}.{r + 1}" if r + 1 < self.rows else "end"

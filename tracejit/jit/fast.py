@@ -72,8 +72,9 @@ class _Writer:
         if self.frame.straight is None:
             return []
         argument_of = {id(node): i for i, (_, node) in enumerate(segment.reads)}
+        inputs = enumerate(zip(group.inputs.nodes, group.inputs.tensors, strict=True))
         positions = [
-            i for i, (node, wanted) in enumerate(zip(group.inputs.nodes, group.inputs.tensors, strict=True))
+            i for i, (node, wanted) in inputs
             if id(node) in argument_of and not wanted.is_module and not wanted.is_held
         ]  # fmt: skip
         layouts = []

@@ -27,6 +27,7 @@ from tracejit.ir.op import OPS
 from tracejit.ir.plan import KernelStep, Plan, verify_plan
 from tracejit.ir.types import TensorType
 from tracejit.runtime.frame import Frame
+from tracejit.runtime.placement import Readings
 from tracejit.transforms import fuse, memory, pipeline
 
 Array = np.ndarray[Any, Any]
@@ -155,6 +156,7 @@ class Executable:
         self.why_not = self.plan.why_not
         self.graph = self.plan.graph
         self.in_place = {} if "memory" in pipeline.disabled_passes() else memory.in_place(self.plan)
+        self.readings = Readings(self.plan)
         self._programs: dict[int, LoopProgram] = {}
         self._kernels: dict[tuple[int, Variant], Kernel] = {}
         self._frames: dict[Any, list[Frame]] = {}

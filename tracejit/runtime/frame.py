@@ -28,6 +28,7 @@ from tracejit.runtime.host_call import HostCall
 from tracejit.runtime.launch import Nest, Operand, plan_launches
 from tracejit.runtime.library_steps import plan_library
 from tracejit.runtime.overlap import OVERLAP, ConditionCheck, OverlapCheck
+from tracejit.runtime.placement import place_all
 from tracejit.runtime.program import Expected, Patch, Program, Step
 from tracejit.runtime.table_launch import AnyLaunch
 from tracejit.transforms.views import (
@@ -164,6 +165,11 @@ class _Builder:
         if found is None:
             found = self.places[id(node)] = self.temporary(self.shape(node.shape), node.dtype)
         return found
+
+    def temporary_as(self, layout: Layout, dtype: DType) -> Operand:
+        """A temporary of a given layout, whose elements fill it."""
+        place = self.temporary(layout.shape, dtype)
+        return Operand(place.buffer, layout, dtype)
 
     def temporary(self, shape: tuple[int, ...], dtype: Any) -> Operand:
         count = prod(shape)
@@ -365,6 +371,7 @@ class _Builder:
     def build(self) -> None:
         """Plan all steps, then the arena, then the native programs."""
         self.place_outputs()
+        place_all(self, self.executable.readings)
         for number, (condition, _) in enumerate(self.graph.checks):
             self.checks.setdefault(id(condition), []).append(number)
         for step in self.plan.steps:

@@ -25,7 +25,7 @@ from tracejit.runtime.buffers import empty_maker
 from tracejit.runtime.driver import Words, aligned_words, link_ir, link_words
 from tracejit.runtime.gemm_libraries import Library
 from tracejit.runtime.program import Step, address_of
-from tracejit.runtime.threads import ready_driver
+from tracejit.runtime.threads import get_num_threads, ready_driver
 
 Array = np.ndarray[Any, Any]
 
@@ -44,6 +44,7 @@ _TILE_WORK = 1 << 21  # a tile with less is not cut further
 # Tiles of a large product: panels of B stay in the second-level cache.
 _TILE_ROWS, _TILE_COLUMNS = 128, 256
 _MANY_TILES = 16
+_FEW_TILES, _MOST_TILES = 8, 64  # as few and as many as tracejit's own products are cut into
 _LEAST_COLUMNS = 16  # fewer cost as much
 _lock = threading.Lock()
 
@@ -120,7 +121,10 @@ class Layout(NamedTuple):
 
 
 def tile_shape(m: int, n: int, k: int) -> tuple[int, int]:
-    """Rows and columns of a tile of an m x n product over k. A function of the shape alone."""
+    """Rows and columns of a tile that a library multiplies, of an m x n product over k.
+
+    A function of the shape alone: a library's sums may depend on the tile.
+    """
     if m * max(n, _LEAST_COLUMNS) * k <= _TILE_WORK:
         return max(m, 1), max(n, 1)
     rows, columns = min(m, _TILE_ROWS), max(min(n, _TILE_COLUMNS), 1)
@@ -131,6 +135,26 @@ def tile_shape(m: int, n: int, k: int) -> tuple[int, int]:
             columns = -(-columns // 128) * 64
         elif rows > 32:
             rows = -(-rows // 32) * 16
+        else:
+            break
+    return rows, columns
+
+
+def builtin_tile_shape(m: int, n: int, k: int, unit: int, threads: int) -> tuple[int, int]:
+    """As `tile_shape`, for tracejit's own micro kernels of `unit` rows: no more tiles than keep
+    all threads busy, since a larger tile packs less. Its sums do not depend on the tile.
+    """
+    if m * max(n, _LEAST_COLUMNS) * k <= _TILE_WORK:
+        return max(m, 1), max(n, 1)
+    rows, columns = min(m, _TILE_ROWS // unit * unit + unit), max(min(n, _TILE_COLUMNS), 1)
+    many = min(max(_FEW_TILES, 4 * threads), _MOST_TILES)
+    while -(-m // rows) * -(-n // columns) < many:
+        if rows * max(columns, _LEAST_COLUMNS) * k <= _TILE_WORK:
+            break
+        if columns > rows and columns > 64:
+            columns = -(-columns // 128) * 64
+        elif rows > 2 * unit:
+            rows = -(-rows // (2 * unit)) * unit
         else:
             break
     return rows, columns
@@ -198,7 +222,11 @@ def _describe(
     m, n, k = sizes
     a, b, c = layouts
     item = chosen.dtype.itemsize
-    rows, columns = tile_shape(m, n, k)
+    if chosen.library.call == "builtin":
+        unit = int(chosen.guard[layout.CONTEXT_BLOCK_ROWS])
+        rows, columns = builtin_tile_shape(m, n, k, unit, get_num_threads())
+    else:
+        rows, columns = tile_shape(m, n, k)
     down, across = -(-m // rows), -(-n // columns)
     call = chosen.call
     if n == 1 and c.leading == 1 and chosen.library.call == "builtin":

@@ -62,11 +62,19 @@ def is_native(node: Node) -> bool:
     return node.op.name == "matmul" and node.dtype.short in ("f32", "f64")
 
 
+def reads_as_tall(node: Node) -> bool:
+    """Whether a batch of left matrices may meet one right matrix: then C is written as one."""
+    return any(view.op.name == "broadcast_to" for view in base_and_views(node.inputs[1])[1])
+
+
 def plan_gemm(builder: _Builder, node: Node) -> GemmLaunch | None:
     """The launch of a product, None if it has no elements."""
     a, b = (builder.operand(*base_and_views(x)) for x in node.inputs)
     c = builder.new_value(node)
-    a, b, batch = _tall(a, b)
+    if c.layout == contiguous(c.layout.shape):
+        a, b, batch = _tall(a, b)
+    else:
+        batch = a.layout.shape[:-2]
     operands = []
     layouts = []
     for operand in (a, b):
@@ -83,9 +91,10 @@ def plan_gemm(builder: _Builder, node: Node) -> GemmLaunch | None:
     offsets = None
     if batch:
         size = node.dtype.itemsize
-        offsets = _offsets(batch, (a.layout, b.layout), m * n, size)
+        offsets = _offsets(batch, (a.layout, b.layout, c.layout), size)
+    leading = n if c.layout.shape[-2:] != (m, n) or m <= 1 else c.layout.strides[-2]
     product = gemm.product(
-        node.dtype.numpy, (m, n, k), layouts[0], layouts[1], gemm.Layout(n), offsets=offsets
+        node.dtype.numpy, (m, n, k), layouts[0], layouts[1], gemm.Layout(leading), offsets=offsets
     )
     return GemmLaunch(product, [a, b, c])
 
@@ -103,9 +112,7 @@ def _tall(a: Operand, b: Operand) -> tuple[Operand, Operand, tuple[int, ...]]:
     return Operand(a.buffer, tall, a.dtype), Operand(b.buffer, right, b.dtype), ()
 
 
-def _offsets(
-    batch: tuple[int, ...], layouts: tuple[Layout, Layout], c_count: int, size: int
-) -> Any:
+def _offsets(batch: tuple[int, ...], layouts: tuple[Layout, ...], size: int) -> Any:
     """For every matrix of the batch, the bytes from the operands' beginnings to its A, B and C."""
     table = np.empty((prod(batch), 3), np.int64)
     for column, layout in enumerate(layouts):
@@ -113,5 +120,4 @@ def _offsets(
         for count, stride in zip(batch, layout.strides, strict=False):
             offsets = np.add.outer(offsets, np.arange(count) * (stride * size))
         table[:, column] = offsets.reshape(-1)
-    table[:, 2] = np.arange(len(table)) * (c_count * size)
     return table

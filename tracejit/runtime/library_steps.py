@@ -62,7 +62,9 @@ def write(builder: _Builder, node: Node, target: Operand, how: str = "copy") -> 
         if regrouped is not None and prod(before):
             target = _part(target, regrouped)
             views = views[:tail]
-    builder.copy(builder.operand(base, views), target, how)
+    source = builder.operand(base, views)
+    if source.buffer is not target.buffer or source.layout != target.layout:
+        builder.copy(source, target, how)  # else its writer has put it there (see `placement`)
 
 
 def _slice_scatter(builder: _Builder, node: Node) -> bool:

@@ -65,6 +65,7 @@ PACK_A_STEP, PACK_A_COLUMNS = (
     1024,
     64,
 )  # bytes from k to k, and columns of B, from which on it pays to pack A
+STRIP_ROWS = 16  # of a transposed A, packed for all blocks before the next ones
 DIRECT_ROWS = 24  # with no more rows than this, packing B costs more than it saves
 
 CBLAS_ROW_MAJOR, CBLAS_NO_TRANS = 101, 111  # CblasTrans is CblasNoTrans + 1
@@ -166,24 +167,25 @@ def _pack(
 
 
 def _pack_rows(d: int, a: int, to: int, k: int, m: int) -> None:
-    """Pack m rows of A, block after block."""
+    """Pack m rows of A, block after block, each block with room for one row more.
+
+    Where A is transposed its rows come in strips, so that a cache line is read once for all blocks.
+    """
     context = load(d, GEMM_CONTEXT)
     width = load(context, CONTEXT_A_WIDTH)
     block = load(context, CONTEXT_BLOCK_ROWS)
-    for row in range(0, m, block):
-        source = a + row * load(d, GEMM_A_ROW)
-        rows = min(m - row, block)
-        _pack(
-            d,
-            1 - load(d, GEMM_TRANS_A),
-            source,
-            load(d, GEMM_LDA) * load(d, GEMM_ITEM),
-            to,
-            width,
-            k,
-            rows,
-        )
-        to += width * k
+    step = load(d, GEMM_LDA) * load(d, GEMM_ITEM)
+    depth = k
+    if load(d, GEMM_TRANS_A):
+        depth = STRIP_ROWS
+    for done in range(0, k, depth):
+        present = min(k - done, depth)
+        target = to + width * done
+        for row in range(0, m, block):
+            source = a + row * load(d, GEMM_A_ROW) + done * step
+            rows = min(m - row, block)
+            _pack(d, 1 - load(d, GEMM_TRANS_A), source, step, target, width, present, rows)
+            target += width * (k + 1)
 
 
 def _stripe(
@@ -268,7 +270,7 @@ def builtin(d: int, a: int, b: int, c: int, m: int, n: int) -> int:
     if load(d, GEMM_TRANS_B):
         b_step = item
     beta = load(d, GEMM_BETA)
-    fitting = PANEL_BYTES // (width * most) * block
+    fitting = PANEL_BYTES // (width * (most + 1)) * block
     packed = 0
     if load(d, GEMM_TRANS_A) and a_step >= PACK_A_STEP and n >= PACK_A_COLUMNS:
         packed = 1
@@ -287,7 +289,7 @@ def builtin(d: int, a: int, b: int, c: int, m: int, n: int) -> int:
                     panel,
                     item,
                     width,
-                    width * k,
+                    width * (k + 1),
                     1,
                     from_b,
                     b_step,

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 GIVEN = ("input", "constant", "size")
 NOTHING = ("full", "iota")
 CHEAP = 10  # additions that may be repeated to save a write and a read
+DEAR = 16  # ... for a value of one reader: tanh or exp and what is around it cost more than that
 TRIVIAL = 4  # ... to save a read only, or when the reader has more elements than the value
 
 
@@ -112,8 +113,21 @@ class _Chooser:
         if id(value) in self.stored or repeats:
             return closure.cost <= TRIVIAL and not new
         if len(self.readers[id(value)]) == 1 and len(new) <= 1:
-            return True
+            return closure.cost <= DEAR
         return closure.cost <= CHEAP and len(new) <= 1
+
+    def without_dear(self, value: Node, closure: Closure) -> Closure:
+        """The closure; or a shorter one back to its one dear value, which is then stored."""
+        dear = [n for n in closure.nodes if n.op.cost > CHEAP]
+        if len(dear) != 1 or dear[0] is value or closure.cost <= DEAR:
+            return closure
+        self.stored.add(id(dear[0]))
+        shorter = self.closure(value)
+        readers = self.readers[id(value)]
+        if all(g.shape != "host" and self.pays(value, g, r, shorter) for g, r in readers):
+            return shorter
+        self.stored.discard(id(dear[0]))
+        return closure
 
     def decide(self, value: Node) -> None:
         """Let each reader of `value` recompute it where that pays; else it is stored."""
@@ -121,7 +135,7 @@ class _Chooser:
         if value.op.kind != "elementwise":
             self.stored.add(id(value))
             return
-        closure = self.closure(value)
+        closure = self.without_dear(value, self.closure(value))
         wanted = [g for g, repeats in readers if g.shape != "host"
                   and self.pays(value, g, repeats, closure)]  # fmt: skip
         if id(value) not in self.stored and len(wanted) < len(readers):
