@@ -112,6 +112,10 @@ class DeviceError(TracejitError, RuntimeError):
     """A device that is missing, mixed devices, or device memory run out."""
 
 
+class OutOfMemoryError(DeviceError):
+    """A device has too little memory left; nothing was allocated."""
+
+
 class ShapeError(RuntimeError, ValueError):
     """Shapes that do not fit. A RuntimeError as in PyTorch, and a ValueError as in NumPy."""
 

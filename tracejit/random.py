@@ -16,7 +16,7 @@ from tracejit import dtypes
 from tracejit.dtypes import DType
 from tracejit.eager.dispatch import new_tensor
 from tracejit.eager.execute import execute
-from tracejit.eager.factories import finish
+from tracejit.eager.factories import as_device, finish
 from tracejit.eager.inplace import deliver
 from tracejit.eager.modes import state
 from tracejit.eager.register import FUNCTIONS, public, with_out
@@ -105,19 +105,22 @@ def set_rng_state(new_state: Tensor) -> None:
     default_generator.set_state(new_state)
 
 
-def draw(op_name: str, shape: Any, dtype: DType, generator: Generator | None = None) -> Tensor:
-    """One random op over `shape` from a generator's stream."""
+def draw(
+    op_name: str, shape: Any, dtype: DType, generator: Generator | None = None, device: Any = None
+) -> Tensor:  # fmt: skip
+    """One random op over `shape` from a generator's stream, made on `device`."""
+    where = as_device(device)
     source = default_generator if generator is None else generator
     op = OPS[op_name]
     concrete = hints_of(shape)
     key = source.key
     first = source.take(product(concrete))
     arrays = (np.array(key, np.int64), np.array(first, np.int64))
-    kind = TensorType(dtype, concrete)
+    kind = TensorType(dtype, concrete, where)
     result = new_tensor(execute(op, arrays, {"type": kind}))
     if state.capture is not None:
         inputs = state.capture.random_inputs(source, key, first, product(shape))
-        node = op(*inputs, type=TensorType(dtype, tuple(shape)))
+        node = op(*inputs, type=TensorType(dtype, tuple(shape), where))
         node.loc = user_location()
         attach(result, node, False)
     return result
@@ -144,7 +147,7 @@ def _define_sampler(name: str, op_name: str, doc: str) -> Any:
             raise TypeError(at_user_line(f"{name}: needs a size; unknown: {list(named_size)}"))
         sizes = unpack_sizes(sizes)
         kind = out.dtype if out is not None and dtype is None else _kind(dtype)
-        return _finish(draw(op_name, sizes, kind, generator), requires_grad, device, out)
+        return _finish(draw(op_name, sizes, kind, generator, device), requires_grad, device, out)
 
     function.__name__ = function.__qualname__ = name
     function.__doc__ = doc

@@ -15,6 +15,9 @@ from tracejit.dtypes import DType
 from tracejit.ir.types import CPU, Device
 
 
+_ndarray = np.ndarray
+
+
 class Size(tuple[Any, ...]):
     """A shape: a tuple of ints that prints as ``Size([2, 3])``."""
 
@@ -58,7 +61,6 @@ class Tensor:
     _trace: Any = None
     _hooks: Any = None
     _retain: bool = False
-    _device: Device = CPU
     _is_parameter: bool = False
 
     if TYPE_CHECKING:  # the methods and operators that the eager modules attach
@@ -88,7 +90,11 @@ class Tensor:
 
     @property
     def device(self) -> Device:
-        return self._device
+        """Where its elements lie."""
+        array = self._array
+        return CPU if type(array) is _ndarray else getattr(array, "where", CPU)
+
+    _device = device
 
     @property
     def ndim(self) -> int:
@@ -104,7 +110,7 @@ class Tensor:
 
     @property
     def is_cuda(self) -> bool:
-        return self._device.type == "cuda"
+        return self.device.type == "cuda"
 
     @property
     def is_sparse(self) -> bool:

@@ -88,6 +88,8 @@ class Writer:
 class Emitter:
     """What all loop shapes share: the head of the kernel, loads, ops and stores."""
 
+    signature = "def kernel(t, lo, hi):"
+
     def __init__(self, program: LoopProgram, variant: Variant, annotate: bool):
         self.program = program
         self.variant = variant
@@ -101,6 +103,7 @@ class Emitter:
         for slot, store in variant.same:  # one pointer, so that LLVM sees the same memory
             self.pointers[slot] = f"p{self.loads + store}"
         self.last_place = ""
+        self.suffix = ""  # of the names of values: several elements at once have one each
 
     def source(self) -> str:
         """The text of the kernel."""
@@ -124,7 +127,7 @@ class Emitter:
     def head(self) -> None:
         """Pointers, sizes, strides, scalars and constants."""
         w, rank = self.w, self.variant.rank
-        w.lines.append("def kernel(t, lo, hi):")
+        w.lines.append(self.signature)
         for v in self.program.loads:
             if self.pointers[v.slot] != f"p{v.slot}":
                 continue
@@ -218,7 +221,7 @@ class Emitter:
         if value.kind in ("const", "word", "step", "reduce"):
             return
         self.mark(value)
-        name = value.name
+        name = value.name + self.suffix
         if value.kind in ("load", "iota", "gather"):
             text = self.load(value, j, base)
         elif value.kind == "random":

@@ -50,7 +50,7 @@ def partial(value: Value) -> str:
     return storage(value.dtype)
 
 
-def _nothing() -> None:
+def no_memory() -> None:
     """No memory to ask for."""
 
 
@@ -67,7 +67,7 @@ class LaneEmitter(Emitter):
             self.w.put(f"fill_lanes_{partial(v)}(lanes_{v.number}, {start})")
 
     def over_lanes(
-        self, first: str, stop: str, body: Callable[[], None], ahead: Callable[[], None] = _nothing
+        self, first: str, stop: str, body: Callable[[], None], ahead: Callable[[], None] = no_memory
     ) -> None:
         """Loops over blocks of lanes; `j` is the position, `l` the lane, `ahead` asks for memory.
 
@@ -219,13 +219,12 @@ class RowEmitter(LaneEmitter):
         if not pass_roots(self.program, loop):
             return
         if not reductions:
-            w.put(f"for j in range({n}):")
-            w.depth += 1
+            self.plain_loop(n)
             self.pass_body(loop, reductions)
             w.depth -= 1
             return
         self.clear(reductions)
-        ahead = self.prefetch_next_row if loop == self.busiest else _nothing
+        ahead = self.prefetch_next_row if loop == self.busiest else no_memory
         self.over_lanes("0", n, lambda: self.pass_body(loop, reductions), ahead)
         for v in reductions:
             self.finish(v)
@@ -250,6 +249,11 @@ class RowEmitter(LaneEmitter):
         saved = {id(v) for v in self.plan.saves if v.loop < loop}
         fresh = [v for v in self.plan.saves if v.loop == loop]
         return behind(self.program, pass_roots(self.program, loop) + fresh, saved)
+
+    def plain_loop(self, stop: str) -> None:
+        """Open the loop of a pass without reductions; `j` is the position."""
+        self.w.put(f"for j in range({stop}):")
+        self.w.depth += 1
 
     def pass_body(self, loop: int, reductions: list[Value]) -> None:
         saved = {id(v) for v in self.plan.saves if v.loop < loop}

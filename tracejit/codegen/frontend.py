@@ -51,6 +51,7 @@ ERRORS = (
 )
 _LOOP = re.compile(r'!(\d+) = !\{ !"tracejit\.loop\.\d+", ')
 _ARGUMENTS = (types.uintp, types.int64, types.int64)
+_DEVICE_ARGUMENTS = (types.uintp,)
 # Declarations made by `numba.extending.overload*`; building one loads all of Numba.
 _OVERLOADS = frozenset((templates._OverloadFunctionTemplate, templates._OverloadAttributeTemplate))
 
@@ -102,6 +103,11 @@ class _Target(cpu.CPUContext):
         self.is32bit = False
         self._internal_codegen = _Codegen("tracejit")
 
+    @property
+    def address_space(self) -> int:
+        """LLVM's address space of the memory that `ptr_x(address, scope)` points to."""
+        return 0
+
     def load_additional_registries(self) -> None:
         from numba.cpython import builtins, numbers, rangeobj, tupleobj  # noqa: F401  lowering
 
@@ -117,14 +123,22 @@ class _Target(cpu.CPUContext):
                     fastmathpass.FastFloatCallVisitor(self.fastmath.flags).visit_Function(function)
 
 
+class _DeviceTarget(_Target):
+    """As `_Target`, for kernels whose operands lie in a GPU's global memory."""
+
+    @property
+    def address_space(self) -> int:
+        return 1
+
+
 class _Contexts:
     """The pair of contexts. Numba refreshes them at every compilation: only what is new is
     added.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, target: type[_Target] = _Target) -> None:
         self.typing = _Typing()
-        self.target = _Target(self.typing)
+        self.target = target(self.typing)
         self.target.refresh()
         self.typing.refresh = self.target.refresh = _nothing
 
@@ -136,6 +150,11 @@ def _nothing() -> None:
 @cache
 def _contexts() -> _Contexts:
     return _Contexts()
+
+
+@cache
+def _device_contexts() -> _Contexts:
+    return _Contexts(_DeviceTarget)
 
 
 class _KernelCompiler(compiler.CompilerBase):
@@ -167,23 +186,43 @@ def lower(code: CodeType, symbol: str, fast: frozenset[str]) -> str:
     `symbol` is the one exported name, `void(int64, int64, int64)`; `fast` the LLVM fast-math flags
     allowed. Raises one of `ERRORS`.
     """
+    contexts = _contexts()
+    result = _compile(contexts, code, _ARGUMENTS, fast)
+    return _module_text(contexts.target, result, symbol)
+
+
+@global_compiler_lock
+def lower_device(code: CodeType, symbol: str, fast: frozenset[str], words: int) -> str:
+    """LLVM IR of a device kernel: `def kernel(t)`, whose table of `words` words is its parameter.
+
+    The exported name is a kernel entry of NVPTX. Raises one of `ERRORS`.
+    """
+    from tracejit.codegen import device_language  # noqa: F401  adds threads and lanes to the names
+
+    contexts = _device_contexts()
+    result = _compile(contexts, code, _DEVICE_ARGUMENTS, fast)
+    module = _internal(result)
+    table = ir.ArrayType(ir.IntType(64), words)
+    kind = ir.FunctionType(ir.VoidType(), [table.as_pointer()])
+    entry = ir.Function(module, kind, symbol)
+    entry.calling_convention = "ptx_kernel"
+    entry.args[0].add_attribute("byval")
+    builder = ir.IRBuilder(entry.append_basic_block("entry"))
+    address = builder.ptrtoint(entry.args[0], ir.IntType(64))
+    return _called(contexts.target, result, builder, [address])
+
+
+def _compile(contexts: _Contexts, code: CodeType, arguments: Any, fast: frozenset[str]) -> Any:
+    """Numba's result for the function `kernel` that the module `code` defines."""
     namespace = language.numba_namespace()
     exec(code, namespace)  # defines the kernel; the text is generated, never a user's
     function = namespace.get("kernel")
     if not isinstance(function, FunctionType):
         raise CompileError("the source defines no function named kernel")
-    contexts = _contexts()
-    result = compiler.compile_extra(
-        contexts.typing,
-        contexts.target,
-        function,
-        _ARGUMENTS,
-        types.void,
-        _flags(fast),
-        {},
+    return compiler.compile_extra(
+        contexts.typing, contexts.target, function, arguments, types.void, _flags(fast), {},
         pipeline_class=_KernelCompiler,
-    )
-    return _module_text(contexts.target, result, symbol)
+    )  # fmt: skip
 
 
 def _flags(fast: frozenset[str]) -> Any:
@@ -204,17 +243,29 @@ def _module_text(target: _Target, result: Any, symbol: str) -> str:
     that it vanishes once inlined; Numba numbers its functions, and without the number one source
     always gives one text.
     """
-    module, descriptor = result.library.lowered, result.fndesc
+    module = _internal(result)
+    word = ir.IntType(64)
+    entry = ir.Function(module, ir.FunctionType(ir.VoidType(), [word] * 3), symbol)
+    builder = ir.IRBuilder(entry.append_basic_block("entry"))
+    return _called(target, result, builder, entry.args)
+
+
+def _internal(result: Any) -> ir.Module:
+    """The lowered module, with everything in it internal."""
+    module = result.library.lowered
     for value in module.global_values:
         if isinstance(value, ir.Function) and value.is_declaration:
             continue
         value.linkage = "internal"
-    word = ir.IntType(64)
-    entry = ir.Function(module, ir.FunctionType(ir.VoidType(), [word] * 3), symbol)
-    builder = ir.IRBuilder(entry.append_basic_block("entry"))
+    return module
+
+
+def _called(target: _Target, result: Any, builder: ir.IRBuilder, arguments: Any) -> str:
+    """The text of the module once the entry has called the kernel and returned."""
+    module, descriptor = result.library.lowered, result.fndesc
     callee = target.declare_function(module, descriptor)
     target.call_conv.call_function(
-        builder, callee, descriptor.restype, descriptor.argtypes, entry.args
+        builder, callee, descriptor.restype, descriptor.argtypes, arguments
     )
     builder.ret_void()
     _mark_loops(module)

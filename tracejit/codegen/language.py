@@ -172,7 +172,7 @@ def _define_pointer(storage: str, pointer: PointerType) -> None:
         return b.inttoptr(args[0], I8.as_pointer())
 
 
-def _set_scope(b: ir.IRBuilder, access: Any, scope: int) -> None:
+def set_scope(b: ir.IRBuilder, access: Any, scope: int) -> None:
     """Mark a load or store as one of its scope, of no other, and of no constant table."""
     module = b.module
     tables = core.table_scope(module)
@@ -185,8 +185,15 @@ def _set_scope(b: ir.IRBuilder, access: Any, scope: int) -> None:
     access.set_metadata("noalias", module.add_metadata(others))
 
 
-def _element(b: ir.IRBuilder, pointer: ir.Value, index: ir.Value, memory: ir.Type) -> ir.Value:
-    return b.gep(b.bitcast(pointer, memory.as_pointer()), [index], inbounds=True)
+def element_pointer(
+    context: Any, b: ir.IRBuilder, kind: PointerType, pointer: ir.Value, index: ir.Value,
+    memory: ir.Type,
+) -> ir.Value:  # fmt: skip
+    """The LLVM pointer to element `index`; a scoped one is in the target's address space."""
+    space = context.address_space if kind.scope >= 0 else 0
+    if space:
+        pointer = b.addrspacecast(pointer, I8.as_pointer(space))
+    return b.gep(b.bitcast(pointer, memory.as_pointer(space)), [index], inbounds=True)
 
 
 def _define_load(storage: str) -> None:
@@ -210,8 +217,8 @@ def _define_load(storage: str) -> None:
 
     @lower_builtin(load, PointerType, types.int64)
     def lower(context: Any, b: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
-        value = b.load(_element(b, args[0], args[1], memory))
-        _set_scope(b, value, sig.args[0].scope)
+        value = b.load(element_pointer(context, b, sig.args[0], args[0], args[1], memory))
+        set_scope(b, value, sig.args[0].scope)
         if storage == "f16":
             return b.fpext(value, ir.FloatType())
         return b.icmp_unsigned("!=", value, I8(0)) if storage == "b1" else value
@@ -244,8 +251,9 @@ def _define_store(storage: str) -> None:
             value = b.fptrunc(value, memory)
         elif storage == "b1":
             value = b.zext(value, memory)
-        stored = b.store(value, _element(b, args[0], args[1], memory))
-        _set_scope(b, stored, sig.args[0].scope)
+        place = element_pointer(context, b, sig.args[0], args[0], args[1], memory)
+        stored = b.store(value, place)
+        set_scope(b, stored, sig.args[0].scope)
         return context.get_dummy_value()
 
 

@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from tracejit.eager.execute import execute
 from tracejit.eager.modes import state
 from tracejit.eager.tape import (
@@ -29,6 +27,8 @@ from tracejit.ir.interpret import concrete_params
 from tracejit.ir.node import Node, topological
 from tracejit.ir.op import OPS
 from tracejit.ir.types import TupleType
+from tracejit.runtime.device_array import DeviceArray, filled_like
+from tracejit.runtime.target import beside_constants
 from tracejit.tensor import Tensor, new_tensor
 from tracejit.transforms.grad import backpropagate, depends_on
 
@@ -94,6 +94,8 @@ class Evaluator:
         if node.op.name == "input":
             raise RuntimeError(at_user_line("the value of a tensor needed by backward is gone"))
         arrays = [self.values[id(x)] for x in node.inputs]
+        if any(type(a) is DeviceArray for a in arrays):
+            arrays = beside_constants(arrays, node.inputs)
         return execute(node.op, arrays, concrete_params(node.params))
 
     def free(self) -> None:
@@ -175,7 +177,7 @@ def initial_gradient(output: Tensor, gradient: Tensor | None) -> tuple[Node, Any
                 f"grad can be implicitly created only for scalar outputs, not for "
                 f"{type_of(output)}; pass gradient="))  # fmt: skip
         node = OPS["full"](value=1.0, type=node_of(output).type)
-        return node, np.ones(output._array.shape, output._array.dtype)
+        return node, filled_like(output._array, 1)
     if gradient._array.shape != output._array.shape:
         raise ShapeError(at_user_line(
             f"the gradient has shape {tuple(gradient._array.shape)}, the output "
@@ -387,7 +389,7 @@ def grad(
     final: list[Tensor | None] = []
     for tensor, g in zip(ins, results, strict=True):
         if g is None and materialize_grads:
-            g = new_tensor(np.zeros_like(tensor._array))
+            g = new_tensor(filled_like(tensor._array, 0))
         elif g is None and not allow_unused:
             raise RuntimeError(at_user_line(
                 "one of the inputs was not used in the graph; pass allow_unused=True "

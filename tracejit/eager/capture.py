@@ -16,10 +16,11 @@ from tracejit.eager.integers import LiftedInt, fits
 from tracejit.eager.scalars import CallNumber, SymFloat
 from tracejit.eager.tape import Leaf, Saved, autograd_node, replay_views, storage_of, type_of
 from tracejit.errors import Location, user_location
-from tracejit.ir.node import Node
+from tracejit.ir.node import Node, topological
 from tracejit.ir.op import OPS
 from tracejit.ir.sizes import SizeEnv, evaluate
-from tracejit.ir.types import TensorType
+from tracejit.ir.types import Device, TensorType, placed
+from tracejit.runtime.device_array import host_copy
 
 if TYPE_CHECKING:
     from tracejit.tensor import Tensor
@@ -235,6 +236,29 @@ class Capture:
                 return scalar.node
         return self.add_scalar(lambda sizes: generator.key, key, label)
 
+    # --- devices ----------------------------------------------------------------------------
+
+    def moved(self, source: Tensor, result: Tensor, device: Device) -> Tensor:
+        """`result` is a copy of `source` on another device.
+
+        What the trace made of nothing (a factory's tensor) is made there in a replay; another move
+        is refused: a program runs on one device.
+        """
+        order = topological([self.node_of(source)])
+        if any(n.op.name == "input" and n.params.get("role") != "scalar" for n in order):
+            self.refuse(f"moves a tensor from {source.device} to {device}", user_location())
+            self.set_node(result, OPS["input"](type=type_of(result), name="moved"))
+            return result
+        new: dict[int, Node] = {}
+        for node in order:
+            inputs = tuple(new[id(x)] for x in node.inputs)
+            params = {k: placed(v, device) for k, v in node.params.items()}
+            is_number = node.op.name == "input"
+            kind = node.type if is_number else placed(node.type, device)
+            new[id(node)] = node if is_number else Node(node.op, inputs, params, kind, node.loc)
+        self.set_node(result, new[id(order[-1])])
+        return result
+
     # --- values that leave for Python -------------------------------------------------------
 
     def leave(self, tensor: Tensor, value: Any, kind: str) -> Any:
@@ -305,10 +329,10 @@ class Capture:
     def leave_shape(self, source: Tensor, results: tuple[Tensor, ...], op: str) -> None:
         """A result whose shape depends on data: its indices steer the trace."""
         node = self.node_of(source)
-        outcome = tuple(r._array.tobytes() for r in results)
+        outcome = tuple(host_copy(r._array).tobytes() for r in results)
         self.branches.append(Branch(node, op, outcome, user_location()))
         for result in results:
-            values = tuple(result._array.tolist())
+            values = tuple(host_copy(result._array).tolist())
             self.set_node(result, OPS["constant"](values=values, type=type_of(result)))
 
     def leave_text(self, tensor: Tensor) -> None:

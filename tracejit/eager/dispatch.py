@@ -32,6 +32,7 @@ from tracejit.ir.node import Node
 from tracejit.ir.op import OPS, Op
 from tracejit.ir.sizes import SymInt, hint_of
 from tracejit.ir.types import TensorType
+from tracejit.runtime.device_array import DeviceArray, share_memory
 from tracejit.tensor import Tensor, new_tensor
 
 NO_PARAMS: dict[str, Any] = {}
@@ -296,7 +297,6 @@ def view(op: Op, tensor: Tensor, params: dict[str, Any]) -> Tensor:
     except (ValueError, TypeError, IndexError) as error:
         raise fail(op, (tensor,), error) from None
     result = new_tensor(array)
-    result._device = tensor._device
     if op.name == "reshape" and not shares_memory(array, source):
         if state.capture is not None or (state.grad and tensor._requires_grad):
             finish_record(op, (node_of(tensor),), params, (tensor,), result)
@@ -333,6 +333,8 @@ def _note_view(base: Tensor, view: Tensor) -> None:
 
 def shares_memory(array: np.ndarray, source: np.ndarray) -> bool:
     """Whether a reshape result is a view of `source`."""
+    if type(source) is DeviceArray:
+        return share_memory(array, source)
     return array.base is source or (source.base is not None and array.base is source.base)
 
 

@@ -15,7 +15,10 @@ import numpy as np
 from tracejit import config
 from tracejit.ir.op import Op
 from tracejit.runtime import gemm
+from tracejit.runtime.device import backend_of
+from tracejit.runtime.device_array import DeviceArray, moved
 from tracejit.runtime.single import run_op
+from tracejit.runtime.target import run_on_device
 
 THREADED_SIZE = 1 << 17
 """Elements from which an exact op runs as a threaded kernel instead of on NumPy."""
@@ -27,6 +30,9 @@ _KERNEL_REDUCTIONS = frozenset(
 
 def execute(op: Op, arrays: Sequence[Any], params: dict[str, Any]) -> Any:
     """The array (or tuple of arrays) that `op` gives for `arrays`, which may broadcast."""
+    for a in arrays:
+        if type(a) is DeviceArray:
+            return run_on_device(op, arrays, params, a.backend)
     kind = op.kind
     if kind == "elementwise":
         if not op.exact or _is_large(arrays):
@@ -38,7 +44,12 @@ def execute(op: Op, arrays: Sequence[Any], params: dict[str, Any]) -> Any:
         if arrays[0].size and arrays[0].dtype.kind == "f":
             return run_op(op, arrays, params)
     if kind == "random" and params["type"].size:
+        device = params["type"].device
+        if device.type != "cpu":
+            return run_on_device(op, arrays, params, backend_of(device))
         return run_op(op, [int(a) for a in arrays], params)
+    if op.name == "to_device":
+        return moved(arrays[0], params["device"])
     return _on_numpy(op.numpy, arrays, params)
 
 

@@ -18,11 +18,12 @@ from tracejit.eager.modes import state
 from tracejit.eager.register import FUNCTIONS, public
 from tracejit.eager.shape import sizes_of, unpack_sizes
 from tracejit.eager.tape import attach, node_of, type_of
-from tracejit.errors import DeviceError, DTypeError, ShapeError, at_user_line, user_location
+from tracejit.errors import DTypeError, ShapeError, at_user_line, user_location
 from tracejit.ir.op import OPS
 from tracejit.ir.sizes import SymInt, hints_of
 from tracejit.ir.types import CPU, Device, TensorType
 from tracejit.ops.reference import nested
+from tracejit.runtime.device_array import copy_array, moved
 from tracejit.tensor import Tensor, new_tensor
 
 
@@ -391,8 +392,7 @@ FUNCTIONS.update({
 @public()
 def clone(input: Tensor, *, memory_format: Any = None) -> Tensor:
     """A copy that gradients flow through."""
-    result = new_tensor(np.array(input._array, order="C"))
-    result._device = input._device
+    result = new_tensor(copy_array(input._array))
     _record_identity(input, result)
     return result
 
@@ -419,7 +419,6 @@ def contiguous(self: Tensor, memory_format: Any = None) -> Tensor:
 def detach(input: Tensor) -> Tensor:
     """The same memory, without gradients."""
     result = new_tensor(input._array)
-    result._device = input._device
     link_view(result, input, OPS["detach"], {})
     if state.capture is not None:
             attach(result, OPS["detach"](node_of(input)), False)
@@ -433,6 +432,21 @@ def to_dtype(input: Tensor, dtype: DType, copy: bool = False) -> Tensor:
     if input._array.dtype is dtype.numpy:
         return clone(input)
     return pointwise(OPS["cast"], (input,), {"dtype": dtype}, dtype=input.dtype)
+
+
+def to_device(input: Tensor, device: Device) -> Tensor:
+    """A copy on another device, through which gradients flow back.
+
+    A factory's fresh result in a capture moves with its record; any other move is none that a
+    trace can replay, and the function runs eagerly.
+    """
+    array = input._array
+    result = new_tensor(moved(array, device))
+    if state.capture is not None:
+        return state.capture.moved(input, result, device)  # type: ignore[no-any-return]
+    if state.grad and input._requires_grad:
+        attach(result, OPS["to_device"](node_of(input), device=result._device), True)
+    return result
 
 
 @public(function=False)
@@ -449,8 +463,7 @@ def to(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
             device = value
     result = self
     if device is not None and as_device(device) != self._device:
-        raise DeviceError(at_user_line(
-            f"device '{as_device(device)}': this version of tracejit runs on the CPU only"))  # fmt: skip
+        result = to_device(self, as_device(device))
     if dtype is not None:
         result = to_dtype(result, dtypes.as_dtype(dtype))
     if result is self and kwargs.get("copy"):

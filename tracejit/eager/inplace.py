@@ -18,6 +18,7 @@ from tracejit.errors import DTypeError, ShapeError, at_user_line, user_location
 from tracejit.ir.node import Node, full_like
 from tracejit.ir.op import OPS
 from tracejit.ops.movement import strided_index
+from tracejit.runtime.device_array import copy_array
 from tracejit.tensor import Tensor
 
 
@@ -49,7 +50,7 @@ def keeping_own(
             for node in state.saving:
                 held = node.saved
                 if type(held) is Saved and held.storage is storage:
-                    node.saved = Saved(np.array(held.array), None)
+                    node.saved = Saved(copy_array(held.array), None)
     finally:
         state.saving = before
     return result

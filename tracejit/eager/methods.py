@@ -21,13 +21,13 @@ from tracejit.eager.register import FUNCTIONS, public
 from tracejit.eager.shape import sizes_of
 from tracejit.eager.tape import Leaf, autograd_node, bump_version, node_of, type_of
 from tracejit.errors import DTypeError, ShapeError, at_user_line, user_location
+from tracejit.runtime.device_array import host_copy
 from tracejit.tensor import Tensor, new_tensor
 
 
 def host_array(tensor: Tensor) -> np.ndarray:
     """The tensor's data as a NumPy array (copied from a device if need be)."""
-    array = tensor._array
-    return array if isinstance(array, np.ndarray) else tensor.cpu()._array
+    return host_copy(tensor._array)
 
 
 def _single(self: Tensor, what: str) -> Any:
@@ -180,7 +180,6 @@ def _set_data(self: Tensor, value: Tensor) -> None:
         state.capture.refuse("assignment to .data", None)
     MODULE_VERSION[0] += 1
     self._array = value._array
-    self._device = value._device
     bump_version(self)
     if self.is_leaf:
         self._node = None  # its type may have changed
@@ -363,7 +362,6 @@ def _deepcopy(self: Tensor, memo: dict[int, Any]) -> Tensor:
     _out_of_sight("a deep copy of a parameter")
     result = object.__new__(self.__class__)
     result._array = self._array.copy()
-    result._device = self._device
     result._requires_grad = self._requires_grad
     memo[id(self)] = result
     if self._grad is not None:

@@ -120,3 +120,12 @@ class TupleType:
 
 
 Type = TensorType | TupleType
+
+
+def placed(value: Any, device: Device) -> Any:
+    """A type on another device; anything else as it is."""
+    if isinstance(value, TensorType):
+        return TensorType(value.dtype, value.shape, device)
+    if isinstance(value, TupleType):
+        return TupleType(tuple(placed(item, device) for item in value.items))
+    return value

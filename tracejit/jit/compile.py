@@ -36,7 +36,7 @@ from tracejit.jit.shapes import Shapes
 from tracejit.jit.trace import PathBuilder, differences
 from tracejit.jit.tree import Conflict, Leaf, Segment
 from tracejit.jit.watch import Watcher
-from tracejit.runtime.executable import build
+from tracejit.runtime.target import build
 from tracejit.tensor import Tensor
 
 _MAX_TEXTS = 4

@@ -17,7 +17,7 @@ from tracejit.ir.node import Node, topological
 from tracejit.ir.op import OPS
 from tracejit.ir.sizes import size_source, symbols_of
 from tracejit.ir.types import TupleType
-from tracejit.runtime.executable import build
+from tracejit.runtime.target import build
 from tracejit.tensor import Tensor
 from tracejit.transforms.grad import backpropagate
 from tracejit.transforms.partition import residuals

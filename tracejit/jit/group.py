@@ -16,7 +16,7 @@ from tracejit.jit.guards import MISS, build_guard, write_guards
 from tracejit.jit.readset import ReadSet
 from tracejit.jit.trace import Inputs
 from tracejit.jit.tree import Segment, Tree, outcome_key
-from tracejit.runtime.executable import build
+from tracejit.runtime.target import build
 from tracejit.tensor import Tensor
 
 _MAX_FAST = 4

@@ -97,7 +97,17 @@ class PathBuilder:
         checks = [(self._node(n), message) for n, message in capture.checks]
         branches = [(self._node(b.node), b) for b in capture.branches]
         self.finish.output_count = len(self.outputs)
+        self._one_device()
         return branches, Leaf(self.outputs, effects, checks, self.finish)
+
+    def _one_device(self) -> None:
+        """A program runs on one device; numbers (0-d tensors of the CPU) may come from outside."""
+        tensors = [t for t, _ in self.made]
+        tensors += self.capture.writes.values()
+        tensors += [t for t, _ in self.capture.inputs if t._array.ndim]
+        devices = {str(t.device): None for t in tensors}
+        if len(devices) > 1:
+            raise Refusal(f"works with tensors on {' and '.join(devices)}")
 
     # --- inputs -----------------------------------------------------------------------------
 

@@ -22,7 +22,6 @@ def _share(self: Tensor, data: Tensor | None) -> None:
     if not isinstance(data, Tensor):
         raise TypeError(f"{type(self).__name__} expects a tensor, got {type(data).__name__}")
     self._array = data._array
-    self._device = data._device
     self._storage = storage_of(data)
     if state.capture is not None:
         state.capture.set_node(self, OPS["detach"](node_of(data)))

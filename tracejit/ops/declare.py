@@ -32,15 +32,16 @@ def check_domain(op: str, types: Sequence[TensorType], domain: str) -> None:
 
 
 def check_same(op: str, types: Sequence[TensorType], dtypes: bool = True) -> None:
-    """Raise unless all types have one shape, one device and (if asked) one dtype."""
+    """Raise unless all types have one shape and (if asked) one dtype.
+
+    Devices are checked where data is: constants that rules make belong to no device.
+    """
     first = types[0]
     for t in types[1:]:
         if t.shape != first.shape:
             raise ShapeError(f"{op}: shapes differ: {', '.join(map(str, types))}")
         if dtypes and t.dtype is not first.dtype:
             raise DTypeError(f"{op}: dtypes differ: {', '.join(map(str, types))}")
-        if t.device != first.device:
-            raise ShapeError(f"{op}: devices differ: {', '.join(map(str, types))}")
 
 
 def check_arity(op: str, types: Sequence[TensorType], count: int) -> None:

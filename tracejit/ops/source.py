@@ -11,7 +11,7 @@ from tracejit.dtypes import int64
 from tracejit.errors import ShapeError
 from tracejit.ir.op import NONDIFF, Op
 from tracejit.ir.sizes import hint_of
-from tracejit.ir.types import TensorType
+from tracejit.ir.types import Device, TensorType
 from tracejit.ops.declare import ANY, check_arity, check_domain, check_same
 
 
@@ -134,6 +134,21 @@ alias = Op(
     lambda x: x,
     lambda g, out, x: (g,),
     "The same value under another name (a clone).",
+)
+
+
+def _infer_to_device(types: Sequence[TensorType], *, device: Device) -> TensorType:
+    check_arity("to_device", types, 1)
+    return TensorType(types[0].dtype, types[0].shape, device)
+
+
+to_device = Op(
+    "to_device",
+    "structure",
+    _infer_to_device,
+    lambda x, device: x,
+    lambda g, out, x, *, device: (to_device(g, device=x.device),),
+    "The same values on another device.",
 )
 
 

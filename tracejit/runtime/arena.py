@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from tracejit.runtime.device_array import address_of_array
+
 ALIGNMENT = 64
 
 
@@ -41,7 +43,7 @@ class Buffer:
     def address(self) -> int:
         """The address; 0 for arguments, which are patched at every call, and for indices."""
         if self.kind == "constant":
-            return int(self.array.ctypes.data)
+            return address_of_array(self.array)
         if self.kind == "arena":
             assert self.arena is not None
             return self.arena.address + self.offset
@@ -78,6 +80,10 @@ class Arena:
             buffer.offset = at
             alive.append(buffer)
             self.nbytes = max(self.nbytes, at + buffer.nbytes)
+        self.reserve()
+
+    def reserve(self) -> None:
+        """Memory for all of it."""
         self.memory = np.empty(self.nbytes + ALIGNMENT, np.uint8)
         start = int(self.memory.ctypes.data)
         self.address = (start + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT

@@ -235,7 +235,11 @@ class Executable:
         if found is not None:
             return found
         with self._lock, as_compile_error(f"planning {self.graph.name}"):
-            return Frame(self, arguments)
+            return self.frame(arguments, True)
+
+    def frame(self, arguments: Sequence[Any], in_place: bool) -> Frame:
+        """The plan made concrete for the layouts of these arguments."""
+        return Frame(self, arguments, in_place)
 
     def _idle(self, key: tuple[Any, ...]) -> Frame | None:
         """A frame for this key that no call uses, now the caller's."""
@@ -284,7 +288,7 @@ class Executable:
         """Build a frame; compiling and planning are one thread's work at a time."""
         with self._lock:
             with as_compile_error(f"planning {self.graph.name}"):
-                frame = Frame(self, arrays, in_place)
+                frame = self.frame(arrays, in_place)
             if key not in self._frames:
                 while len(self._frames) >= MAX_FRAMES:
                     del self._frames[next(iter(self._frames))]

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tracejit.codegen.cpu import Variant
+from tracejit.codegen.library_kernels import COLUMNS
 from tracejit.codegen.loops import LoopProgram, Store, Value, is_scalar_input
 from tracejit.dtypes import DType
 from tracejit.errors import CheckFailed, ShapeError
@@ -30,7 +32,7 @@ from tracejit.runtime.library_steps import plan_library
 from tracejit.runtime.overlap import OVERLAP, ConditionCheck, OverlapCheck
 from tracejit.runtime.placement import place_all
 from tracejit.runtime.program import Expected, Patch, Program, Step
-from tracejit.runtime.table_launch import AnyLaunch
+from tracejit.runtime.table_launch import AnyLaunch, TableLaunch
 from tracejit.transforms.views import (
     Layout,
     apply_view,
@@ -41,7 +43,7 @@ from tracejit.transforms.views import (
 )
 
 if TYPE_CHECKING:
-    from tracejit.runtime.executable import Executable
+    from tracejit.runtime.executable import Executable, Kernel
 
 Segment = Callable[[tuple[Any, ...]], int]
 
@@ -97,6 +99,8 @@ class Frame:
 
 class _Builder:
     """Builds one frame; thrown away afterwards."""
+
+    columns = COLUMNS  # neighbouring elements that make a unit of work of a library kernel
 
     def __init__(self, executable: Executable, arrays: Sequence[Any], in_place: dict[int, Node]):
         self.executable = executable
@@ -204,7 +208,7 @@ class _Builder:
         if node.op.name == "full" and array.size > 1:
             found = self.constant(array.reshape(-1)[:1], array.shape, node.dtype)
         else:
-            buffer = Buffer("constant", 0, array.nbytes, array)
+            buffer = Buffer("constant", 0, array.nbytes, self.held(array))
             found = Operand(buffer, contiguous(array.shape), node.dtype)
         self.places[id(node)] = found
         return found
@@ -214,7 +218,7 @@ class _Builder:
     ) -> Operand:
         """One number, repeated over a shape."""
         array = value.reshape(1).copy()
-        buffer = Buffer("constant", 0, array.nbytes, array)
+        buffer = Buffer("constant", 0, array.nbytes, self.held(array))
         return Operand(buffer, Layout(shape, (0,) * len(shape)), dtype)
 
     def row_major(self, source: Operand) -> Operand:
@@ -247,6 +251,26 @@ class _Builder:
     ) -> None:
         """Append the launches of a program."""
         self.pending += plan_launches(self, program, nest, loads, stores)
+
+    def kernel(
+        self, program: LoopProgram, variant: Variant, operands: Sequence[Operand]
+    ) -> Kernel:
+        """The compiled kernel of a variant."""
+        return self.executable.kernel(program, variant)
+
+    def table_launch(
+        self, name: str, source: str, words: Sequence[int | Operand], units: int, grain: int
+    ) -> None:
+        """Append the launch of a hand-written kernel."""
+        self.pending.append(TableLaunch(name, source, words, units, grain))
+
+    def condition(self, operand: Operand, number: int) -> AnyLaunch:
+        """The launch that stops the run if check `number` does not hold."""
+        return ConditionCheck(operand, number)
+
+    def held(self, array: np.ndarray[Any, Any]) -> Any:
+        """A constant where kernels can read it."""
+        return array
 
     def word(self, value: Value) -> Any:
         """A table word that a call does not change, or the number of the argument that sets it."""
@@ -381,7 +405,7 @@ class _Builder:
                 self.host_step(step)
             for node in step.stores:
                 for number in self.checks.get(id(node), ()):
-                    self.pending.append(ConditionCheck(self.places[id(node)], number))
+                    self.pending.append(self.condition(self.places[id(node)], number))
         for node, place in self.again:
             self.copy(self.places[id(node)], place)
         for target, value in self.graph.effects:
@@ -391,10 +415,14 @@ class _Builder:
         if self.in_place and not isinstance(self.items[0], list):
             self.items.insert(0, [])
         foreign = self.foreign()
-        self.items = [bundled(x, foreign) if isinstance(x, list) else x for x in self.items]
+        self.items = [self.bundled(x, foreign) if isinstance(x, list) else x for x in self.items]
         self.launches = [x for item in self.items if isinstance(item, list) for x in item]
         self.plan_arena()
         self.segments = [self.segment(item) for item in self.items]
+
+    def bundled(self, item: list[AnyLaunch], foreign: set[int]) -> list[AnyLaunch]:
+        """The launches of a segment with equal ones bundled."""
+        return bundled(item, foreign)
 
     def foreign(self) -> set[int]:
         """Buffers of inputs that nothing keeps from overlapping one another."""

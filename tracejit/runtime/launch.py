@@ -20,6 +20,7 @@ from tracejit.codegen.loops import LoopProgram
 from tracejit.dtypes import DType
 from tracejit.errors import CompileError
 from tracejit.runtime.arena import Buffer
+from tracejit.runtime.device_array import DeviceArray
 from tracejit.runtime.driver import aligned_words
 from tracejit.runtime.program import Patch, Step, address_of
 from tracejit.transforms.views import Layout
@@ -65,6 +66,8 @@ class Operand:
         """The operand within its whole array."""
         shape, strides, offset = self.layout
         size = array.itemsize
+        if type(array) is DeviceArray:
+            return array.strided(shape, (s * size for s in strides), offset * size)
         if 0 in shape:
             return np.empty(shape, array.dtype)
         return _strided(array, shape, tuple(s * size for s in strides), offset * size)
@@ -240,7 +243,7 @@ def _launch(
         if load.buffer is store.buffer and load.buffer.kind == "argument"
     )
     variant = Variant(shape, len(collapsed.sizes), classes, same)
-    kernel = builder.executable.kernel(program, variant)
+    kernel = builder.kernel(program, variant, operands)
     grain = max(1, config.parallel_grain // max(1, unit_work * work_of(program)))
     words = [builder.word(v) for v in program.words]
     return Launch(

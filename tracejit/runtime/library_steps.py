@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tracejit import config
-from tracejit.codegen.library_kernels import COLUMNS, scan_source, scatter_source
+from tracejit.codegen.library_kernels import scan_source, scatter_source
 from tracejit.ir.node import Node
 from tracejit.runtime.launch import Operand
-from tracejit.runtime.table_launch import TableLaunch
 from tracejit.transforms.views import (
     Layout,
     base_and_views,
@@ -173,14 +172,14 @@ def _scatter(builder: _Builder, node: Node) -> bool:
     write(builder, x, out)
     places, steps = _places(builder, index, (outer, count, width), by_row)
     source = builder.row_major(builder.operand(*base_and_views(y)))
-    columns = max(1, min(width, COLUMNS))
+    columns = max(1, min(width, builder.columns))
     units = outer * -(-width // columns)
     if not units or not count:
         return True
     text = scatter_source(size.short, how, steps[2] == 0)
     words = [out, source, places, count, shape[axis], width, columns, *steps]
     grain = config.parallel_grain // (4 * columns * count)
-    builder.pending.append(TableLaunch(f"{node.op.name}_{size.short}", text, words, units, grain))
+    builder.table_launch(f"{node.op.name}_{size.short}", text, words, units, grain)
     return True
 
 
@@ -214,15 +213,14 @@ def _scan(builder: _Builder, node: Node) -> bool:
     out = builder.new_value(node)
     source = builder.row_major(builder.operand(*base_and_views(x)))
     outer, count, width = prod(shape[:axis]), shape[axis], prod(shape[axis + 1 :])
-    columns = max(1, min(width, COLUMNS))
+    columns = max(1, min(width, builder.columns))
     units = outer * -(-width // columns)
     if not units or not count:
         return True
     text = scan_source(x.dtype.short, "add" if node.op.name == "cumsum" else "prod")
     words = [out, source, count, width, columns]
     grain = config.parallel_grain // (4 * columns * count)
-    name = f"{node.op.name}_{x.dtype.short}"
-    builder.pending.append(TableLaunch(name, text, words, units, grain))
+    builder.table_launch(f"{node.op.name}_{x.dtype.short}", text, words, units, grain)
     return True
 
 

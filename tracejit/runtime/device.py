@@ -1,0 +1,167 @@
+"""What a device must be able to do, and the devices of this process.
+
+Everything above (arrays, frames, eager code) knows a device by this protocol alone; `sim_device`
+implements it over NumPy and the simulator, `cuda_device` over CuPy and the driver. Invariant: an
+allocation lives as long as its `Allocation` object, and is handed out again only after that.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from tracejit import config
+from tracejit.errors import DeviceError, at_user_line
+from tracejit.ir.types import Device
+
+Array = np.ndarray[Any, Any]
+
+
+class Backend:
+    """One device. Addresses are plain integers; kernels are the text of `codegen.cuda`."""
+
+    def __init__(self, device: Device):
+        self.device = device
+        self.allocated = 0
+        self.peak = 0
+        self.launches = 0
+        self.syncs = 0
+
+    # memory ------------------------------------------------------------------------------------
+
+    def alloc(self, nbytes: int) -> tuple[int, Any]:
+        """The address of `nbytes` bytes aligned to 256, and what keeps them alive.
+
+        Raises OutOfMemoryError.
+        """
+        raise NotImplementedError
+
+    def free(self, address: int, held: Any) -> None:
+        """Give memory back; the device may still be using it for work that was asked before."""
+        raise NotImplementedError
+
+    def upload(self, address: int, array: Array) -> None:
+        """Copy a contiguous host array to the device."""
+        raise NotImplementedError
+
+    def download(self, address: int, array: Array) -> None:
+        """Copy from the device into a contiguous host array, when all work asked before is done."""
+        raise NotImplementedError
+
+    # work --------------------------------------------------------------------------------------
+
+    def load(self, name: str, source: str, words: int) -> Any:
+        """A kernel ready to launch, for tables of `words` words. Raises CompileError."""
+        raise NotImplementedError
+
+    def launch(self, kernel: Any, table: Array, threads: int) -> None:
+        """Run a kernel with at least `threads` threads in blocks of 256; does not wait."""
+        raise NotImplementedError
+
+    def matmul(self, a: Any, b: Any, out: Any) -> None:
+        """`out = a @ b` for device arrays of one float dtype; `out` is contiguous."""
+        raise NotImplementedError
+
+    def synchronize(self) -> None:
+        """Wait for all work; raises DeviceError for what went wrong in it."""
+        raise NotImplementedError
+
+    def release_cached(self) -> None:
+        """Give memory that is kept for later back to the system."""
+
+    def describe(self) -> dict[str, Any]:
+        """Name, compute capability and memory of the device."""
+        raise NotImplementedError
+
+    def count(self, change: int) -> None:
+        """Book-keeping of allocated bytes."""
+        self.allocated += change
+        self.peak = max(self.peak, self.allocated)
+
+
+class Allocation:
+    """Bytes on a device."""
+
+    __slots__ = ("backend", "address", "nbytes", "held")
+
+    def __init__(self, backend: Backend, nbytes: int):
+        self.backend = backend
+        self.nbytes = nbytes
+        self.address, self.held = backend.alloc(max(nbytes, 1))
+        backend.count(nbytes)
+
+    def __del__(self) -> None:
+        held = getattr(self, "held", None)  # unset if alloc raised
+        if held is not None:
+            self.backend.count(-self.nbytes)
+            self.backend.free(self.address, held)
+
+
+# --- synchronisation -----------------------------------------------------------------------------
+
+_allowed = threading.local()
+
+
+@contextmanager
+def sync_allowed() -> Iterator[None]:
+    """The user asked for a value (item(), print, a branch, an explicit copy)."""
+    before = getattr(_allowed, "depth", 0)
+    _allowed.depth = before + 1
+    try:
+        yield
+    finally:
+        _allowed.depth = before
+
+
+def note_sync(backend: Backend, what: str) -> None:
+    """The host is about to wait for the device; raises under `config.forbid_sync`."""
+    backend.syncs += 1
+    if config.forbid_sync and not getattr(_allowed, "depth", 0):
+        raise DeviceError(at_user_line(
+            f"{what} makes the host wait for {backend.device} (TRACEJIT_FORBID_SYNC=1)"))  # fmt: skip
+
+
+# --- the devices of this process -----------------------------------------------------------------
+
+SIM_DEVICES = 2
+_backends: dict[Device, Backend] = {}
+_lock = threading.Lock()
+_makers: dict[str, Callable[[Device], Backend]] = {}
+
+
+def backend_of(device: Device) -> Backend:
+    """The backend of a device, started at first need.
+
+    Raises DeviceError in one sentence: a missing package, driver or GPU, an index out of range.
+    """
+    found = _backends.get(device)
+    if found is None:
+        with _lock:
+            found = _backends.get(device)
+            if found is None:
+                found = _backends[device] = _make(device)
+    return found
+
+
+def _make(device: Device) -> Backend:
+    if device.type == "sim":
+        from tracejit.runtime.sim_device import SimDevice  # brings the simulator
+
+        if (device.index or 0) >= SIM_DEVICES:
+            raise DeviceError(at_user_line(
+                f"there is no {device}: simulated devices are numbered 0 to {SIM_DEVICES - 1}"))  # fmt: skip
+        return SimDevice(Device("sim", device.index or 0))
+    if device.type == "cuda":
+        from tracejit.runtime.cuda_device import CudaDevice  # brings CuPy
+
+        return CudaDevice(Device("cuda", device.index or 0))
+    raise DeviceError(at_user_line(f"{device} is not a device with memory of its own"))
+
+
+def started() -> Sequence[Backend]:
+    """The devices in use."""
+    return list(_backends.values())

@@ -1,0 +1,432 @@
+"""Frames and executables of devices: the plan of a graph as a list of launches.
+
+Views, loop nests, lifetimes and tables are those of CPU frames; only memory, kernels and library
+calls are the device's. Invariant: running a frame asks the device for work in the plan's order and
+waits for it only where a check, or an op without a kernel, needs a value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from tracejit.codegen.cpu import Variant
+from tracejit.codegen.cpu_reduce import RowEmitter
+from tracejit.codegen.cuda import (
+    DeviceVariant,
+    device_emitter,
+    per_thread_source,
+    threads_of,
+    vector_width,
+)
+from tracejit.codegen.loops import LoopProgram, Value
+from tracejit.errors import CheckFailed, DeviceError, DTypeError
+from tracejit.ir.graph import Graph
+from tracejit.ir.interpret import evaluate_node
+from tracejit.ir.node import Node
+from tracejit.ir.plan import HostStep
+from tracejit.ir.types import CPU, Device, TensorType, placed
+from tracejit.runtime.arena import Arena
+from tracejit.runtime.device import Allocation, Backend
+from tracejit.runtime.device_array import DeviceArray, from_host, maker
+from tracejit.runtime.executable import Executable, Kernel
+from tracejit.runtime.frame import Frame, _Builder
+from tracejit.runtime.host_call import HostCall
+from tracejit.runtime.launch import Launch, Operand
+from tracejit.runtime.library_steps import plan_library
+from tracejit.runtime.overlap import span
+from tracejit.runtime.program import Patch, address_of
+from tracejit.runtime.table_launch import AnyLaunch
+from tracejit.transforms.views import base_and_views
+
+Call = Callable[[tuple[Any, ...]], int]
+_VECTOR_BYTES = 16
+
+
+class DeviceKernel:
+    """A device variant of a fused group: `source` (with the user's lines), `ptx()`, `scratch`."""
+
+    def __init__(self, program: LoopProgram, variant: DeviceVariant, backend: Backend):
+        made = device_emitter(program, variant)
+        self.scratch: tuple[Value, ...] = made.plan.scratch if isinstance(made, RowEmitter) else ()
+        self.text = made.source()
+        self.words = made.layout.length
+        self.name = program.step.name
+        self.shape = variant.shape
+        self.nodes = tuple(program.step.body)
+        self.variant = variant
+        self.step = program.step
+        self.loaded = backend.load(self.name, self.text, self.words)
+        self.address = id(self)  # what tells kernels apart, as the address does on the CPU
+        self._program = program
+
+    @property
+    def source(self) -> str:
+        v = self.variant
+        title = f"# {self.name}: {v.shape} kernel, rank {v.rank}, access {v.classes}"
+        return f"{title}\n{device_emitter(self._program, v, True).source()}"
+
+    def ptx(self, cc: tuple[int, int] = (9, 0)) -> str:
+        """What LLVM makes of it for an architecture."""
+        from tracejit.codegen.ptx import compile_ptx  # brings llvmlite
+
+        return compile_ptx(self.name, self.text, self.words, cc)
+
+    def __repr__(self) -> str:
+        return f"<{self.shape} device kernel {self.name}: {len(self.nodes)} ops>"
+
+
+class _DeviceArena(Arena):
+    """Temporaries in one allocation of the device."""
+
+    def __init__(self, backend: Backend):
+        super().__init__()
+        self.backend = backend
+
+    def reserve(self) -> None:
+        self.memory = _bytes(self.backend, self.nbytes)
+        self.address = self.memory.address
+
+    def view(self, buffer: Any) -> Any:
+        return self.memory[buffer.offset : buffer.offset + buffer.nbytes]
+
+
+def _bytes(backend: Backend, nbytes: int) -> Any:
+    count = max(nbytes, 1)
+    return DeviceArray(Allocation(backend, count), 0, (count,), (1,), np.dtype(np.uint8))
+
+
+class _Table:
+    """The words of a launch and how a call sets those that are its arguments."""
+
+    def __init__(self, table: np.ndarray[Any, Any], patches: Sequence[Patch]):
+        self.table = table
+        self.floats = table.view(np.float64)
+        base = address_of(table)
+        self.pointers = [
+            ((p.word - base) // 8, p.argument, p.offset) for p in patches if p.kind == "pointer"
+        ]
+        self.numbers = [
+            (self.floats if p.kind == "float64" else table, (p.word - base) // 8, p.argument)
+            for p in patches
+            if p.kind != "pointer"
+        ]
+
+    def set(self, arguments: tuple[Any, ...]) -> np.ndarray[Any, Any]:
+        """The table for a call."""
+        table = self.table
+        for place, index, offset in self.pointers:
+            table[place] = arguments[index].address + offset
+        for words, place, index in self.numbers:
+            words[place] = arguments[index]
+        return table
+
+
+def _kernel_call(backend: Backend, launch: Launch) -> Call:
+    patches: list[Patch] = []
+    table = _Table(launch.fill(patches), patches)
+    kernel: Any = launch.kernel
+    threads = threads_of(kernel.variant, launch.sizes, launch.extras)
+    loaded, set_table, ask = kernel.loaded, table.set, backend.launch
+
+    def call(arguments: tuple[Any, ...]) -> int:
+        ask(loaded, set_table(arguments), threads)
+        return 0
+
+    return call
+
+
+class _DeviceTableLaunch:
+    """A hand-written kernel, a thread for each unit of work."""
+
+    def __init__(self, backend: Backend, name: str, source: str, words: Any, units: int):
+        self.words = [*words, units]
+        self.units = units
+        text = per_thread_source(source, len(words))
+        self.kernel = backend.load(name, text, len(self.words))
+        self.operands = [w for w in words if isinstance(w, Operand)]
+
+    def call(self, backend: Backend) -> Call:
+        words = np.zeros(len(self.words), np.int64)
+        base, patches = address_of(words), []
+        for place, word in enumerate(self.words):
+            if not isinstance(word, Operand):
+                words[place] = word
+                continue
+            offset = word.layout.offset * word.dtype.itemsize
+            if word.buffer.kind == "argument":
+                patches.append(Patch(base + 8 * place, word.buffer.index, offset))
+            else:
+                words[place] = word.buffer.address + offset
+        table = _Table(words, patches)
+
+        def call(arguments: tuple[Any, ...]) -> int:
+            backend.launch(self.kernel, table.set(arguments), self.units)
+            return 0
+
+        return call
+
+
+class _Product:
+    """A matrix product by the device's library. `operands` are A, B and C."""
+
+    def __init__(self, operands: list[Operand]):
+        self.operands = operands
+
+    def call(self, backend: Backend) -> Call:
+        a, b, c = (operand.getter() for operand in self.operands)
+
+        def call(arguments: tuple[Any, ...]) -> int:
+            backend.matmul(a(arguments), b(arguments), c(arguments))
+            return 0
+
+        return call
+
+
+class _Condition:
+    """Stops the run with status `number` + 1 if its condition is false: the host waits for it."""
+
+    def __init__(self, operand: Operand, number: int):
+        self.operands = [operand]
+        self.number = number
+
+    def call(self, backend: Backend) -> Call:
+        get = self.operands[0].getter()
+
+        def call(arguments: tuple[Any, ...]) -> int:
+            return 0 if get(arguments).to_host("a check of a compiled function") else (
+                self.number + 1)  # fmt: skip
+
+        return call
+
+
+class _HostCall(HostCall):
+    """An op for which the device has no kernel: its arrays go to the host and back."""
+
+    def __call__(self, arguments: tuple[Any, ...]) -> int:
+        arrays = [get(arguments) for get in self.getters]
+        what = f"{self.node.op.name}, which has no kernel here,"
+        host = [x.to_host(what) if isinstance(x, DeviceArray) else x for x in arrays]
+        value = evaluate_node(self.node, host)
+        for (node, _), target in zip(self.results, self.targets, strict=True):
+            part = value[node.params["index"]] if node.op.name == "get" else value
+            target(arguments)[...] = part
+        return 0
+
+
+class _DeviceBuilder(_Builder):
+    """Builds one frame of a device."""
+
+    columns = 1  # threads are many: neighbouring columns are neighbouring threads
+
+    def __init__(self, executable: DeviceExecutable, arrays: Sequence[Any], in_place: Any):
+        super().__init__(executable, arrays, in_place)
+        self.backend = executable.backend
+        self.arena = _DeviceArena(self.backend)
+        self.aligned = [
+            not isinstance(a, DeviceArray) or a.address % _VECTOR_BYTES == 0 for a in arrays
+        ]
+
+    def kernel(
+        self, program: LoopProgram, variant: Variant, operands: Sequence[Operand]
+    ) -> Kernel:
+        width = 0
+        if variant.shape == "map":
+            width = vector_width(program, variant.rank, variant.classes)
+        if width and not all(self._is_aligned(o, width) for o in operands):
+            width = 0
+        exact = DeviceVariant(*variant, width)
+        return self.executable.kernel(program, exact)  # type: ignore[arg-type]
+
+    def _is_aligned(self, operand: Operand, width: int) -> bool:
+        """Whether the operand's first element begins a vector."""
+        if operand.buffer.kind == "index" or 1 not in operand.layout.strides:
+            return True
+        size = operand.dtype.itemsize
+        if operand.layout.offset * size % (size * width):
+            return False
+        if operand.buffer.kind != "argument" or operand.buffer.index >= len(self.aligned):
+            return True
+        return self.aligned[operand.buffer.index]
+
+    def table_launch(
+        self, name: str, source: str, words: Sequence[Any], units: int, grain: int
+    ) -> None:
+        launch = _DeviceTableLaunch(self.backend, name, source, words, units)
+        self.pending.append(launch)  # type: ignore[arg-type]
+
+    def condition(self, operand: Operand, number: int) -> AnyLaunch:
+        return _Condition(operand, number)  # type: ignore[return-value]
+
+    def held(self, array: np.ndarray[Any, Any]) -> Any:
+        return from_host(array, self.backend.device)
+
+    def bundled(self, item: list[AnyLaunch], foreign: set[int]) -> list[AnyLaunch]:
+        return item
+
+    def host_step(self, step: HostStep) -> None:
+        if step.node.op.name == "matmul" and step.node.dtype.kind == "f":
+            a, b = (self.operand(*base_and_views(x)) for x in step.node.inputs)
+            product = _Product([a, b, self.new_value(step.node)])
+            self.pending.append(product)  # type: ignore[arg-type]
+            return
+        if plan_library(self, step.node):
+            return
+        arguments = [self.host_argument(x) for x in step.node.inputs]
+        self.flush()
+        results = [(n, self.new_value(n)) for n in step.stores]
+        self.items.append(_HostCall(self, step, arguments, results))
+
+    def segment(self, item: Any) -> Call:
+        if isinstance(item, HostCall):
+            item.prepare()
+            return item
+        calls = [
+            _kernel_call(self.backend, x) if isinstance(x, Launch) else x.call(self.backend)
+            for x in item
+        ]
+
+        def run(arguments: tuple[Any, ...]) -> int:
+            for call in calls:
+                status = call(arguments)
+                if status:
+                    return status
+            return 0
+
+        return run
+
+    def overlaps(self) -> Callable[[Sequence[Any]], bool]:
+        """Whether arrays of a call overlap one that is written in place."""
+        targets = {id(target) for target in self.in_place.values()}
+        arrays = [
+            (self.places[id(n)].buffer.index, span(self.places[id(n)]), id(n) in targets)
+            for n in self.graph.inputs
+            if id(n) in self.places
+        ]
+        if not targets:
+            return lambda arguments: False
+
+        def check(arguments: Sequence[Any]) -> bool:
+            spans = [(arguments[i].address, low, high, own) for i, (low, high), own in arrays]
+            return any(
+                own and i != j and a + low < b + other_high and b + other_low < a + high
+                for i, (a, low, high, own) in enumerate(spans)
+                for j, (b, other_low, other_high, _) in enumerate(spans)
+            )
+
+        return check
+
+
+class DeviceFrame(Frame):
+    """One instantiated plan on a device. ``frame.call(arrays)`` asks for its work."""
+
+    def __init__(self, executable: DeviceExecutable, arrays: Sequence[Any], in_place: bool = True):
+        builder = _DeviceBuilder(executable, arrays, executable.in_place if in_place else {})
+        builder.build()
+        self.segments = builder.segments
+        self.outputs = builder.output_specs
+        backend = executable.backend
+        self.makers = [(maker(dtype, backend), shape) for shape, dtype in self.outputs]
+        self.messages = [message for _, message in executable.graph.checks]
+        self.arena_bytes = builder.arena.nbytes
+        self.launches = builder.launches
+        self.executable = executable
+        self.straight = None
+        self.overlaps = builder.overlaps()
+        self.keep = builder.arena
+
+    def call(self, arrays: Sequence[Any]) -> list[Any]:
+        """Run on arrays of the shapes, strides and alignment that the frame was built for."""
+        if self.overlaps(arrays):
+            return self.executable.run_apart(arrays)
+        results = [make(shape) for make, shape in self.makers]
+        arguments = (*arrays, *results)
+        for segment in self.segments:
+            status = segment(arguments)
+            if status:
+                raise CheckFailed(self.messages[status - 1])
+        return results
+
+
+class DeviceExecutable(Executable):
+    """A graph ready to run on a device; `graph` itself names no device."""
+
+    def __init__(self, graph: Graph, backend: Backend):
+        self.backend = backend
+        super().__init__(without_device(graph))
+
+    def kernel(self, program: LoopProgram, variant: Any) -> Any:
+        key = (id(program), variant)
+        found = self._kernels.get(key)
+        if found is None:
+            made: Any = DeviceKernel(program, variant, self.backend)
+            found = self._kernels[key] = made
+        return found
+
+    def frame(self, arguments: Sequence[Any], in_place: bool) -> Frame:
+        return DeviceFrame(self, arguments, in_place)
+
+    def _accept(self, arrays: Sequence[Any]) -> tuple[list[Any], tuple[Any, ...]]:
+        arguments = list(arrays)
+        if len(arguments) != len(self.graph.inputs):
+            count = len(self.graph.inputs)
+            raise TypeError(f"{self.graph.name} takes {count} inputs, got {len(arguments)}")
+        for i, dtype in self._scalars:
+            number = np.asarray(arguments[i]).astype(dtype.numpy)
+            arguments[i] = float(number) if dtype.kind == "f" else int(number)
+        key: list[Any] = []
+        for i, expected in self._arrays:
+            array = arguments[i]
+            if not isinstance(array, DeviceArray):
+                array = arguments[i] = self._placed(i, array)
+            elif array.backend is not self.backend:
+                raise DeviceError(
+                    f"{self.graph.name}: tensors on {array.where} and {self.backend.device}"
+                )
+            if array.dtype != expected:
+                node = self.graph.inputs[i]
+                raise DTypeError(f"{node.params['name']}: expected {node.type}, got {array.dtype}")
+            key += (array.shape, array.strides, array.address % _VECTOR_BYTES == 0)
+        return arguments, tuple(key)
+
+    def _placed(self, index: int, value: Any) -> DeviceArray:
+        """A number of the host (a 0-d array) on the device; larger arrays are refused."""
+        array = np.asarray(value)
+        if array.ndim:
+            raise DeviceError(
+                f"{self.graph.name}: tensors on cpu and {self.backend.device}; move one with .to()"
+            )
+        return from_host(array, self.backend.device)
+
+
+# --- graphs and devices --------------------------------------------------------------------------
+
+
+def device_of(graph: Graph) -> Device:
+    """The device of a graph's tensors. Raises DeviceError if there are several."""
+    found: dict[Device, None] = {}
+    for node in (*graph.inputs, *graph.nodes()):
+        if isinstance(node.type, TensorType) and node.type.device.type != "cpu":
+            found[node.type.device] = None
+    if len(found) > 1:
+        raise DeviceError(f"{graph.name}: tensors on {' and '.join(map(str, found))}")
+    return next(iter(found), CPU)
+
+
+def without_device(graph: Graph) -> Graph:
+    """The same computation with types that name no device."""
+    new: dict[int, Node] = {}
+    for node in (*graph.inputs, *graph.nodes()):
+        inputs = tuple(new[id(x)] for x in node.inputs)
+        params = {k: placed(v, CPU) for k, v in node.params.items()}
+        new[id(node)] = Node(node.op, inputs, params, placed(node.type, CPU), node.loc)
+    return Graph(
+        graph.name,
+        tuple(new[id(n)] for n in graph.inputs),
+        tuple(new[id(n)] for n in graph.outputs),
+        tuple((new[id(t)], new[id(v)]) for t, v in graph.effects),
+        tuple((new[id(c)], message) for c, message in graph.checks),
+    )
+
