@@ -1,96 +1,153 @@
-"""``tracejit.cuda``: what programs ask before they use a GPU; this build computes on the CPU.
+"""``tracejit.cuda``: what programs ask of GPUs; see ``docs/cuda.md`` for what runs on them.
 
 Invariant: no function claims a device that is not there; what needs one raises DeviceError.
 """
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 
+from tracejit import random
 from tracejit.cuda import amp
-from tracejit.errors import DeviceError, at_user_line
+from tracejit.cuda.streams import (
+    Event,
+    Stream,
+    StreamContext,
+    current_stream,
+    default_stream,
+    stream,
+)
+from tracejit.errors import OutOfMemoryError
+from tracejit.ir.types import Device
+from tracejit.runtime import cuda_device
+from tracejit.runtime.device import Backend, backend_of, started
 
 __all__ = [
-    "amp", "current_device", "device_count", "empty_cache", "get_device_capability",
-    "get_device_name", "get_device_properties", "init", "ipc_collect", "is_available",
-    "is_bf16_supported", "is_initialized", "manual_seed", "manual_seed_all",
-    "max_memory_allocated", "max_memory_reserved", "memory_allocated", "memory_reserved",
-    "reset_peak_memory_stats", "set_device", "synchronize",
+    "DeviceProperties", "Event", "OutOfMemoryError", "Stream", "StreamContext", "amp",
+    "current_device", "current_stream", "default_stream", "device", "device_count",
+    "empty_cache", "get_device_capability", "get_device_name", "get_device_properties", "init",
+    "ipc_collect", "is_available", "is_bf16_supported", "is_initialized", "manual_seed",
+    "manual_seed_all", "max_memory_allocated", "max_memory_reserved", "memory_allocated",
+    "memory_reserved", "reset_peak_memory_stats", "set_device", "stream", "synchronize",
 ]  # fmt: skip
 
 
+class DeviceProperties(NamedTuple):
+    """What a GPU is: name, compute capability, bytes of memory, multiprocessors."""
+
+    name: str
+    major: int
+    minor: int
+    total_memory: int
+    multi_processor_count: int
+
+
 def is_available() -> bool:
-    """Whether tensors can live on a GPU: False."""
-    return False
-
-
-def is_initialized() -> bool:
-    """Whether a GPU is in use: False."""
-    return False
-
-
-def is_bf16_supported() -> bool:
-    """Whether a GPU computes in bfloat16: False."""
-    return False
+    """Whether tensors can live on a GPU: packages, driver and a GPU are there."""
+    return device_count() > 0
 
 
 def device_count() -> int:
-    """The number of GPUs: 0."""
-    return 0
+    """The number of GPUs; 0 without packages or driver."""
+    return cuda_device.device_count()
 
 
-def _no_device(name: str) -> NoReturn:
-    raise DeviceError(at_user_line(f"cuda.{name}: there is no CUDA device"))
+def is_initialized() -> bool:
+    """Whether a GPU is in use."""
+    return any(b.device.type == "cuda" for b in started())
+
+
+def is_bf16_supported() -> bool:
+    """Whether a GPU computes in bfloat16: False, tracejit has no such dtype."""
+    return False
+
+
+def _device(device: Any) -> Device:
+    if device is None:
+        return Device("cuda", _current[0])
+    found = Device("cuda", device) if isinstance(device, int) else Device(device)
+    return Device(found.type, found.index or 0)
+
+
+def _used(device: Any) -> Backend | None:
+    """The device, if it is in use already."""
+    wanted = _device(device)
+    return next((b for b in started() if b.device == wanted), None)
+
+
+_current = [0]
 
 
 def init() -> None:
-    """Raises DeviceError: there is no GPU to start."""
-    _no_device("init")
+    """Start the current GPU; raises DeviceError if there is none."""
+    backend_of(_device(None))
 
 
 def current_device() -> int:
-    """Raises DeviceError: there is no current GPU."""
-    _no_device("current_device")
+    """The index of the current GPU; raises DeviceError if there is none."""
+    init()
+    return _current[0]
 
 
 def set_device(device: Any) -> None:
-    """Raises DeviceError for every device but a negative index, as in torch."""
-    if not (isinstance(device, int) and device < 0):
-        _no_device("set_device")
+    """Make a GPU the current one; a negative index changes nothing, as in torch."""
+    if isinstance(device, int) and device < 0:
+        return
+    backend_of(_device(device))
+    _current[0] = _device(device).index or 0
+
+
+@contextmanager
+def device(device: Any) -> Iterator[None]:
+    """``with cuda.device(1):`` makes a GPU the current one for a block."""
+    before = _current[0]
+    set_device(device)
+    try:
+        yield
+    finally:
+        _current[0] = before
+
+
+def get_device_properties(device: Any = None) -> DeviceProperties:
+    """Facts about a GPU; raises DeviceError if it does not exist."""
+    facts = backend_of(_device(device)).describe()
+    major, minor = facts["capability"]
+    return DeviceProperties(facts["name"], major, minor, facts["memory"], facts.get("processors", 1))
 
 
 def get_device_name(device: Any = None) -> str:
-    """Raises DeviceError: there is no GPU to name."""
-    _no_device("get_device_name")
-
-
-def get_device_properties(device: Any = None) -> Any:
-    """Raises DeviceError: there is no GPU to describe."""
-    _no_device("get_device_properties")
+    """The name of a GPU; raises DeviceError if it does not exist."""
+    return get_device_properties(device).name
 
 
 def get_device_capability(device: Any = None) -> tuple[int, int]:
-    """Raises DeviceError: there is no GPU."""
-    _no_device("get_device_capability")
+    """The compute capability of a GPU; raises DeviceError if it does not exist."""
+    facts = get_device_properties(device)
+    return facts.major, facts.minor
 
 
 def synchronize(device: Any = None) -> None:
-    """Raises DeviceError: there is no GPU to wait for."""
-    _no_device("synchronize")
+    """Wait for all work of a GPU; raises DeviceError for what went wrong in it."""
+    backend_of(_device(device)).synchronize()
 
 
 def manual_seed(seed: int) -> None:
-    """Nothing to seed; ``tracejit.manual_seed`` seeds the CPU's stream."""
-    int(seed)
+    """Seed the stream of random numbers, which all devices share (a no-op without GPUs)."""
+    if is_available():
+        random.manual_seed(int(seed))
 
 
 def manual_seed_all(seed: int) -> None:
-    """Nothing to seed; ``tracejit.manual_seed`` seeds the CPU's stream."""
-    int(seed)
+    """As `manual_seed`."""
+    manual_seed(seed)
 
 
 def empty_cache() -> None:
-    """There is no cached GPU memory to give back."""
+    """Give cached memory of GPUs back to the system."""
+    for backend in started():
+        backend.release_cached()
 
 
 def ipc_collect() -> None:
@@ -98,24 +155,31 @@ def ipc_collect() -> None:
 
 
 def reset_peak_memory_stats(device: Any = None) -> None:
-    """There are no statistics to reset."""
+    """The peak is what is in use now."""
+    backend = _used(device)
+    if backend is not None:
+        backend.peak = backend.allocated
 
 
 def memory_allocated(device: Any = None) -> int:
-    """Bytes of GPU memory in tensors: 0."""
-    return 0
+    """Bytes of a device's memory in tensors (also of ``"sim"``)."""
+    backend = _used(device)
+    return 0 if backend is None else backend.allocated
 
 
 def max_memory_allocated(device: Any = None) -> int:
-    """The most bytes of GPU memory ever in tensors: 0."""
-    return 0
+    """The most bytes that were in tensors at once since the last reset."""
+    backend = _used(device)
+    return 0 if backend is None else backend.peak
 
 
 def memory_reserved(device: Any = None) -> int:
-    """Bytes of GPU memory held: 0."""
-    return 0
+    """Bytes of a GPU's memory held, in use or cached."""
+    backend = _used(device)
+    return 0 if backend is None else backend.reserved()
 
 
 def max_memory_reserved(device: Any = None) -> int:
-    """The most bytes of GPU memory ever held: 0."""
-    return 0
+    """Bytes held at most: pools do not shrink by themselves, so what is held now."""
+    return memory_reserved(device)
+

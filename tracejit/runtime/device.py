@@ -73,6 +73,10 @@ class Backend:
     def release_cached(self) -> None:
         """Give memory that is kept for later back to the system."""
 
+    def reserved(self) -> int:
+        """Bytes held, in use or kept for later."""
+        return self.allocated
+
     def describe(self) -> dict[str, Any]:
         """Name, compute capability and memory of the device."""
         raise NotImplementedError
