@@ -17,9 +17,9 @@ import numpy as np
 from tracejit.dtypes import DType
 from tracejit.eager.modes import MODULE_VERSION, state
 from tracejit.ir.sizes import SymInt, size_source
-from tracejit.runtime.device_array import DeviceArray
 from tracejit.ir.types import TensorType
 from tracejit.jit.readset import Entry, ReadSet, Source
+from tracejit.runtime.device_array import DeviceArray
 from tracejit.tensor import Tensor
 
 MISS: Any = type("Miss", (), {"__repr__": lambda self: "MISS"})()
@@ -218,10 +218,10 @@ class GuardWriter:
             self.require(f"d.strides == {like._array.strides!r}")
         grad = f"{name}._requires_grad"
         self.require(grad if wanted.requires_grad else f"not {grad}")
-        if kind.device.type == "cpu":
-            self.require(f"type(d) is not {self.constant(DeviceArray)}")
-        else:
+        if kind.device.type != "cpu":
             self.require(f"{name}.device == {self.constant(kind.device)}")
+        elif name not in self.checked_later:
+            self.require(f"type(d) is not {self.constant(DeviceArray)}")
         if wanted.chain is not None:
             self.require(f"{name}._view == {self.constant(wanted.chain)}")
 

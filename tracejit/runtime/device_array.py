@@ -36,11 +36,11 @@ _VIEWS = frozenset({
 class _Flags:
     """The two of NumPy's flags that are asked for."""
 
-    __slots__ = ("c_contiguous",)
-    writeable = True
+    __slots__ = ("c_contiguous", "writeable")
 
     def __init__(self, c_contiguous: bool):
         self.c_contiguous = c_contiguous
+        self.writeable = True
 
 
 class _Interface:

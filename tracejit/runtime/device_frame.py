@@ -335,10 +335,17 @@ class DeviceFrame(Frame):
         self.executable = executable
         self.straight = None
         self.overlaps = builder.overlaps()
+        self.aligned = [
+            i for i, array in enumerate(arrays)
+            if isinstance(array, DeviceArray) and array.address % _VECTOR_BYTES == 0
+        ]  # fmt: skip
         self.keep = builder.arena
 
     def call(self, arrays: Sequence[Any]) -> list[Any]:
         """Run on arrays of the shapes, strides and alignment that the frame was built for."""
+        for i in self.aligned:
+            if arrays[i].address % _VECTOR_BYTES:
+                return self.executable.run(arrays)
         if self.overlaps(arrays):
             return self.executable.run_apart(arrays)
         results = [make(shape) for make, shape in self.makers]
