@@ -226,6 +226,13 @@ def _infer_windows(
     return types[0].with_shape((*shape, *sizes))
 
 
+def strided_view(x: np.ndarray, shape: Any, strides: Any) -> np.ndarray:
+    """A view with these strides in bytes; arrays of devices make it themselves."""
+    if isinstance(x, np.ndarray):
+        return np.lib.stride_tricks.as_strided(x, shape, strides)
+    return x.strided(shape, strides)
+
+
 def window_view(x: np.ndarray, axes: Any, sizes: Any, steps: Any, dilations: Any) -> np.ndarray:
     """The windows of `x` as a view; the window axes come last."""
     shape, strides = list(x.shape), list(x.strides)
@@ -234,7 +241,7 @@ def window_view(x: np.ndarray, axes: Any, sizes: Any, steps: Any, dilations: Any
         shape[axis] = (shape[axis] - (size - 1) * dilation - 1) // step + 1
         extra_strides.append(strides[axis] * dilation)
         strides[axis] *= step
-    return np.lib.stride_tricks.as_strided(x, (*shape, *sizes), (*strides, *extra_strides))
+    return strided_view(x, (*shape, *sizes), (*strides, *extra_strides))
 
 
 windows = Op(
@@ -342,7 +349,7 @@ def _infer_strided(
 
 def _numpy_strided(x: np.ndarray, shape: Any, steps: Any, offset: int) -> np.ndarray:
     strides = tuple(s * x.strides[0] for s in steps)
-    return np.lib.stride_tricks.as_strided(x[offset:], shape, strides)
+    return strided_view(x[offset:], shape, strides)
 
 
 def strided_index(shape: Any, steps: Any, offset: int) -> Node:
