@@ -86,10 +86,13 @@ class Capture:
               takes the arguments of the call.
     steering  lifted ints (by their keys) that steered Python, and how often.
     prints    calls of `print`, with what they were given (`jit.prints.Printed`).
+    layouts   (node, exact) of tensors whose order in memory steered the run.
+    picks     (result, where from, version of that) of indexing by 0-d tensors: views that the
+              trace takes for copies.
     unsound   (reason, location) of what a replay could not repeat.
     """
 
-    def __init__(self, symbolic: Callable[[Tensor], Any] | None = None, lift_items: Any = ()):
+    def __init__(self, symbolic: Callable[[Tensor, SizeEnv], Any] | None = None, lift_items: Any = ()):
         self.env = SizeEnv()
         self.env.as_float = self._float_of_size
         self.symbolic = symbolic
@@ -109,6 +112,8 @@ class Capture:
         self.leaf_resets: list[Tensor] = []
         self.new_leaves: list[tuple[Tensor, Node]] = []
         self.shape_inputs: list[tuple[Tensor, tuple[Any, ...]]] = []
+        self.layouts: list[tuple[Node, bool]] = []
+        self.picks: list[tuple[Tensor, Tensor, int]] = []
         self.used_backward = False
 
     # --- nodes ------------------------------------------------------------------------------
@@ -142,7 +147,7 @@ class Capture:
 
     def add_input(self, tensor: Tensor) -> Node:
         """The node of a tensor that existed before the capture."""
-        kind = self.symbolic(tensor) if self.symbolic is not None else None
+        kind = self.symbolic(tensor, self.env) if self.symbolic is not None else None
         if kind is not None:
             node = OPS["input"](type=kind, name=f"x{len(self.inputs)}")
             if tensor._requires_grad and tensor.is_leaf:
@@ -258,6 +263,33 @@ class Capture:
             new[id(node)] = node if is_number else Node(node.op, inputs, params, kind, node.loc)
         self.set_node(result, new[id(order[-1])])
         return result
+
+    # --- memory -----------------------------------------------------------------------------
+
+    def picked(self, result: Tensor, tensor: Tensor) -> None:
+        """`result` is a view of `tensor` at a place that the trace must not depend on."""
+        root = tensor if tensor._base is None else tensor._base
+        origin = next((base for made, base, _ in self.picks if made is root), root)
+        self.picks.append((result, origin, storage_of(origin).version))
+
+    def picks_show(self, seen: set[int]) -> bool:
+        """Whether anybody can tell that the picks are views; `seen` are ids of the tensors whose
+        memory is visible after the call."""
+        for result, origin, version in self.picks:
+            if storage_of(result).version or storage_of(origin).version != version:
+                return True
+            outlives = id(origin) in seen or not self.owns(origin)
+            if outlives and id(result) in seen:
+                return True
+        return False
+
+    def ask_layout(self, tensor: Tensor, exact: bool = False) -> None:
+        """The run depends on how the tensor lies in memory: whether its elements are in row-major
+        order, or (`exact`) on its very strides."""
+        self.layouts.append((self.node_of(tensor), exact))
+        root = tensor if tensor._base is None else tensor._base
+        if id(root) in self.input_ids:  # written to, it still lies as it did
+            self.layouts.append((self.input_ids[id(root)], exact))
 
     # --- values that leave for Python -------------------------------------------------------
 

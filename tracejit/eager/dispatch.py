@@ -292,10 +292,14 @@ def view(op: Op, tensor: Tensor, params: dict[str, Any]) -> Tensor:
     """A movement op whose result shares the tensor's memory where NumPy can make it so."""
     concrete = concrete_params(params) if state.capture is not None else params
     source = tensor._array
+    if op.name == "reshape" and state.capture is not None:
+        state.capture.ask_layout(tensor)
     try:
         array = op.numpy(source, **concrete)
     except (ValueError, TypeError, IndexError) as error:
         raise fail(op, (tensor,), error) from None
+    if op.name == "broadcast_to":  # NumPy's are read-only; their parts are not
+        array.flags.writeable = source.flags.writeable
     result = new_tensor(array)
     if op.name == "reshape" and not shares_memory(array, source):
         if state.capture is not None or (state.grad and tensor._requires_grad):

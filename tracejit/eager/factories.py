@@ -412,6 +412,8 @@ def _record_identity(source: Tensor, result: Tensor) -> None:
 @public(function=False)
 def contiguous(self: Tensor, memory_format: Any = None) -> Tensor:
     """The tensor itself if its elements lie in row-major order, else a copy that does."""
+    if state.capture is not None:
+        state.capture.ask_layout(self)
     return self if self._array.flags.c_contiguous else clone(self)
 
 
@@ -529,10 +531,8 @@ def fill_(self: Tensor, value: Any) -> Tensor:
             f"fill_: the value must be a number or 0-d, not {type_of(value)}"))  # fmt: skip
     if isinstance(value, Tensor):
         return copy_(self, value)
-    filler = pointwise(OPS["cast"], (_full(((),), 0, self.dtype, False, None),),
-                       {"dtype": self.dtype}) if hasattr(value, "scalar_node") else None  # fmt: skip
-    if filler is not None:
-        return store(self, (filler * 0 + value).expand(*sizes_of(self)))
+    if hasattr(value, "scalar_node"):
+        return store(self, _from_traced(value, self.dtype).expand(*sizes_of(self)))
     return store(self, _full(((),), value, self.dtype, False, self._device).expand(*sizes_of(self)))
 
 

@@ -222,8 +222,42 @@ def _common_indices(indices: Sequence[tuple[int, Tensor]]) -> tuple[list[Tensor]
     return list(tensors), axes
 
 
+def _is_number(item: Any) -> bool:
+    """Whether an item of a key is an index in a 0-d tensor: it selects, as an int does."""
+    return isinstance(item, Tensor) and item._array.ndim == 0 and item.dtype.kind in "iu"
+
+
+def _pick_elements(tensor: Tensor, key: Any) -> tuple[Tensor, Any]:
+    """In a capture: what the 0-d index tensors of a key select, and the rest of the key.
+
+    Eager code takes their values and makes views. The trace must not depend on the values, so its
+    node is a copy; the capture sees to it that nobody can tell.
+    """
+    if not any(map(_is_number, key if isinstance(key, tuple) else (key,))):
+        return tensor, key
+    rest: list[Any] = []
+    axis = 0
+    for item in _expand_ellipsis(_as_key(key), tensor._array.ndim):
+        if _is_number(item):
+            tensor = _pick(tensor, axis, item)
+        else:
+            rest.append(item)
+            axis += _consumes(item)
+    return tensor, tuple(rest)
+
+
+def _pick(tensor: Tensor, axis: int, index: Tensor) -> Tensor:
+    place = checked_index(index, sizes_of(tensor)[axis], "index")
+    result: Tensor = apply(OPS["take"], (tensor, place), {"axis": axis})
+    result._array = tensor._array[(*[slice(None)] * axis, int(place._array), ...)]
+    state.capture.picked(result, tensor)
+    return result
+
+
 def getitem(self: Tensor, key: Any) -> Tensor:
     """``x[key]``."""
+    if state.capture is not None:
+        self, key = _pick_elements(self, key)
     parsed = Key(self, key)
     part = parsed.basic(self)
     if not parsed.indices:

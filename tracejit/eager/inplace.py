@@ -17,6 +17,7 @@ from tracejit.eager.tape import Saved, bump_version, node_of, replay_views, stor
 from tracejit.errors import DTypeError, ShapeError, at_user_line, user_location
 from tracejit.ir.node import Node, full_like
 from tracejit.ir.op import OPS
+from tracejit.ir.types import TensorType
 from tracejit.ops.movement import strided_index
 from tracejit.runtime.device_array import copy_array
 from tracejit.tensor import Tensor
@@ -152,6 +153,8 @@ def record_write(target: Tensor, node: Node, tracked: bool) -> None:
     """The node of `target` becomes `node`; its base and sibling views follow."""
     base = target._base
     if base is None:
+        if not tracked and target._requires_grad and state.grad:
+            node = _overwritten(node_of(target), node)
         bump_version(target)
         _replace_node(target, node, tracked)
         return
@@ -174,6 +177,12 @@ def record_write(target: Tensor, node: Node, tracked: bool) -> None:
     if state.capture is not None:
         state.capture.set_node(target, replay_views(target, node_of(base)))
     target._seen = storage_of(target).version
+
+
+def _overwritten(before: Node, value: Node) -> Node:
+    """`value`, to which `before` contributes nothing: its gradient is zero, not absent."""
+    never = OPS["full"](value=False, type=TensorType(dtypes.bool_, value.type.shape))
+    return OPS["where"](never, before, value)
 
 
 def _replace_node(root: Tensor, node: Node, tracked: bool) -> None:

@@ -96,6 +96,8 @@ def is_set_to(self: Tensor, tensor: Tensor) -> bool:
 @public(function=False)
 def dim_order(self: Tensor) -> tuple[int, ...]:
     """The dimensions from the outermost in memory to the innermost."""
+    if state.capture is not None:
+        state.capture.ask_layout(self, exact=True)
     strides = self._array.strides
     return tuple(sorted(range(len(strides)), key=lambda i: -strides[i]))
 
@@ -184,6 +186,8 @@ def fill_diagonal_(self: Tensor, fill_value: Any, wrap: bool = False) -> Tensor:
         flat = self.view(-1).as_strided((count,), (step,))
         flat.fill_(fill_value)
         return self
+    if state.capture is not None:
+        state.capture.ask_layout(self, exact=True)
     steps = [s // self._array.itemsize for s in self._array.strides]
     self.as_strided((min(shape),), (sum(steps),)).fill_(fill_value)
     return self

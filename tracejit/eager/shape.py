@@ -98,6 +98,8 @@ def ndimension(self: Tensor) -> int:
 @public(function=False)
 def stride(self: Tensor, dim: int | None = None) -> Any:
     """Steps in memory, counted in elements."""
+    if state.capture is not None:
+        state.capture.ask_layout(self, exact=True)
     strides = tuple(s // self._array.itemsize for s in self._array.strides)
     return strides if dim is None else strides[dim]
 
@@ -105,6 +107,8 @@ def stride(self: Tensor, dim: int | None = None) -> Any:
 @public(function=False)
 def is_contiguous(self: Tensor, memory_format: Any = None) -> bool:
     """Whether the elements lie in row-major order without gaps."""
+    if state.capture is not None:
+        state.capture.ask_layout(self)
     return bool(self._array.flags.c_contiguous)
 
 

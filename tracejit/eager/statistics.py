@@ -17,7 +17,6 @@ from tracejit.eager.results import named
 from tracejit.eager.scans import cumsum, searchsorted, sort
 from tracejit.eager.shape import axes_of, axis_of, expand, reshape, sizes_of, slice_axis
 from tracejit.errors import DTypeError, at_user_line
-from tracejit.ir.sizes import SymInt
 from tracejit.tensor import Tensor
 
 # --- variance --------------------------------------------------------------------------------
@@ -40,8 +39,7 @@ def _variance(
     middle = reduce("reduce_sum", wide, axes, True) / count
     total = reduce("reduce_sum", (wide - middle).square(), axes, keepdim)
     rest = count - correction if correction else count
-    if type(rest) is not SymInt:
-        rest = max(rest, 0)
+    rest = rest if rest >= 0 else 0
     shape = sizes_of(total)
     return (total / rest).to(x.dtype), reshape(middle, shape).to(x.dtype)
 

@@ -36,6 +36,8 @@ from tracejit.tensor import Tensor
 
 def _flat_memory(input: Tensor) -> tuple[Tensor, int]:
     """The memory of `input` as a vector view, and where `input` begins in it."""
+    if state.capture is not None:
+        state.capture.ask_layout(input, exact=True)
     array = input._array
     order = sorted(range(array.ndim), key=lambda i: -array.strides[i])
     if array.transpose(order).flags.c_contiguous:

@@ -14,7 +14,7 @@ from tracejit.eager.scalars import CallNumber
 from tracejit.eager.tape import storage_of
 from tracejit.errors import CheckFailed
 from tracejit.ir.sizes import evaluate
-from tracejit.jit.replay import replay_chain
+from tracejit.jit.replay import chain_at, replay_chain
 from tracejit.jit.trace import SourceNumber
 from tracejit.runtime.program import Expected
 from tracejit.tensor import Tensor
@@ -156,7 +156,7 @@ class _Writer:
             return name
         base = self._result(result.base)
         self.table["replay_chain"] = replay_chain
-        chain = self.constant(result.chain)
+        chain = self.constant(chain_at(result.chain, self.sizes))
         self.lines.append(f"    {name} = replay_chain({base}, {chain}, {result.requires_grad})")
         return name
 

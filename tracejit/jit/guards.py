@@ -43,7 +43,8 @@ class TensorInput:
     """A tensor that every call reads from `source`, and the type it must have."""
 
     __slots__ = (
-        "source", "type", "requires_grad", "is_module", "is_held", "tensor_class", "chain"
+        "source", "type", "requires_grad", "is_module", "is_held", "tensor_class", "chain",
+        "layout", "is_written",
     )  # fmt: skip
 
     def __init__(self, source: Source, kind: TensorType, tensor: Tensor, is_module: bool):
@@ -54,6 +55,10 @@ class TensorInput:
         self.is_held = _is_held(source)
         self.tensor_class = type(tensor)
         self.chain: Any = None
+        self.layout: Any = None
+        """What the trace needs of the order in memory: nothing (None), row-major order (True),
+        or these strides."""
+        self.is_written = False
 
 
 def _is_held(source: Source) -> bool:
@@ -129,7 +134,32 @@ def fits(tensor: Tensor, wanted: TensorInput) -> bool:
         and all(type(w) is SymInt or n == w for n, w in zip(shape, kind.shape, strict=True))
         and tensor._requires_grad == wanted.requires_grad
         and tensor._device == kind.device
+        and lies_as(tensor._array, wanted.layout)
     )
+
+
+def layout_of(array: np.ndarray[Any, Any], exact: bool) -> Any:
+    """What a trace that depends on the order of an input's elements asks of later calls."""
+    return True if array.flags.c_contiguous and not exact else array.strides
+
+
+def lies_as(array: np.ndarray[Any, Any], layout: Any) -> bool:
+    """Whether the elements lie as a trace needs them; see `TensorInput.layout`."""
+    if layout is None:
+        return True
+    return bool(array.flags.c_contiguous if layout is True else array.strides == layout)
+
+
+def overlaps_itself(array: np.ndarray[Any, Any]) -> bool:
+    """Whether several elements (may) share one place in memory, as in an expanded tensor."""
+    if array.flags.c_contiguous or array.size <= 1:
+        return False
+    reach = array.itemsize
+    for stride, n in sorted((abs(s), n) for s, n in zip(array.strides, array.shape) if n > 1):
+        if stride < reach:
+            return True
+        reach = stride * n
+    return False
 
 
 class GuardWriter:
@@ -218,6 +248,12 @@ class GuardWriter:
             self.require(f"d.strides == {like._array.strides!r}")
         grad = f"{name}._requires_grad"
         self.require(grad if wanted.requires_grad else f"not {grad}")
+        if like is None and wanted.layout is not None:
+            is_flat = "d.flags.c_contiguous"
+            self.require(is_flat if wanted.layout is True else f"d.strides == {wanted.layout!r}")
+        if like is None and wanted.is_written:
+            self.table["overlaps_itself"] = overlaps_itself
+            self.require("not overlaps_itself(d)")
         if kind.device.type != "cpu":
             self.require(f"{name}.device == {self.constant(kind.device)}")
         elif name not in self.checked_later:

@@ -13,7 +13,7 @@ from tracejit.eager.capture import Draw
 from tracejit.eager.dispatch import view
 from tracejit.eager.modes import state
 from tracejit.eager.tape import storage_of
-from tracejit.ir.sizes import evaluate
+from tracejit.ir.sizes import SymInt, evaluate
 from tracejit.tensor import Tensor, new_tensor
 
 
@@ -37,13 +37,13 @@ class Result:
         self.requires_grad = requires_grad
         self.convert = convert
 
-    def make(self, tensors: Sequence[Tensor], outputs: Sequence[Any], made: dict[int, Any]) -> Any:
+    def make(self, tensors: Sequence[Tensor], outputs: Sequence[Any], made: Made) -> Any:
         """The value, given input tensors and program outputs; `made` keeps each output single."""
         if self.kind == "input":
             return tensors[self.index]
         if self.kind == "number":
             return self.convert(outputs[self.index].item())
-        found = made.get(id(self))
+        found = made.values.get(id(self))
         if found is not None:
             return found
         if self.kind == "output":
@@ -51,10 +51,32 @@ class Result:
         else:
             assert self.base is not None
             result = replay_chain(
-                self.base.make(tensors, outputs, made), self.chain, self.requires_grad
-            )
-        made[id(self)] = result
+                self.base.make(tensors, outputs, made), chain_at(self.chain, made.sizes),
+                self.requires_grad,
+            )  # fmt: skip
+        made.values[id(self)] = result
         return result
+
+
+class Made:
+    """The results of one call so far, by result, and the call's sizes."""
+
+    __slots__ = ("values", "sizes")
+
+    def __init__(self, sizes: dict[str, int]):
+        self.values: dict[int, Any] = {}
+        self.sizes = sizes
+
+
+def chain_at(chain: Any, sizes: dict[str, int]) -> Any:
+    """A chain of view ops with the call's own numbers for the sizes that vary."""
+    return [(op, {k: _at(v, sizes) for k, v in params.items()}) for op, params in chain]
+
+
+def _at(value: Any, sizes: dict[str, int]) -> Any:
+    if type(value) is SymInt:
+        return evaluate(value, sizes)
+    return tuple(_at(v, sizes) for v in value) if type(value) is tuple else value
 
 
 def replay_chain(base: Tensor, chain: Any, requires_grad: bool) -> Tensor:
@@ -89,7 +111,7 @@ class Finish:
         self, args: tuple[Any, ...], tensors: Sequence[Tensor], numbers: Sequence[Any],
         sizes: dict[str, int], outputs: Sequence[Any],
     ) -> Any:  # fmt: skip
-        made: dict[int, Any] = {}
+        made = Made(sizes)
         for printed, results in self.prints:
             printed.say([r.make(tensors, outputs, made) for r in results])
         for draw in self.draws:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tracejit.eager.modes import state
+from tracejit.ir.sizes import SizeEnv
 from tracejit.ir.types import TensorType
 from tracejit.jit.readset import ReadSet
 from tracejit.jit.trace import source_key
@@ -41,7 +41,7 @@ class Shapes:
             return None
         env_symbols: dict[tuple[Any, int], Any] = {}
 
-        def symbolic(tensor: Tensor) -> TensorType | None:
+        def symbolic(tensor: Tensor, env: SizeEnv) -> TensorType | None:
             source = readset.seen.get(id(tensor))
             if source is None:
                 return None
@@ -49,9 +49,8 @@ class Shapes:
             axes = self.varying.get(key)
             if not axes or key in self.fixed or (tensor._requires_grad and not tensor.is_leaf):
                 return None
-            capture = state.capture
             shape = tuple(
-                env_symbols.setdefault((key, i), capture.env.symbol(n))
+                env_symbols.setdefault((key, i), env.symbol(n))
                 if i in axes and n != 1  # a dimension of 1 broadcasts: kernels must know
                 else n
                 for i, n in enumerate(tensor._array.shape)

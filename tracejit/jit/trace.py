@@ -15,9 +15,9 @@ from tracejit.eager.scalars import CallNumber, SymFloat
 from tracejit.eager.tape import FREED, replay_views, root_of
 from tracejit.ir.node import Node, topological
 from tracejit.ir.op import OPS
-from tracejit.ir.sizes import SymInt, hints_of
+from tracejit.ir.sizes import SymInt
 from tracejit.jit.differentiate import EagerSaves
-from tracejit.jit.guards import TensorInput, same
+from tracejit.jit.guards import TensorInput, layout_of, overlaps_itself, same
 from tracejit.jit.naming import Describer, graph_name
 from tracejit.jit.readset import Entry, ReadSet, Refusal, Source
 from tracejit.jit.replay import Finish, Result
@@ -87,6 +87,8 @@ class PathBuilder:
             raise Refusal(structure.problem)
         self.seen_after = [t for t in (*structure.leaves, *stored, *self._final_grads())
                            if isinstance(t, Tensor)]  # fmt: skip
+        if capture.picks_show({id(root_of(t)) for t in self.seen_after}):
+            raise Refusal("uses a view at a place that a tensor gives (x[i] with i a 0-d tensor)")
         self.finish.results = [self._result(v) for v in structure.leaves]
         self.finish.build = structure.build
         self.finish.is_single = bool(structure.leaves) and value is structure.leaves[0]
@@ -94,6 +96,7 @@ class PathBuilder:
         self.finish.prints = [(p, self._printed(p)) for p in capture.prints]
         self._gradients()
         effects = [self._effect(t) for t in capture.writes.values()]
+        self._layouts()
         checks = [(self._node(n), message) for n, message in capture.checks]
         branches = [(self._node(b.node), b) for b in capture.branches]
         self.finish.output_count = len(self.outputs)
@@ -222,7 +225,7 @@ class PathBuilder:
             return Result("input", self._position(tensor))
         base = tensor._base
         if base is not None and self._is_visible(tensor, base):
-            chain = [(op, _plain(params)) for op, params in tensor._view]
+            chain = tensor._view
             return Result("view", -1, chain, self._result(base), tensor._requires_grad)
         index = len(self.outputs)
         self.outputs.append(self._node(capture.node_of(tensor)))
@@ -286,6 +289,21 @@ class PathBuilder:
         node = self._node(self.capture.node_of(tensor))
         return self.inputs.nodes[position], node
 
+    def _layouts(self) -> None:
+        """Inputs whose order in memory the run depends on must lie in the same way again."""
+        asked: dict[int, bool] = {}
+        for node, exact in self.capture.layouts:
+            for below in _same_order([node]):
+                asked[id(below)] = exact or asked.get(id(below), False)
+        for tensor, node in self.capture.inputs:
+            wanted = self.inputs.tensors[self._position(tensor)]
+            if id(node) in asked:
+                wanted.layout = layout_of(tensor._array, asked[id(node)])
+            if id(root_of(tensor)) in self.capture.writes:
+                wanted.is_written = True
+                if overlaps_itself(tensor._array):
+                    raise Refusal("writes to a tensor whose elements share memory")
+
     def _gradients(self) -> None:
         for tensor, before in self.capture.grads.values():
             now = tensor._grad
@@ -311,16 +329,29 @@ class PathBuilder:
         self.finish.assigns.append((source, self._result(value)))
 
 
+_KEEPS_ORDER = ("elementwise", "movement", "structure", "reduction", "scan", "composite")
+"""Kinds of ops whose results may lie in memory as their inputs do."""
+
+
+def _same_order(roots: Sequence[Node]) -> list[Node]:
+    """Inputs from which the roots may have their order in memory."""
+    found: list[Node] = []
+    seen: set[int] = set()
+    stack = list(roots)
+    while stack:
+        node = stack.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        if node.op.name == "input":
+            found.append(node)
+        elif node.op.kind in _KEEPS_ORDER or node.op.name in ("detach", "alias", "with_value"):
+            stack.extend(node.inputs)
+    return found
+
+
 def _is_saved(node: Node) -> bool:
     return node.saved is not None and node.saved is not FREED and node.saved.array is not None
-
-
-def _plain(params: dict[str, Any]) -> dict[str, Any]:
-    """View parameters for a replay; symbolic ones cannot be replayed by value."""
-    for value in params.values():
-        if isinstance(value, tuple) and any(type(v) is SymInt for v in value):
-            return {k: hints_of(v) if isinstance(v, tuple) else v for k, v in params.items()}
-    return params
 
 
 def differences(readset: ReadSet) -> list[tuple[Entry, Any]]:

@@ -1,6 +1,8 @@
 """From a seed to a program: inputs, state, statements, results, and the calls that vary them.
 
-Invariant: the first call of a generated program runs; later ones may raise, as eager then does too.
+Neighbouring seeds (``FAMILY`` of them) share the function and vary the calls, so that they share
+compiled kernels, whose compilation takes most of the time. Invariant: the first call of a generated
+program runs; later ones may raise, as eager then does too.
 """
 
 from __future__ import annotations
@@ -8,6 +10,8 @@ from __future__ import annotations
 from tracejit.testing.programs import DTYPES, Builder, Program
 from tracejit.testing.statements import add_statement
 
+FAMILY = 4
+"""Seeds 4 n to 4 n + 3 make programs of one function, with different calls."""
 _SIZES = (1, 2, 3, 4, 4, 3)
 _FLOATS = ("1.5", "0.5", "2.0", "-0.75", "1.25", "3.0", "0.0")
 
@@ -36,7 +40,7 @@ class _Input:
 
 def generate(seed: int, size: int | None = None) -> Program:
     """The program of a seed, with about `size` statements."""
-    b = Builder(seed)
+    b = Builder(seed // FAMILY)
     inputs = [_Input(b, f"x{i}") for i in range(b.rng.randrange(1, 4))]
     _set_state(b)
     for i, one in enumerate(inputs):
@@ -51,9 +55,11 @@ def generate(seed: int, size: int | None = None) -> Program:
         if len(b.body) >= size:
             break
         add_statement(b)
+    outputs = _outputs(b)
+    b.rng.seed(seed)
     header = ", ".join([one.name for one in inputs] + ["k"] * has_number)
     calls = _Calls(b, inputs, has_number).blocks()
-    return Program(seed, header, tuple(b.state), tuple(b.body), _outputs(b), calls,
+    return Program(seed, header, tuple(b.state), tuple(b.body), outputs, calls,
                    frozenset(b.traits))  # fmt: skip
 
 
