@@ -1,4 +1,4 @@
-"""The command ``tracejit``: demo, compare, dump, cache, doctor.
+"""The command ``tracejit``: demo, compare, dump, cache, fuzz, doctor.
 
 Invariant: a user's mistake ends in one line on stderr and exit status 2, not in a traceback.
 """
@@ -16,6 +16,7 @@ from tracejit import config
 from tracejit.inspect import arguments, compare, doctor
 from tracejit.inspect.load import load_function
 from tracejit.jit.compile import CompiledFunction, compile
+from tracejit.testing import fuzz
 
 _TYPES_HELP = "a type (f32[32,784]: random values; i64[32]: 0 to 9) or a number for each argument"
 
@@ -64,6 +65,9 @@ def _parser() -> argparse.ArgumentParser:
     cache = commands.add_parser("cache", help="the kernels kept on disk")
     cache.add_argument("action", choices=("info", "clear"))
     cache.set_defaults(run=_cache)
+    fuzz_ = commands.add_parser("fuzz", help="random programs, eager against compiled")
+    fuzz.add_arguments(fuzz_)
+    fuzz_.set_defaults(run=fuzz.command)
     doctor_ = commands.add_parser("doctor", help="versions, processor, threads, libraries, cache")
     doctor_.set_defaults(run=lambda options: doctor.main(sys.stdout))
     return parser

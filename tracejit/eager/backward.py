@@ -107,10 +107,25 @@ class Evaluator:
                 node.saved = FREED
 
 
+def has_history(root: Node) -> bool:
+    """Whether a node depends on a leaf of the tape, be it in a condition only."""
+    seen: set[int] = set()
+    stack = [root]
+    while stack:
+        node = stack.pop()
+        if id(node) in seen or node.op.name == "detach":
+            continue
+        if type(node.saved) is Leaf:
+            return True
+        seen.add(id(node))
+        stack.extend(node.inputs)
+    return False
+
+
 def as_tensor(node: Node, value: Any, create_graph: bool) -> Tensor:
     """A gradient as a tensor; under `create_graph` it continues the tape."""
     tensor = new_tensor(value)
-    if create_graph:
+    if create_graph and has_history(node):
         tensor._requires_grad = True
         tensor._node = node
     if state.capture is not None:

@@ -15,8 +15,8 @@ from tracejit.errors import at_user_line
 from tracejit.ir.graph import Graph
 from tracejit.ir.node import Node, topological
 from tracejit.ir.op import OPS
-from tracejit.ir.sizes import size_source, symbols_of
 from tracejit.ir.types import TupleType
+from tracejit.jit.shapes import size_givers
 from tracejit.runtime.target import build
 from tracejit.tensor import Tensor
 from tracejit.transforms.grad import backpropagate
@@ -84,28 +84,13 @@ class Differentiable:
         nodes = topological(results)
         read = {id(n) for n in nodes}
         self.read_inputs = [i for i, n in enumerate(self.inputs) if id(n) in read]
-        self.read_inputs += self._size_givers(nodes)
+        self.read_inputs += size_givers(nodes, self.inputs)
         self.read_saved = [i for i, n in enumerate(self.saved) if id(known[id(n)]) in read]
         self.read_seeds = [i for i, n in enumerate(self.seeds) if id(n) in read]
         inputs = [self.inputs[i] for i in self.read_inputs]
         inputs += [known[id(self.saved[i])] for i in self.read_saved]
         inputs += [self.seeds[i] for i in self.read_seeds]
         return Graph("backward", tuple(inputs), tuple(results))
-
-    def _size_givers(self, nodes: Sequence[Node]) -> list[int]:
-        """Inputs that are there only because a symbolic size is read off their shape."""
-        wanted = {name for node in nodes for name in _symbols(node)}
-        given = set()
-        for node in nodes:
-            if node.op.name == "input":
-                given |= {size_source(size) for size in node.type.shape}
-        found = []
-        for i, node in enumerate(self.inputs):
-            fresh = {size_source(size) for size in node.type.shape} & (wanted - given)
-            if fresh:
-                given |= fresh
-                found.append(i)
-        return found
 
     @property
     def program(self) -> Any:
@@ -118,11 +103,9 @@ class Differentiable:
         results: Sequence[Tensor],
     ) -> None:  # fmt: skip
         """Put the call on the tape: `results`, in the order of `tracked`, get its projections."""
-        if not (self.live or self.spent):
-            return
         call = self.spent_node
-        if not self.spent:
-            parents = tuple(_tape_node(tensors[i]) for i in self.live)
+        if not self.spent and self.wrt:
+            parents = tuple(_tape_node(tensors[i]) for i in self.live or self.wrt)
             kinds = TupleType(tuple(
                 _concrete(o.type, outputs[i]) for o, i in zip(self.outputs, self.tracked)
             ))  # fmt: skip
@@ -165,6 +148,8 @@ class Differentiable:
                 stale = Saved(None, storage)
                 stale.version = version
                 raise RuntimeError(at_user_line(changed_message(stale, "a compiled function")))
+        if not self.live:  # no gradient flows, though the results depend on leaves
+            return [None] * len(node.inputs)
         if walk.create_graph:
             return self._on_tape(walk, tensors, g)
         arrays = [_array(tensors[i]) for i in self.read_inputs]
@@ -188,15 +173,6 @@ class Differentiable:
         for seed, value in zip(self.seeds, g, strict=True):
             known[id(seed)] = value
         return list(_rebuild(self.gradients, known))
-
-
-def _symbols(node: Node) -> set[str]:
-    """Symbols in a node's type and parameters."""
-    kinds = node.type.items if isinstance(node.type, TupleType) else (node.type,)
-    sizes = [size for kind in kinds for size in kind.shape]
-    for value in node.params.values():
-        sizes += value if isinstance(value, tuple) else getattr(value, "shape", (value,))
-    return {name for size in sizes for name in symbols_of(size)}
 
 
 def _places(

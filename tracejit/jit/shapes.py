@@ -5,13 +5,42 @@ Invariant: a dimension that has varied stays symbolic for that input.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from tracejit.ir.sizes import SizeEnv
-from tracejit.ir.types import TensorType
+from tracejit.ir.node import Node
+from tracejit.ir.sizes import SizeEnv, size_source, symbols_of
+from tracejit.ir.types import TensorType, TupleType
 from tracejit.jit.readset import ReadSet
-from tracejit.jit.trace import source_key
+from tracejit.jit.source import source_key
 from tracejit.tensor import Tensor
+
+
+def size_givers(nodes: Sequence[Node], inputs: Sequence[Node]) -> list[int]:
+    """Positions of inputs that a graph of `nodes` needs only because a symbolic size that occurs
+    in it is read off their shape.
+    """
+    wanted = {name for node in nodes for name in _symbols(node)}
+    given = set()
+    for node in nodes:
+        if node.op.name == "input":
+            given |= {size_source(size) for size in node.type.shape}
+    found = []
+    for i, node in enumerate(inputs):
+        fresh = {size_source(size) for size in node.type.shape} & (wanted - given)
+        if fresh:
+            given |= fresh
+            found.append(i)
+    return found
+
+
+def _symbols(node: Node) -> set[str]:
+    """Symbols in a node's type and parameters."""
+    kinds = node.type.items if isinstance(node.type, TupleType) else (node.type,)
+    sizes = [size for kind in kinds for size in kind.shape]
+    for value in node.params.values():
+        sizes += value if isinstance(value, tuple) else getattr(value, "shape", (value,))
+    return {name for size in sizes for name in symbols_of(size)}
 
 
 class Shapes:

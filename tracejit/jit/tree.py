@@ -18,6 +18,7 @@ from tracejit.ir.node import Node, topological
 from tracejit.ir.op import OPS
 from tracejit.ir.text import print_value
 from tracejit.ir.types import TensorType, TupleType
+from tracejit.jit.shapes import size_givers
 from tracejit.jit.source import Refusal
 
 
@@ -41,6 +42,10 @@ class Interner:
             found = OPS["input"](type=kind, **params)
             self.by_key["input", key] = found
         return found
+
+    def inputs(self) -> list[Node]:
+        """All inputs met so far."""
+        return [node for key, node in self.by_key.items() if key[0] == "input"]
 
     def add(self, roots: Sequence[Node], known: dict[int, Node]) -> list[Node]:
         """Canonical nodes of `roots`; `known` maps ids of boundary nodes to canonical ones."""
@@ -218,6 +223,10 @@ class Tree:
                 reads.append(("input", target))
         segment.reads = reads
         results = Interner().add([*segment.targets, *carried], replaced)
+        whole = self.nodes.inputs()
+        for i in size_givers([*topological(results), *inputs], whole):
+            inputs.append(whole[i])
+            reads.append(("input", whole[i]))
         if leaf is None:
             return Graph("segment", tuple(inputs), tuple(results))
         n, m = len(leaf.outputs), len(leaf.outputs) + len(leaf.effects)

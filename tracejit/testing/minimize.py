@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
+from tracejit.testing.agree import check
 from tracejit.testing.programs import Program
 
 MAX_TRIALS = 400
@@ -35,13 +36,13 @@ def minimize(
 
 def failure_kind(program: Program) -> str | None:
     """How a program fails, or None."""
-    from tracejit.testing.fuzz import check
-
     try:
-        failure, _ = check(program.source())
+        failure = check(program.source()).failure
     except SyntaxError:
         return None
-    return None if failure is None else failure.kind
+    if failure is None or "NameError" in failure.kind or "UnboundLocalError" in failure.kind:
+        return None
+    return failure.kind
 
 
 def _smaller(program: Program) -> Iterator[Program]:

@@ -157,18 +157,17 @@ class Tolerance:
 
     def fits(self, a: np.ndarray, b: np.ndarray) -> bool:
         """Whether the arrays are equal up to the tolerance."""
-        if a.dtype.kind != "f":
-            return bool(np.array_equal(a, b))
-        both_nan = np.isnan(a) & np.isnan(b)
-        same = both_nan | ((a == b) & (np.signbit(a) == np.signbit(b)))
-        if bool(same.all()):
-            return True
-        if not self.ulps and not self.atol:
-            return False
-        scale = np.abs(a).astype(np.float64) * float(np.finfo(a.dtype).eps) * self.ulps
+        return bool(self.near(a, b).all())
+
+    def near(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """Flat: which elements are equal up to the tolerance."""
+        same = equal_bits(a, b)
+        if a.dtype.kind != "f" or same.all() or not (self.ulps or self.atol):
+            return same
+        wide, other = a.astype(np.float64).reshape(-1), b.astype(np.float64).reshape(-1)
+        scale = np.abs(wide) * float(np.finfo(a.dtype).eps) * self.ulps
         with np.errstate(invalid="ignore"):
-            apart = np.abs(a.astype(np.float64) - b.astype(np.float64))
-        return bool((same | (apart <= scale + self.atol)).all())
+            return same | (np.abs(wide - other) <= scale + self.atol)
 
 
 EXACT = Tolerance()
@@ -199,7 +198,7 @@ def _tensor_difference(a: Seen, b: Seen, tolerance: Tolerance, where: str) -> st
         if x != y:
             return f"{where}: {name} {x} against {y}"
     if not tolerance.fits(a.data, b.data):
-        wrong = int(np.argmax(~_equal(a.data, b.data)))
+        wrong = int(np.argmax(~tolerance.near(a.data, b.data)))
         return (
             f"{where}: element {wrong} of {a.facts[1]}{a.facts[2]}: "
             f"{a.data.reshape(-1)[wrong]!r} against {b.data.reshape(-1)[wrong]!r}"
@@ -207,7 +206,8 @@ def _tensor_difference(a: Seen, b: Seen, tolerance: Tolerance, where: str) -> st
     return difference(a.grad, b.grad, tolerance, f"{where}.grad")
 
 
-def _equal(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def equal_bits(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Flat: where elements have the same bits (any NaN equals any NaN)."""
     if a.dtype.kind != "f":
         return np.asarray(a == b).reshape(-1)
     return np.asarray(
