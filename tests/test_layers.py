@@ -116,3 +116,9 @@ def test_only_known_layers_import_numba():
         if target.split(".")[0] in ("numba", "llvmlite")
     }
     assert users <= {"codegen", "runtime"}
+
+
+def test_test_files_have_names_of_their_own() -> None:
+    """pytest imports a test file by its base name: two of one name stop the whole run."""
+    names = [path.name for path in Path(__file__).parent.rglob("test_*.py")]
+    assert sorted(set(names)) == sorted(names)
