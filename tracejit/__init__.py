@@ -9,6 +9,7 @@ from math import e, inf, nan, pi
 
 from builtins import bool as _bool
 from importlib import import_module as _import_module
+from typing import Any as _Any
 
 from tracejit import autograd, config, random
 from tracejit import ops as _ops
@@ -132,12 +133,12 @@ _LAZY = {  # name -> (module, attribute or None): loaded at first use, to keep t
 }
 
 
-def __getattr__(name: str) -> object:
+def __getattr__(name: str) -> _Any:
     try:
         module, attribute = _LAZY[name]
     except KeyError:
         raise AttributeError(f"module 'tracejit' has no attribute {name!r}") from None
-    value: object = _import_module(module)
+    value: _Any = _import_module(module)
     if attribute is not None:
         value = getattr(value, attribute)
     globals()[name] = value

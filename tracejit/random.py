@@ -14,7 +14,6 @@ import numpy as np
 
 from tracejit import dtypes
 from tracejit.dtypes import DType
-from tracejit.eager.dispatch import new_tensor
 from tracejit.eager.execute import execute
 from tracejit.eager.factories import as_device, finish
 from tracejit.eager.inplace import deliver
@@ -26,7 +25,7 @@ from tracejit.errors import at_user_line, user_location
 from tracejit.ir.op import OPS
 from tracejit.ir.sizes import hints_of, product
 from tracejit.ir.types import TensorType
-from tracejit.tensor import Tensor
+from tracejit.tensor import Tensor, new_tensor
 
 _MASK = (1 << 63) - 1
 
@@ -132,7 +131,7 @@ def _kind(dtype: Any) -> DType:
 
 def _finish(result: Tensor, requires_grad: bool, device: Any, out: Tensor | None) -> Tensor:
     if out is not None:
-        return deliver(result, out)  # type: ignore[no-any-return]
+        return deliver(result, out)
     return finish(result, requires_grad, device)
 
 

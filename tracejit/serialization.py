@@ -275,7 +275,7 @@ class _Reader:
                 held = held.to(self.device)
             self.tensors[number] = held
             return held
-        return held.detach()  # type: ignore[no-any-return]
+        return held.detach()
 
     def value(self, form: Any) -> Any:
         if not isinstance(form, dict):

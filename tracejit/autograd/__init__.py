@@ -60,4 +60,4 @@ detect_anomaly = set_detect_anomaly
 
 def Variable(data: Tensor, requires_grad: bool = False) -> Tensor:
     """The tensor itself over the same memory (a name from PyTorch's past)."""
-    return data.detach().requires_grad_(requires_grad)  # type: ignore[no-any-return]
+    return data.detach().requires_grad_(requires_grad)

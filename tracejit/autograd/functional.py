@@ -143,7 +143,7 @@ def _scalar(name: str, func: Callable[..., Any]) -> Callable[..., Any]:
         result = func(*inputs)
         if not isinstance(result, Tensor) or result._array.size != 1:
             raise RuntimeError(at_user_line(f"{name}: the function must return one number"))
-        return result.reshape(())  # type: ignore[no-any-return]
+        return result.reshape(())
 
     return checked
 

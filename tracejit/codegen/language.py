@@ -124,7 +124,7 @@ class Pointer:
     def at(self, i: int) -> np.ndarray[Any, Any]:
         """Return element i as a writable 0-d array over the memory itself."""
         size = self.dtype.itemsize
-        raw = (ctypes.c_char * size).from_address(self.address + int(i) * size)
+        raw: Any = (ctypes.c_char * size).from_address(self.address + int(i) * size)
         return np.frombuffer(raw, self.dtype).reshape(())
 
 

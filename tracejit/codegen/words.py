@@ -72,7 +72,7 @@ def call_as(signature: str, address: int, *words: int) -> None:
     Letters: `l` 64-bit, `i` 32-bit and `b` 8-bit integers, `f`/`d` a float/double whose bits the
     word holds. The result is dropped.
     """
-    kinds = {
+    kinds: dict[str, Any] = {
         "l": ctypes.c_int64,
         "i": ctypes.c_int32,
         "b": ctypes.c_int8,

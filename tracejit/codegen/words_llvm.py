@@ -269,7 +269,7 @@ class _Function:
     # values
 
     def _value(self, node: ast.expr) -> str:
-        if isinstance(node, ast.Constant) and type(node.value) in (int, bool):
+        if isinstance(node, ast.Constant) and isinstance(node.value, int):
             return str(int(node.value))
         if isinstance(node, ast.Name):
             return self._name(node)
@@ -333,13 +333,13 @@ class _Function:
         return self._emit(f"ptrtoint ptr {name} to i64")
 
     def _call_as(self, node: ast.Call) -> str:
-        signature = node.args[0]
-        if not isinstance(signature, ast.Constant) or len(signature.value) != len(node.args) - 2:
+        signature = node.args[0].value if isinstance(node.args[0], ast.Constant) else None
+        if not isinstance(signature, str) or len(signature) != len(node.args) - 2:
             raise self._fail(node, "call_as() whose signature does not fit")
         target = self._pointer(self._value(node.args[1]))
         words = [self._value(argument) for argument in node.args[2:]]
         passed = [
-            self._foreign(letter, word) for letter, word in zip(signature.value, words, strict=True)
+            self._foreign(letter, word) for letter, word in zip(signature, words, strict=True)
         ]
         self.lines.append(f"  call void {target}({', '.join(passed)})")
         return "0"

@@ -163,7 +163,7 @@ class _Walk:
         return node
 
     def call_rule(self, node: Node, g: Any) -> Sequence[Node | None]:
-        return node.params["rule"].backward(self, node, g)  # type: ignore[no-any-return]
+        return node.params["rule"].backward(self, node, g)
 
 
 class _Watchers:
@@ -356,7 +356,7 @@ def accumulate_grad(tensor: Tensor, g: Tensor, create_graph: bool) -> None:
         before = state.grad
         state.grad = False
         try:
-            tensor._grad = held.add_(g)  # type: ignore[attr-defined]
+            tensor._grad = held.add_(g)
         finally:
             state.grad = before
 

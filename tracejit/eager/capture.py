@@ -133,7 +133,7 @@ class Capture:
             node = replay_views(tensor, self.node_of(tensor._base))
             self.set_node(tensor, node)
             return node
-        return trace[1]  # type: ignore[no-any-return]
+        return trace[1]
 
     def set_node(self, tensor: Tensor, node: Node) -> None:
         """`node` stands for the tensor from here on."""

@@ -58,7 +58,7 @@ class FunctionCtx:
         """What `save_for_backward` kept; raises if it was changed or freed since."""
         if self._restored is None:
             raise RuntimeError(at_user_line(_SPENT.format(self._name)))
-        return self._restored()  # type: ignore[no-any-return]
+        return self._restored()
 
     def mark_dirty(self, *tensors: Tensor) -> None:
         """Say which inputs forward has changed in place (they must be returned)."""
@@ -272,7 +272,7 @@ def _fitted(name: str, g: Any, kind: TensorType) -> Tensor:
             raise RuntimeError(at_user_line(
                 f"function {name} returned an invalid gradient: shape {list(g._array.shape)}, "
                 f"expected one compatible with {list(kind.shape)}"))  # fmt: skip
-    return g if g.dtype is kind.dtype else g.to(kind.dtype)  # type: ignore[no-any-return]
+    return g if g.dtype is kind.dtype else g.to(kind.dtype)
 
 
 class _NoSecond:

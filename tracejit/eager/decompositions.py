@@ -16,7 +16,7 @@ from tracejit.eager.joining import cat
 from tracejit.eager.linalg import matmul
 from tracejit.eager.pointwise import check_tensors, where_of
 from tracejit.eager.ranges import eye, tril, triu
-from tracejit.eager.register import public
+from tracejit.eager.register import F, public
 from tracejit.eager.results import named
 from tracejit.eager.shape import expand, sizes_of, squeeze, unsqueeze
 from tracejit.eager.tape import type_of
@@ -27,7 +27,8 @@ from tracejit.tensor import Tensor
 LINALG: dict[str, Callable[..., Any]] = {}
 
 
-def _linalg(**how: Any) -> Any:
+def linalg_function(**how: Any) -> Callable[[F], F]:
+    """`public` for the functions of ``tracejit.linalg``."""
     return public(method=False, into=LINALG, **how)
 
 
@@ -64,7 +65,7 @@ def _common_batch(name: str, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 # --- solving ---------------------------------------------------------------------------------
 
 
-@_linalg(out=True)
+@linalg_function(out=True)
 def solve(A: Tensor, B: Tensor, *, left: bool = True) -> Tensor:
     """X with ``A X = B`` (``X A = B`` if not `left`); B is a stack of vectors or of matrices."""
     check_matrix("solve", A, square=True)
@@ -77,12 +78,12 @@ def solve(A: Tensor, B: Tensor, *, left: bool = True) -> Tensor:
             raise RuntimeError(at_user_line("solve: left=False needs matrices on the right side"))
         return squeeze(solve(A, unsqueeze(B, -1)), -1)
     if not left:
-        return solve(A.mT, B.mT).mT  # type: ignore[no-any-return]
+        return solve(A.mT, B.mT).mT
     a, b = _common_batch("solve", A, B)
-    return apply(OPS["solve"], (a, b))  # type: ignore[no-any-return]
+    return apply(OPS["solve"], (a, b))
 
 
-@_linalg(out=True)
+@linalg_function(out=True)
 def solve_ex(
     A: Tensor, B: Tensor, *, left: bool = True, check_errors: bool = False
 ) -> Any:
@@ -91,11 +92,11 @@ def solve_ex(
     return named("solve_ex", "result info")(result, _no_info(A))
 
 
-@_linalg(out=True)
+@linalg_function(out=True)
 def inv(A: Tensor) -> Tensor:
     """The inverse of square matrices."""
     check_matrix("inv", A, square=True)
-    return apply(OPS["solve"], (A, identity_like(A)))  # type: ignore[no-any-return]
+    return apply(OPS["solve"], (A, identity_like(A)))
 
 
 @public(out=True)
@@ -104,13 +105,13 @@ def inverse(input: Tensor) -> Tensor:
     return inv(input)
 
 
-@_linalg(out=True)
+@linalg_function(out=True)
 def inv_ex(A: Tensor, *, check_errors: bool = False) -> Any:
     """(inverse, info); a singular matrix raises."""
     return named("inv_ex", "inverse info")(inv(A), _no_info(A))
 
 
-@_linalg(out=True)
+@linalg_function(out=True)
 def solve_triangular(
     A: Tensor, B: Tensor, *, upper: bool, left: bool = True, unitriangular: bool = False
 ) -> Tensor:
@@ -119,10 +120,10 @@ def solve_triangular(
     check_matrix("solve_triangular", B)
     if not left:
         flipped = solve_triangular(A.mT, B.mT, upper=not upper, unitriangular=unitriangular)
-        return flipped.mT  # type: ignore[no-any-return]
+        return flipped.mT
     a, b = _common_batch("solve_triangular", A, B)
     params = {"lower": not upper, "unit": bool(unitriangular)}
-    return apply(OPS["triangular_solve"], (a, b), params)  # type: ignore[no-any-return]
+    return apply(OPS["triangular_solve"], (a, b), params)
 
 
 @public(out=True)
@@ -139,16 +140,16 @@ def triangular_solve(
 # --- Cholesky --------------------------------------------------------------------------------
 
 
-@_linalg(out=True)
+@linalg_function(out=True)
 def cholesky(A: Tensor, *, upper: bool = False) -> Tensor:
     """The lower (or upper) triangular factor of symmetric positive-definite matrices."""
     check_matrix("cholesky", A, square=True)
     source = A.mT if upper else A  # only one triangle is read
     low: Tensor = apply(OPS["cholesky"], (source,))
-    return low.mT if upper else low  # type: ignore[no-any-return]
+    return low.mT if upper else low
 
 
-@_linalg(out=True)
+@linalg_function(out=True)
 def cholesky_ex(A: Tensor, *, upper: bool = False, check_errors: bool = False) -> Any:
     """(factor, info): info is 1 where a matrix is not positive definite (its factor is 0)."""
     result = named("cholesky_ex", "L info")
@@ -189,14 +190,14 @@ def cholesky_inverse(L: Tensor, upper: bool = False) -> Tensor:
 # --- determinants ----------------------------------------------------------------------------
 
 
-@_linalg(out=True)
+@linalg_function(out=True)
 def det(A: Tensor) -> Tensor:
     """The determinant."""
     check_matrix("det", A, square=True)
-    return apply(OPS["det"], (A,))  # type: ignore[no-any-return]
+    return apply(OPS["det"], (A,))
 
 
-@_linalg(out=True)
+@linalg_function(out=True)
 def slogdet(A: Tensor) -> Any:
     """(sign, logarithm of the size) of the determinant."""
     check_matrix("slogdet", A, square=True)
@@ -216,7 +217,7 @@ public()(slogdet)
 # --- QR, singular values, eigenvalues ----------------------------------------------------------
 
 
-@_linalg(out=True)
+@linalg_function(out=True)
 def qr(A: Tensor, mode: str = "reduced") -> Any:
     """(Q, R) with ``Q R = A``; `mode` reduced, complete or r (Q is empty)."""
     check_matrix("qr", A)
@@ -236,20 +237,20 @@ def qr(A: Tensor, mode: str = "reduced") -> Any:
     return result(*apply(OPS["qr"], (A,), {"complete": complete}))
 
 
-@_linalg(out=True)
+@linalg_function(out=True)
 def svd(A: Tensor, full_matrices: bool = True, *, driver: str | None = None) -> Any:
     """(U, S, Vh) with ``U diag(S) Vh = A``; S falls."""
     check_matrix("svd", A)
     return named("svd", "U S Vh")(*apply(OPS["svd"], (A,), {"full": bool(full_matrices)}))
 
 
-@_linalg(out=True)
+@linalg_function(out=True)
 def svdvals(A: Tensor, *, driver: str | None = None) -> Tensor:
     """The singular values, falling."""
-    return svd(A, False).S  # type: ignore[no-any-return]
+    return svd(A, False).S
 
 
-@_linalg(out=True)
+@linalg_function(out=True)
 def eigh(A: Tensor, UPLO: str = "L") -> Any:
     """(eigenvalues, eigenvectors) of symmetric matrices, of which one triangle is read."""
     check_matrix("eigh", A, square=True)
@@ -259,10 +260,10 @@ def eigh(A: Tensor, UPLO: str = "L") -> Any:
     return named("eigh", "eigenvalues eigenvectors")(*apply(OPS["eigh"], (A,), params))
 
 
-@_linalg(out=True)
+@linalg_function(out=True)
 def eigvalsh(A: Tensor, UPLO: str = "L") -> Tensor:
     """The eigenvalues of symmetric matrices, rising."""
-    return eigh(A, UPLO).eigenvalues  # type: ignore[no-any-return]
+    return eigh(A, UPLO).eigenvalues
 
 
 def _legacy_svd(input: Tensor, some: bool = True, compute_uv: bool = True) -> Any:
@@ -318,14 +319,14 @@ def _factors(A: Tensor, pivot: bool) -> tuple[Tensor, Tensor]:
     return core, pivots
 
 
-@_linalg(out=True)
+@linalg_function(out=True)
 def lu_factor(A: Tensor, *, pivot: bool = True) -> Any:
     """(L and U in one matrix, the 1-based row exchanges)."""
     core, pivots = _factors(A, pivot)
     return named("lu_factor", "LU pivots")(core, (pivots + 1).to(dtypes.int32))
 
 
-@_linalg(out=True)
+@linalg_function(out=True)
 def lu_factor_ex(A: Tensor, *, pivot: bool = True, check_errors: bool = False) -> Any:
     """(LU, pivots, info); info is the 1-based place of the first zero pivot, or 0."""
     core, pivots = lu_factor(A, pivot=pivot)
@@ -337,7 +338,7 @@ def lu_factor_ex(A: Tensor, *, pivot: bool = True, check_errors: bool = False) -
     return named("lu_factor_ex", "LU pivots info")(core, pivots, info)
 
 
-@_linalg(out=True)
+@linalg_function(out=True)
 def lu(A: Tensor, *, pivot: bool = True) -> Any:
     """(P, L, U) with ``P L U = A``; P is empty without pivoting."""
     core, pivots = _factors(A, pivot)
@@ -380,7 +381,7 @@ public(out=True)(_legacy_lu)
 def _solve_lu(core: Tensor, pivots: Tensor, b: Tensor, left: bool, adjoint: bool) -> Tensor:
     p, low, up = _unpacked(core, pivots - 1)
     if not left:
-        return _solve_lu(core, pivots, b.mT, True, not adjoint).mT  # type: ignore[no-any-return]
+        return _solve_lu(core, pivots, b.mT, True, not adjoint).mT
     unit = {"unitriangular": True}
     if adjoint:
         half = solve_triangular(low.mT, solve_triangular(up.mT, b, upper=False), upper=True, **unit)
@@ -408,5 +409,5 @@ def _lu_solve(b: Tensor, LU_data: Tensor, LU_pivots: Tensor) -> Tensor:
 
 
 _linalg_lu_solve.__name__ = _lu_solve.__name__ = "lu_solve"
-_linalg(out=True)(_linalg_lu_solve)
+linalg_function(out=True)(_linalg_lu_solve)
 public(out=True)(_lu_solve)

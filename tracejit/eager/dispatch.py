@@ -235,8 +235,8 @@ def operand_shape(operand: Any) -> tuple[Any, ...]:
     if not isinstance(operand, Tensor):
         return ()
     if state.capture is None:
-        return operand._array.shape  # type: ignore[no-any-return]
-    return node_of(operand).type.shape  # type: ignore[no-any-return]
+        return operand._array.shape
+    return node_of(operand).type.shape
 
 
 def finish_record(

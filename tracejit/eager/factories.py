@@ -215,7 +215,7 @@ def _full(
     array = np.full(hints_of(shape), value, kind.numpy)
     result = _source(new_tensor(array), "full", value=_python(value, kind),
                      type=TensorType(kind, tuple(shape)))  # fmt: skip
-    return finish(result, requires_grad, device) if out is None else deliver(result, out)  # type: ignore[no-any-return]
+    return finish(result, requires_grad, device) if out is None else deliver(result, out)
 
 
 def check_integer(value: Any, kind: DType) -> None:
@@ -359,7 +359,7 @@ def arange(
     result = new_tensor(values)
     if state.capture is not None:
         result = _record_arange(result, count, start, step, kind)
-    return finish(result, requires_grad, device) if out is None else deliver(result, out)  # type: ignore[no-any-return]
+    return finish(result, requires_grad, device) if out is None else deliver(result, out)
 
 
 def _record_arange(result: Tensor, count: Any, start: Any, step: Any, kind: DType) -> Tensor:

@@ -264,9 +264,9 @@ def getitem(self: Tensor, key: Any) -> Tensor:
         return part
     if len(parsed.indices) == 1:
         axis, index = parsed.indices[0]
-        return apply(OPS["take"], (part, index), {"axis": axis})  # type: ignore[no-any-return]
+        return apply(OPS["take"], (part, index), {"axis": axis})
     tensors, axes = _common_indices(parsed.indices)
-    return apply(OPS["index"], (part, *tensors), {"axes": axes})  # type: ignore[no-any-return]
+    return apply(OPS["index"], (part, *tensors), {"axes": axes})
 
 
 def setitem(self: Tensor, key: Any, value: Any) -> None:
@@ -311,8 +311,8 @@ def _fit(source: Tensor, ndim: int) -> Tensor:
     return source
 
 
-Tensor.__getitem__ = getitem  # type: ignore[attr-defined]
-Tensor.__setitem__ = setitem  # type: ignore[attr-defined]
+setattr(Tensor, "__getitem__", getitem)
+setattr(Tensor, "__setitem__", setitem)
 
 
 # --- functions -------------------------------------------------------------------------------
@@ -333,7 +333,7 @@ def nonzero(input: Tensor, *, as_tuple: bool = False) -> Any:
 @public()
 def argwhere(input: Tensor) -> Tensor:
     """Indices of the nonzero elements, [n, ndim]."""
-    return nonzero(input)  # type: ignore[no-any-return]
+    return nonzero(input)
 
 
 def nonzero_static(input: Tensor, *, size: int, fill_value: int = -1) -> Tensor:
@@ -341,7 +341,7 @@ def nonzero_static(input: Tensor, *, size: int, fill_value: int = -1) -> Tensor:
     found = nonzero(input)[:size]
     rest = size - int(sizes_of(found)[0])
     filler = found.new_full((rest, input._array.ndim), fill_value)
-    return FUNCTIONS["cat"]([found, filler], 0)  # type: ignore[no-any-return]
+    return FUNCTIONS["cat"]([found, filler], 0)
 
 
 FUNCTIONS["nonzero"] = with_out(nonzero)
@@ -383,7 +383,7 @@ def masked_scatter(input: Tensor, mask: Tensor, source: Tensor) -> Tensor:
         raise RuntimeError(at_user_line(
             f"masked_scatter: {source._array.size} elements for {count} true ones"))  # fmt: skip
     if not source._array.size:
-        return x.clone()  # type: ignore[no-any-return]
+        return x.clone()
     require(lambda: chosen.sum() <= source.numel(), "masked_scatter: too few elements")
     order = chosen.reshape(-1).cumsum(0) - 1
     values = source.reshape(-1)[order.clamp(0, source.numel() - 1)]
@@ -404,7 +404,7 @@ def index_put(
     shape = sizes_of(apply(OPS["index"], (part.detach(), *tensors), {"axes": axes}))
     params = {"axes": axes, "accumulate": bool(accumulate)}
     result = apply(OPS["index_put"], (part, values.expand(*shape), *tensors), params)
-    return result.reshape(sizes_of(input))  # type: ignore[no-any-return]
+    return result.reshape(sizes_of(input))
 
 
 @public(out=True)
@@ -413,7 +413,7 @@ def take(input: Tensor, index: Tensor) -> Tensor:
     _check_long("take", index)
     flat = input.reshape(-1)
     at = checked_index(index, flat.numel(), "take")
-    return apply(OPS["take"], (flat, at), {"axis": 0})  # type: ignore[no-any-return]
+    return apply(OPS["take"], (flat, at), {"axis": 0})
 
 
 @public(inplace=True)
@@ -430,7 +430,7 @@ def put(input: Tensor, index: Tensor, source: Tensor, accumulate: bool = False) 
     at = checked_index(index.reshape(-1), flat.numel(), "put")
     params = {"axes": (0,), "accumulate": bool(accumulate)}
     result = apply(OPS["index_put"], (flat, source.reshape(-1), at), params)
-    return result.reshape(sizes_of(input))  # type: ignore[no-any-return]
+    return result.reshape(sizes_of(input))
 
 
 def _check_long(name: str, index: Tensor) -> None:

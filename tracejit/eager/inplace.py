@@ -207,7 +207,7 @@ def _replace_node(root: Tensor, node: Node, tracked: bool) -> None:
 
 def _track_views(root: Tensor) -> None:
     """`root` now requires grad: so do the views made before."""
-    for reference in root._views:
+    for reference in root._views or ():
         view = reference()
         if view is not None and all(op.name != "detach" for op, _ in view._view):
             view._requires_grad = True

@@ -49,13 +49,14 @@ class LiftedInt:
         self.label = label
         self.roots = roots
 
+    # isinstance(number, int) must hold for the user
     @property
-    def __class__(self) -> type:  # isinstance(number, int) must hold for the user
+    def __class__(self) -> type:  # type: ignore[misc]
         return int
 
     def scalar_node(self) -> Node:
         """The node of the number as an input of the trace (``i64[]``)."""
-        return self.capture.number_input(self)  # type: ignore[no-any-return]
+        return self.capture.number_input(self)
 
     # --- arithmetic -----------------------------------------------------------------------------
 
@@ -129,7 +130,7 @@ class LiftedInt:
         return outcome
 
     def __bool__(self) -> bool:
-        return self._compare(0, operator.ne)  # type: ignore[no-any-return]
+        return self._compare(0, operator.ne)
 
     def pinned(self) -> int:
         """The number itself: from here on the trace depends on it."""
@@ -177,7 +178,7 @@ class LiftedInt:
 def _reader(value: Any) -> Read:
     """Reads a number of a call: one of the trace, or a constant."""
     if type(value) in (LiftedInt, SymFloat):
-        return value.read  # type: ignore[no-any-return]
+        return value.read
     return lambda args: value
 
 

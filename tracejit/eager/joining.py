@@ -143,8 +143,8 @@ def combinations(input: Tensor, r: int = 2, with_replacement: bool = False) -> T
     return input[constant_tensor(rows)]
 
 
-for _function in (stack, hstack, vstack, dstack, column_stack):
-    public(method=False, out=True)(_function)
+for _joining in (stack, hstack, vstack, dstack, column_stack):
+    public(method=False, out=True)(_joining)
 public(method=False, aliases=("concat", "concatenate"))(cat)
 FUNCTIONS.update({
     "row_stack": FUNCTIONS["vstack"],

@@ -22,10 +22,10 @@ def construct(args: tuple[Any, ...], dtype: DType) -> Tensor:
     if len(args) == 1 and isinstance(args[0], Size):
         args = tuple(args[0])
     elif len(args) == 1 and isinstance(args[0], Tensor):
-        return args[0].detach().to(dtype)  # type: ignore[no-any-return]
+        return args[0].detach().to(dtype)
     elif len(args) == 1 and not hasattr(args[0], "__index__"):
-        return FUNCTIONS["tensor"](args[0], dtype=dtype)  # type: ignore[no-any-return]
-    return FUNCTIONS["empty"](args or (0,), dtype=dtype)  # type: ignore[no-any-return]
+        return FUNCTIONS["tensor"](args[0], dtype=dtype)
+    return FUNCTIONS["empty"](args or (0,), dtype=dtype)
 
 
 def _new(cls: type[Tensor], *args: Any, **kwargs: Any) -> Any:
@@ -34,7 +34,7 @@ def _new(cls: type[Tensor], *args: Any, **kwargs: Any) -> Any:
     return object.__new__(cls)
 
 
-Tensor.__new__ = _new  # type: ignore[method-assign, assignment]
+Tensor.__new__ = _new  # type: ignore[method-assign]
 
 
 class _TensorType(type):

@@ -48,12 +48,12 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
     result = _product(a, b)
     if row:
         result = result.squeeze(-2)
-    return result.squeeze(-1) if column else result  # type: ignore[no-any-return]
+    return result.squeeze(-1) if column else result
 
 
 def _product(a: Tensor, b: Tensor) -> Tensor:
     if a.dtype.kind == "b":
-        return _product(a.to(dtypes.uint8), b.to(dtypes.uint8)).to(dtypes.bool_)  # type: ignore[no-any-return]
+        return _product(a.to(dtypes.uint8), b.to(dtypes.uint8)).to(dtypes.bool_)
     shape_a, shape_b = sizes_of(a), sizes_of(b)
     if len(shape_b) == 2 and len(shape_a) > 2:  # one matrix for all rows: a single product
         flat = reshape(a, product(shape_a[:-1]), shape_a[-1])
@@ -66,7 +66,7 @@ def _product(a: Tensor, b: Tensor) -> Tensor:
             raise ShapeError(at_user_line(f"matmul: batch {error}")) from None
         a = expand(a, *batch, *shape_a[-2:])
         b = expand(b, *batch, *shape_b[-2:])
-    return apply(OPS["matmul"], (a, b))  # type: ignore[no-any-return]
+    return apply(OPS["matmul"], (a, b))
 
 
 def _ranked(name: str, rank_a: int, rank_b: int, doc: str) -> None:
@@ -97,7 +97,7 @@ def inner(input: Tensor, other: Tensor) -> Tensor:
     """Sums of products over the last dimensions."""
     _check("inner", input, other)
     if input._array.ndim == 0 or other._array.ndim == 0:
-        return input * other  # type: ignore[no-any-return]
+        return input * other
     if sizes_of(input)[-1] != sizes_of(other)[-1]:
         raise ShapeError(at_user_line(
             f"inner: last dimensions differ: {type_of(input)}, {type_of(other)}"))  # fmt: skip
@@ -111,7 +111,7 @@ def outer(input: Tensor, vec2: Tensor) -> Tensor:
     """All products of two vectors' elements."""
     if input._array.ndim != 1 or vec2._array.ndim != 1:
         raise RuntimeError(at_user_line("outer: expects two 1-d tensors"))
-    return unsqueeze(input, 1) * unsqueeze(vec2, 0)  # type: ignore[no-any-return]
+    return unsqueeze(input, 1) * unsqueeze(vec2, 0)
 
 
 # --- sums of products ------------------------------------------------------------------------
@@ -137,7 +137,7 @@ def _combine(name: str, input: Tensor, result: Tensor, beta: Any, alpha: Any) ->
     if beta == 0:
         return result
     scaled = input if beta == 1 else (input & bool(beta)) if kind == "b" else input * beta
-    return result + scaled  # type: ignore[no-any-return]
+    return result + scaled
 
 
 def _added(name: str, product_name: str, names: tuple[str, str]) -> None:
@@ -213,7 +213,7 @@ def kron(input: Tensor, other: Tensor) -> Tensor:
 def chain_matmul(*matrices: Tensor) -> Tensor:
     """The product of several matrices, in the order that needs the fewest multiplications."""
     items = matrices[0] if len(matrices) == 1 and isinstance(matrices[0], Sequence) else matrices
-    return items[0] if len(items) == 1 else cheapest_product(list(items))  # type: ignore[return-value]
+    return items[0] if len(items) == 1 else cheapest_product(list(items))
 
 
 def cheapest_product(items: list[Tensor]) -> Tensor:

@@ -13,6 +13,7 @@ from tracejit.eager.decompositions import (
     eigh,
     identity_like,
     inv,
+    linalg_function,
     qr,
     solve,
     svd,
@@ -37,10 +38,6 @@ from tracejit.ir.sizes import product
 from tracejit.tensor import Tensor
 
 
-def _linalg(**how: Any) -> Any:
-    return public(method=False, into=LINALG, **how)
-
-
 # --- norms -----------------------------------------------------------------------------------
 
 
@@ -53,7 +50,7 @@ def _floating(name: str, x: Tensor, dtype: Any) -> Tensor:
     return to_dtype(x, dtype, x.dtype)
 
 
-@_linalg(out=True)
+@linalg_function(out=True)
 def vector_norm(
     x: Tensor, ord: Any = 2, dim: Any = None, keepdim: bool = False, *, dtype: Any = None
 ) -> Tensor:
@@ -61,7 +58,7 @@ def vector_norm(
     return _vector_norm(_floating("vector_norm", x, dtype), ord, dim, keepdim)
 
 
-@_linalg(out=True)
+@linalg_function(out=True)
 def matrix_norm(
     A: Tensor, ord: Any = "fro", dim: Any = (-2, -1), keepdim: bool = False, *, dtype: Any = None
 ) -> Tensor:
@@ -91,10 +88,10 @@ def matrix_norm(
         found = sum(totals, second, True)  # no rows or columns: 0
     else:
         found = (amax if ord > 0 else amin)(totals, second, True)
-    return found if keepdim else found.squeeze((rows, columns))  # type: ignore[no-any-return]
+    return found if keepdim else found.squeeze((rows, columns))
 
 
-@_linalg(out=True)
+@linalg_function(out=True)
 def norm(
     A: Tensor, ord: Any = None, dim: Any = None, keepdim: bool = False, *, dtype: Any = None
 ) -> Tensor:
@@ -117,16 +114,16 @@ def nuclear_norm(input: Tensor, dim: Any = (-2, -1), keepdim: bool = False) -> T
     return matrix_norm(input, "nuc", dim, keepdim)
 
 
-@_linalg(out=True)
+@linalg_function(out=True)
 def cond(A: Tensor, p: Any = None) -> Tensor:
     """The condition number: ``norm(A) * norm(inv(A))``; for 2 and -2 from singular values."""
     check_matrix("cond", A)
     if p in (None, 2, -2):
         values = svdvals(A)
         large, small = values[..., 0], values[..., -1]
-        return small / large if p == -2 else large / small  # type: ignore[no-any-return]
+        return small / large if p == -2 else large / small
     check_matrix("cond", A, square=True)
-    return matrix_norm(A, p) * matrix_norm(inv(A), p)  # type: ignore[no-any-return]
+    return matrix_norm(A, p) * matrix_norm(inv(A), p)
 
 
 # --- rank, pseudo-inverse, least squares --------------------------------------------------------
@@ -142,14 +139,14 @@ def _tolerances(
     limit = largest * rtol
     if atol is None:
         return limit
-    return limit.maximum(atol if isinstance(atol, Tensor) else limit * 0 + atol)  # type: ignore[no-any-return]
+    return limit.maximum(atol if isinstance(atol, Tensor) else limit * 0 + atol)
 
 
 def _sizes_of_values(A: Tensor, hermitian: bool) -> Tensor:
-    return eigh(A).eigenvalues.abs() if hermitian else svdvals(A)  # type: ignore[no-any-return]
+    return eigh(A).eigenvalues.abs() if hermitian else svdvals(A)
 
 
-@_linalg(out=True)
+@linalg_function(out=True)
 def matrix_rank(
     A: Tensor, tol: Any = None, hermitian: bool = False, *, atol: Any = None, rtol: Any = None
 ) -> Tensor:
@@ -159,12 +156,12 @@ def matrix_rank(
         atol, rtol = tol, 0.0
     values = _sizes_of_values(A.detach(), hermitian)
     if not values._array.shape[-1]:
-        return A.new_zeros(sizes_of(A)[:-2], dtype=dtypes.int64)  # type: ignore[no-any-return]
+        return A.new_zeros(sizes_of(A)[:-2], dtype=dtypes.int64)
     limit = _tolerances(A, atol, rtol, amax(values, -1))
     return sum(values > unsqueeze(limit, -1), -1)
 
 
-@_linalg(out=True)
+@linalg_function(out=True)
 def pinv(
     A: Tensor, rcond: Any = None, hermitian: bool = False, *, atol: Any = None, rtol: Any = None
 ) -> Tensor:
@@ -183,12 +180,12 @@ def pinv(
     if rtol is None:
         rtol = 0.0 if atol else max(sizes_of(A)[-2:]) * dtypes.finfo(A.dtype).eps
     params = {"atol": float(atol or 0.0), "rtol": float(rtol)}
-    return apply(OPS["pinv"], (A,), params)  # type: ignore[no-any-return]
+    return apply(OPS["pinv"], (A,), params)
 
 
 def _inverted(A: Tensor, values: Tensor, left: Tensor, right: Tensor, atol: Any, rtol: Any) -> Tensor:
     if not values._array.shape[-1]:
-        return A.mT.clone()  # type: ignore[no-any-return]
+        return A.mT.clone()
     limit = unsqueeze(_tolerances(A, atol, rtol, amax(values.abs(), -1)), -1)
     keep = values.abs() > limit
     inverse = where_of(keep, 1 / where_of(keep, values, 1.0, A.dtype), 0.0, A.dtype)
@@ -201,7 +198,7 @@ def pinverse(input: Tensor, rcond: float = 1e-15) -> Tensor:
     return pinv(input, rcond)
 
 
-@_linalg(out=True)
+@linalg_function(out=True)
 def lstsq(A: Tensor, B: Tensor, rcond: float | None = None, *, driver: str | None = None) -> Any:
     """(solution, residuals, rank, singular values) of the least-squares problem ``A X ~ B``."""
     check_matrix("lstsq", A)
@@ -225,14 +222,14 @@ def lstsq(A: Tensor, B: Tensor, rcond: float | None = None, *, driver: str | Non
 # --- powers and products -------------------------------------------------------------------------
 
 
-@_linalg(out=True)
+@linalg_function(out=True)
 def matrix_power(A: Tensor, n: int) -> Tensor:
     """A multiplied by itself `n` times; a negative `n` inverts first."""
     check_matrix("matrix_power", A, square=True)
     base = inv(A) if n < 0 else A
     result, n = None, abs(n)
     if n == 0:
-        return identity_like(A).clone()  # type: ignore[no-any-return]
+        return identity_like(A).clone()
     while True:
         if n & 1:
             result = base if result is None else matmul(result, base)
@@ -243,18 +240,18 @@ def matrix_power(A: Tensor, n: int) -> Tensor:
         base = matmul(base, base)
 
 
-@_linalg()
+@linalg_function()
 def matrix_exp(A: Tensor) -> Tensor:
     """The exponential of square matrices."""
     check_matrix("matrix_exp", A, square=True)
-    return apply(OPS["matrix_exp"], (A,))  # type: ignore[no-any-return]
+    return apply(OPS["matrix_exp"], (A,))
 
 
 public(out=True)(matrix_power)
 public()(matrix_exp)
 
 
-@_linalg(out=True)
+@linalg_function(out=True)
 def multi_dot(tensors: Sequence[Tensor]) -> Tensor:
     """The product of two or more matrices (the ends may be vectors) in the best order."""
     items = list(tensors)
@@ -276,7 +273,7 @@ def multi_dot(tensors: Sequence[Tensor]) -> Tensor:
     return squeeze(result, -1) if column else result
 
 
-@_linalg(out=True)
+@linalg_function(out=True)
 def vecdot(x: Tensor, y: Tensor, *, dim: int = -1) -> Tensor:
     """Inner products along `dim`; the other dimensions broadcast."""
     check_tensors("vecdot", x, y)
@@ -289,7 +286,7 @@ def vecdot(x: Tensor, y: Tensor, *, dim: int = -1) -> Tensor:
     return sum(a * b, at, dtype=a.dtype)
 
 
-@_linalg(out=True)
+@linalg_function(out=True)
 def cross(input: Tensor, other: Tensor, *, dim: int = -1) -> Tensor:
     """The cross product of 3-vectors along `dim`; the other dimensions broadcast."""
     check_tensors("cross", input, other)
@@ -319,7 +316,7 @@ _cross.__name__ = _cross.__qualname__ = "cross"
 public(out=True)(_cross)
 
 
-@_linalg()
+@linalg_function()
 def vander(x: Tensor, *, N: int | None = None) -> Tensor:
     """Powers 0 to N - 1 of each element, along a new last dimension."""
     x = x if x.ndim else reshape(x, 1)
@@ -330,7 +327,7 @@ def vander(x: Tensor, *, N: int | None = None) -> Tensor:
     return reshape(flat, *sizes_of(x), count)
 
 
-@_linalg()
+@linalg_function()
 def diagonal(A: Tensor, *, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Tensor:
     """The diagonal of the last two dimensions, as a view."""
     return _diagonal(A, offset, dim1, dim2)
@@ -339,7 +336,7 @@ def diagonal(A: Tensor, *, offset: int = 0, dim1: int = -2, dim2: int = -1) -> T
 # --- tensors as matrices -------------------------------------------------------------------------
 
 
-@_linalg(out=True)
+@linalg_function(out=True)
 def tensorinv(A: Tensor, ind: int = 2) -> Tensor:
     """The inverse for `tensordot` over `ind` dimensions."""
     if ind <= 0:
@@ -351,7 +348,7 @@ def tensorinv(A: Tensor, ind: int = 2) -> Tensor:
     return reshape(inv(reshape(A, rows, columns)), *shape[ind:], *shape[:ind])
 
 
-@_linalg(out=True)
+@linalg_function(out=True)
 def tensorsolve(A: Tensor, B: Tensor, dims: Any = None) -> Tensor:
     """X with ``tensordot(A, X, X.ndim) = B``; `dims` are moved to the end of A first."""
     if dims is not None:

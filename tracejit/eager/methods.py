@@ -167,8 +167,8 @@ def _set_grad(self: Tensor, value: Tensor | None) -> None:
     self._grad = value
 
 
-Tensor.requires_grad = property(_get_requires_grad, _set_requires_grad)  # type: ignore[attr-defined]
-Tensor.grad = property(_get_grad, _set_grad)  # type: ignore[attr-defined]
+setattr(Tensor, "requires_grad", property(_get_requires_grad, _set_requires_grad))
+setattr(Tensor, "grad", property(_get_grad, _set_grad))
 
 
 def _get_data(self: Tensor) -> Tensor:
@@ -300,13 +300,13 @@ def _watcher(tensor: Tensor) -> _Watcher:
     if tensor.is_leaf:  # kept by the tensor: a leaf's node may be replaced
         if tensor._hooks is None:
             tensor._hooks = _Watcher()
-        return tensor._hooks  # type: ignore[no-any-return]
+        return tensor._hooks
     node = autograd_node(tensor)
     found = node_watchers.get(node)
     if found is None:
         found = _Watcher()
         node_watchers.set(node, found)
-    return found  # type: ignore[no-any-return]
+    return found
 
 
 @public(function=False)
@@ -352,13 +352,13 @@ def retain_grad(self: Tensor) -> None:
 
 def _deepcopy(self: Tensor, memo: dict[int, Any]) -> Tensor:
     if id(self) in memo:
-        return memo[id(self)]  # type: ignore[no-any-return]
+        return memo[id(self)]
     if not self.is_leaf:
         raise RuntimeError(at_user_line(
             "only leaf tensors can be deep-copied; detach() first"))  # fmt: skip
     if state.capture is not None and type(self) is Tensor and not self._requires_grad:
         result = memo[id(self)] = self.clone()
-        return result  # type: ignore[no-any-return]
+        return result
     _out_of_sight("a deep copy of a parameter")
     result = object.__new__(self.__class__)
     result._array = self._array.copy()

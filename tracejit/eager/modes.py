@@ -37,7 +37,7 @@ class _GradMode:
         self._before: list[bool] = []
 
     def __new__(cls, function: Any = None) -> Any:
-        instance = super().__new__(cls)
+        instance: Any = super().__new__(cls)
         if function is not None:  # used as @no_grad without parentheses
             instance.__init__()
             return instance(function)
@@ -121,7 +121,7 @@ class inference_mode(_GradMode):
     enabled = False
 
     def __new__(cls, mode: Any = True) -> Any:
-        instance = object.__new__(cls)
+        instance: Any = object.__new__(cls)
         if callable(mode) and not isinstance(mode, bool):
             instance.__init__(True)
             return instance(mode)

@@ -392,7 +392,7 @@ def _operator(
 
 
 def _install_operators() -> None:
-    binary = {
+    binary: dict[str, Callable[..., Any]] = {
         "add": add, "sub": sub, "mul": FUNCTIONS["mul"], "truediv": div, "mod": remainder,
         "floordiv": floor_divide, "pow": pow, "and": FUNCTIONS["bitwise_and"],
         "or": FUNCTIONS["bitwise_or"], "xor": FUNCTIONS["bitwise_xor"],
@@ -412,11 +412,11 @@ def _install_operators() -> None:
         setattr(Tensor, f"__{name}__", _operator(FUNCTIONS[name], OPS[name]))
     for operator, name in (("neg", "neg"), ("abs", "abs"), ("invert", "bitwise_not")):
         setattr(Tensor, f"__{operator}__", getattr(Tensor, name))
-    Tensor.__pos__ = lambda self: self
-    Tensor.__rdiv__ = Tensor.__rtruediv__
+    setattr(Tensor, "__pos__", lambda self: self)
+    setattr(Tensor, "__rdiv__", Tensor.__rtruediv__)
 
 
 _install_operators()
-Tensor.__hash__ = object.__hash__
+setattr(Tensor, "__hash__", object.__hash__)
 
 __all__ = ["as_bool", "check_tensors", "deliver", "publish_named", "scaled", "where_of"]

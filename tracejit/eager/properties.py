@@ -159,7 +159,7 @@ def apply_(self: Tensor, function: Callable[[Any], Any]) -> Tensor:
     """Each element replaced by ``function(element)``, in Python (slow)."""
     _out_of_sight("apply_")
     values = [function(v) for v in self._array.ravel().tolist()]
-    return self.copy_(new_tensor(np.array(values, self._array.dtype).reshape(self._array.shape)))  # type: ignore[no-any-return]
+    return self.copy_(new_tensor(np.array(values, self._array.dtype).reshape(self._array.shape)))
 
 
 @public(function=False)
@@ -169,7 +169,7 @@ def map_(self: Tensor, other: Tensor, function: Callable[[Any, Any], Any]) -> Te
     theirs = np.broadcast_to(other._array, self._array.shape).ravel().tolist()
     pairs = zip(self._array.ravel().tolist(), theirs, strict=True)
     values = np.array([function(a, b) for a, b in pairs], self._array.dtype)
-    return self.copy_(new_tensor(values.reshape(self._array.shape)))  # type: ignore[no-any-return]
+    return self.copy_(new_tensor(values.reshape(self._array.shape)))
 
 
 @public(function=False)
@@ -234,7 +234,7 @@ def frombuffer(
     """A vector over the memory of an object with the buffer protocol."""
     array = np.frombuffer(buffer, dtypes.as_dtype(dtype).numpy, count, offset)
     result = from_numpy(array)
-    return result.requires_grad_() if requires_grad else result  # type: ignore[no-any-return]
+    return result.requires_grad_() if requires_grad else result
 
 
 def _device_default() -> Any:

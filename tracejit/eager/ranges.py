@@ -22,7 +22,7 @@ def _number(name: str, value: Any) -> float:
         if value._array.ndim:
             raise RuntimeError(at_user_line(f"{name}: start and end must be numbers or 0-d"))
         value = value.item()
-    return value  # type: ignore[no-any-return]
+    return value
 
 
 def _even(name: str, start: Any, end: Any, steps: int, kind: dtypes.DType) -> np.ndarray:
@@ -46,7 +46,7 @@ def linspace(
     kind = _kind(dtype, out)
     values = _even("linspace", start, end, steps, kind)
     result = constant_tensor(values.astype(kind.numpy))
-    return finish(result, requires_grad, device) if out is None else deliver(result, out)  # type: ignore[no-any-return]
+    return finish(result, requires_grad, device) if out is None else deliver(result, out)
 
 
 def logspace(
@@ -58,7 +58,7 @@ def logspace(
     with np.errstate(all="ignore"):
         values = np.power(float(base), _even("logspace", start, end, steps, kind))
         result = constant_tensor(values.astype(kind.numpy))
-    return finish(result, requires_grad, device) if out is None else deliver(result, out)  # type: ignore[no-any-return]
+    return finish(result, requires_grad, device) if out is None else deliver(result, out)
 
 
 def _kind(dtype: Any, out: Tensor | None) -> dtypes.DType:
@@ -77,7 +77,7 @@ def eye(
         raise RuntimeError(at_user_line(f"eye: sizes {n}, {width} must not be negative"))
     rows, columns = reshape(arange(n), -1, 1), reshape(arange(width), 1, -1)
     result = (rows == columns).to(_kind(dtype, out))
-    return finish(result, requires_grad, device) if out is None else deliver(result, out)  # type: ignore[no-any-return]
+    return finish(result, requires_grad, device) if out is None else deliver(result, out)
 
 
 def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
@@ -157,7 +157,7 @@ def vander(x: Tensor, N: int | None = None, increasing: bool = False) -> Tensor:
     powers = x.unsqueeze(1) ** reshape(arange(columns), 1, -1)
     wide = dtypes.int64 if x.dtype.kind != "f" else x.dtype
     powers = powers.to(wide)
-    return powers if increasing else powers.flip(1)  # type: ignore[no-any-return]
+    return powers if increasing else powers.flip(1)
 
 
 # --- memory ----------------------------------------------------------------------------------

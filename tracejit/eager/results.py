@@ -10,7 +10,7 @@ from typing import Any
 @functools.cache
 def named(name: str, fields: str) -> Any:
     """The tuple type of the results of function `name`; `fields` separated by spaces."""
-    return namedtuple(name, fields.split())  # type: ignore[misc]
+    return namedtuple(name, fields.split())
 
 
 ValuesIndices = named("ValuesIndices", "values indices")

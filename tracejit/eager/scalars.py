@@ -47,8 +47,9 @@ class SymFloat:
         self.read = read
         self.label = label  # equal labels mean equal computations; only where `read` is known
 
+    # isinstance(number, float) must hold in the user's code
     @property
-    def __class__(self) -> type:  # isinstance(number, float) must hold in the user's code
+    def __class__(self) -> type:  # type: ignore[misc]
         return float
 
     def scalar_node(self) -> Node:
@@ -84,7 +85,7 @@ class SymFloat:
         return SymFloat(self.capture, node, hint, read, label)
 
     def __neg__(self) -> SymFloat:
-        return self._binary("mul", -1.0, lambda a, b: a * b, False)  # type: ignore[no-any-return]
+        return self._binary("mul", -1.0, lambda a, b: a * b, False)
 
     def __pos__(self) -> SymFloat:
         return self
@@ -100,7 +101,7 @@ class SymFloat:
         """The number itself: from here on the trace depends on it."""
         if self.capture.env.closed:
             return self.hint
-        return self.capture.pin(self)  # type: ignore[no-any-return]
+        return self.capture.pin(self)
 
     def _compare(self, other: Any, name: str, apply: Callable[[Any, Any], bool]) -> Any:
         node = _node_of_number(other)
@@ -123,10 +124,10 @@ class SymFloat:
             equal = OPS["eq"](self.node, OPS["full"](value=float(value), type=_SCALAR))
             found = equal if found is None else OPS["bitwise_or"](found, equal)
         held = None if read is None else lambda args: read(args) in values
-        return self.capture.decide(found, outcome, held)  # type: ignore[no-any-return]
+        return self.capture.decide(found, outcome, held)
 
     def __bool__(self) -> bool:
-        return self._compare(0.0, "ne", lambda a, b: a != b)  # type: ignore[no-any-return]
+        return self._compare(0.0, "ne", lambda a, b: a != b)
 
     def __float__(self) -> float:
         return self.pinned()
@@ -197,8 +198,8 @@ def _install() -> None:
     for python, (name, apply) in arithmetic.items():
         setattr(SymFloat, f"__{python}__", lambda s, o, n=name, f=apply: s._binary(n, o, f, False))
         setattr(SymFloat, f"__r{python}__", lambda s, o, n=name, f=apply: s._binary(n, o, f, True))
-    SymFloat.__divmod__ = lambda s, o: (s // o, s % o)  # type: ignore[attr-defined]
-    SymFloat.__rdivmod__ = lambda s, o: (o // s, o % s)  # type: ignore[attr-defined]
+    setattr(SymFloat, "__divmod__", lambda s, o: (s // o, s % o))
+    setattr(SymFloat, "__rdivmod__", lambda s, o: (o // s, o % s))
     comparisons: dict[str, Callable[[Any, Any], bool]] = {
         "eq": lambda a, b: a == b, "ne": lambda a, b: a != b, "lt": lambda a, b: a < b,
         "le": lambda a, b: a <= b, "gt": lambda a, b: a > b, "ge": lambda a, b: a >= b,

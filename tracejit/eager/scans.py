@@ -29,8 +29,8 @@ def _scan(name: str, input: Tensor, dim: int, dtype: Any) -> Tensor:
     if x.dtype.kind == "b":
         x = x.to(dtypes.int64)
     if x.ndim == 0:
-        return x.clone()  # type: ignore[no-any-return]
-    return apply(OPS[name], (x,), {"axis": at})  # type: ignore[no-any-return]
+        return x.clone()
+    return apply(OPS[name], (x,), {"axis": at})
 
 
 @public(inplace=True, out=True)
@@ -90,13 +90,13 @@ def argsort(
     input: Tensor, dim: int = -1, descending: bool = False, stable: bool | None = None
 ) -> Tensor:
     """The indices that sort along `dim`."""
-    return sort(input, dim, descending).indices  # type: ignore[no-any-return]
+    return sort(input, dim, descending).indices
 
 
 @public(out=True)
 def msort(input: Tensor) -> Tensor:
     """Sorted along the first dimension."""
-    return sort(input, 0).values  # type: ignore[no-any-return]
+    return sort(input, 0).values
 
 
 @public(out=True)
@@ -181,7 +181,7 @@ def _run_lengths(values: Tensor, at: int) -> Tensor:
     first = FUNCTIONS["cat"]([later.new_ones(_with_size(values, at, 1), dtype=bool),
                               later != earlier], at)  # fmt: skip
     start = FUNCTIONS["cummax"](where_of(first, position, 0, dtypes.int64), at).values
-    return position - start + 1  # type: ignore[no-any-return]
+    return position - start + 1
 
 
 def _with_size(x: Tensor, at: int, n: int) -> tuple[Any, ...]:
@@ -255,7 +255,7 @@ def unique(
     shape = sizes_of(input) if dim is None else (-1,)
 
     def back(i: Tensor) -> Tensor:
-        return i.new_empty(sizes_of(i)).scatter(0, order, i).reshape(shape)  # type: ignore[no-any-return]
+        return i.new_empty(sizes_of(i)).scatter(0, order, i).reshape(shape)
 
     found = _runs(rows[order], at, back)
     return _answer(*found, (return_inverse, return_counts))
@@ -269,7 +269,7 @@ def _lexicographic_order(rows: Tensor) -> Tensor:
     order = FUNCTIONS["arange"](sizes_of(rows)[0])
     for column in reversed(range(int(sizes_of(flat)[1]))):  # stable: last key first
         order = order[argsort(flat[:, column][order], 0)]
-    return order  # type: ignore[no-any-return]
+    return order
 
 
 # --- searching -------------------------------------------------------------------------------
@@ -305,7 +305,7 @@ def searchsorted(
 
 def _search(rows: Tensor, x: Tensor, right: bool, narrow: bool) -> Tensor:
     found: Tensor = apply(OPS["searchsorted"], (rows.detach(), x.detach()), {"right": bool(right)})
-    return found.to(dtypes.int32) if narrow else found  # type: ignore[no-any-return]
+    return found.to(dtypes.int32) if narrow else found
 
 
 def bucketize(
@@ -333,7 +333,7 @@ def isin(
         rows = sort(among, 0).values
         place = _search(rows, x, False, False).clamp(max=size - 1)
         found = rows[place] == x
-    return ~found if invert else found  # type: ignore[no-any-return]
+    return ~found if invert else found
 
 
 FUNCTIONS.update({

@@ -63,7 +63,7 @@ def gather(input: Tensor, dim: int, index: Tensor, *, sparse_grad: bool = False)
         raise ShapeError(at_user_line(
             f"gather: {type_of(input)} and index {type_of(index)} differ in dimensions"))  # fmt: skip
     if not i._array.size:
-        return input.new_empty(sizes_of(index))  # type: ignore[no-any-return]
+        return input.new_empty(sizes_of(index))
     result: Tensor = apply(OPS["gather"], (x, i), {"axis": axis})
     return result if index._array.ndim else reshape(result, ())
 
@@ -95,7 +95,7 @@ def _source_for(name: str, input: Tensor, index: Tensor, value: Any) -> Tensor:
     """The part of the source that `index` reaches, or a number everywhere."""
     shape = sizes_of(index)
     if not isinstance(value, Tensor):
-        return as_tensor(value).to(input.dtype).expand(*shape)  # type: ignore[no-any-return]
+        return as_tensor(value).to(input.dtype).expand(*shape)
     _same_dtype(name, input, value)
     source = value if value._array.ndim else reshape(value, 1)
     if source._array.ndim != len(shape) and index._array.size:
@@ -113,13 +113,13 @@ def _scattered(
 ) -> Tensor:
     x, axis, i = _at_axis(input, dim, index, name)
     if not i._array.size:
-        return input.clone()  # type: ignore[no-any-return]
+        return input.clone()
     if x._array.ndim != i._array.ndim:
         raise ShapeError(at_user_line(
             f"{name}: {type_of(input)} and index {type_of(index)} differ in dimensions"))  # fmt: skip
     source = _source_for(name, x, i, value)
     result = apply(OPS[op_name], (x, i, source), {"axis": axis, **params})
-    return result if result._array.shape == input._array.shape else reshape(result, ())  # type: ignore[no-any-return]
+    return result if result._array.shape == input._array.shape else reshape(result, ())
 
 
 @public(inplace=True, out=True)
@@ -186,8 +186,8 @@ def _averaged(total: Tensor, dim: int, index: Tensor, include_self: bool) -> Ten
     ones = index.new_ones(sizes_of(index), dtype=dtypes.int64)
     counts = _scattered("scatter_reduce", "scatter_add", start, dim, index, ones).clamp(min=1)
     if total.dtype.kind == "f":
-        return total / counts.to(total.dtype)  # type: ignore[no-any-return]
-    return total.div(counts.to(total.dtype), rounding_mode="floor")  # type: ignore[no-any-return]
+        return total / counts.to(total.dtype)
+    return total.div(counts.to(total.dtype), rounding_mode="floor")
 
 
 # --- slices at an index ------------------------------------------------------------------------

@@ -85,14 +85,12 @@ def where(condition: Tensor, input: Any = None, other: Any = None, *, out: Any =
 FUNCTIONS["where"] = where
 
 
-@public(function=False, method=True)
 def _where_method(self: Tensor, condition: Tensor, other: Any) -> Tensor:
     """This tensor where the condition holds, else `other`."""
     return where(condition, self, other)
 
 
-Tensor.where = _where_method
-del Tensor._where_method
+setattr(Tensor, "where", _where_method)
 
 
 @public()

@@ -27,7 +27,7 @@ def sizes_of(tensor: Tensor) -> tuple[Any, ...]:
     """The shape: symbolic inside a capture, plain ints else."""
     if state.capture is None:
         return tensor._array.shape
-    return node_of(tensor).type.shape  # type: ignore[no-any-return]
+    return node_of(tensor).type.shape
 
 
 def axis_of(dim: int, ndim: int, name: str) -> int:
@@ -67,7 +67,7 @@ def _shape_property(self: Tensor) -> Size:
     return Size(sizes_of(self))
 
 
-Tensor.shape = property(_shape_property)  # type: ignore[attr-defined]
+setattr(Tensor, "shape", property(_shape_property))
 
 
 @public(function=False)
@@ -376,7 +376,7 @@ def repeat(self: Tensor, *sizes: Any) -> Tensor:
         wide += [k, n]
     expanded = expand(reshape(self, *spread), *wide)
     result = reshape(expanded, *(k * n for k, n in zip(times, own, strict=True)))
-    return result if result._base is None else result.clone()  # type: ignore[no-any-return]
+    return result if result._base is None else result.clone()
 
 
 @public()

@@ -12,7 +12,7 @@ from typing import Any
 from tracejit import dtypes
 from tracejit.eager.dispatch import common_dtype, is_scalar, pointwise
 from tracejit.eager.pointwise import check_tensors, isnan, where_of
-from tracejit.eager.register import FUNCTIONS, public
+from tracejit.eager.register import FUNCTIONS, F, public
 from tracejit.errors import DTypeError, at_user_line
 from tracejit.ir.op import OPS
 from tracejit.tensor import Tensor
@@ -20,7 +20,7 @@ from tracejit.tensor import Tensor
 SPECIAL: dict[str, Callable[..., Any]] = {}
 
 
-def _special(**how: Any) -> Any:
+def _special(**how: Any) -> Callable[[F], F]:
     return public(method=False, into=SPECIAL, out=True, **how)
 
 
@@ -60,7 +60,7 @@ def _convert(value: Any, kind: dtypes.DType) -> Any:
 def ndtr(input: Tensor) -> Tensor:
     """The distribution function of the normal distribution."""
     kind = _operands("ndtr", input)
-    return (_convert(input, kind) * -math.sqrt(0.5)).erfc() * 0.5  # type: ignore[no-any-return]
+    return (_convert(input, kind) * -math.sqrt(0.5)).erfc() * 0.5
 
 
 @_special()
@@ -82,7 +82,7 @@ def _x_log(x: Any, y: Any, kind: dtypes.DType, log: Callable[[Tensor], Tensor], 
     zero = x == 0
     drop = ~harmless if zero is True else zero & ~harmless if isinstance(zero, Tensor) else None
     safe = y if drop is None else where_of(drop, neutral, y, kind)
-    return log(safe) * x  # type: ignore[no-any-return]
+    return log(safe) * x
 
 
 @public(inplace=True, out=True)
@@ -138,8 +138,8 @@ def _polygamma(n: int, input: Tensor) -> Tensor:
     kind = _operands("polygamma", input)
     x = _convert(input, kind)
     if n == 0:
-        return x.digamma()  # type: ignore[no-any-return]
-    return zeta(float(n + 1), x) * ((-1.0) ** (n + 1) * math.factorial(n))  # type: ignore[no-any-return]
+        return x.digamma()
+    return zeta(float(n + 1), x) * ((-1.0) ** (n + 1) * math.factorial(n))
 
 
 _polygamma.__name__ = _polygamma.__qualname__ = "polygamma"
@@ -155,7 +155,7 @@ def mvlgamma(input: Tensor, p: int) -> Tensor:
     total = x.lgamma() + p * (p - 1) / 4 * math.log(math.pi)
     for i in range(1, p):
         total = total + (x - i / 2).lgamma()
-    return total  # type: ignore[no-any-return]
+    return total
 
 
 @_special()
@@ -203,8 +203,8 @@ def _define_polynomial(
 
 def _equals(degree: Any, k: int, like: Tensor) -> Tensor:
     if isinstance(degree, Tensor):
-        return degree == k  # type: ignore[return-value]
-    return like.new_full((), degree == k, dtype=dtypes.bool_)  # type: ignore[no-any-return]
+        return degree == k
+    return like.new_full((), degree == k, dtype=dtypes.bool_)
 
 
 def _chebyshev_step(k: int, x: Any, p: Any, q: Any) -> Any:

@@ -46,7 +46,7 @@ def _variance(
 
 def _root(spread: Tensor) -> Tensor:
     recorded = spread._requires_grad or state.capture is not None
-    return safe_root(spread, 0.5) if recorded else spread.sqrt()  # type: ignore[no-any-return]
+    return safe_root(spread, 0.5) if recorded else spread.sqrt()
 
 
 @public(out=True)
@@ -114,7 +114,7 @@ def cov(
     centred = x - average.unsqueeze(1)
     right = centred if weights is None else centred * weights
     products = FUNCTIONS["mm"](centred, right.t().to(centred.dtype)) / rest
-    return products.squeeze()  # type: ignore[no-any-return]
+    return products.squeeze()
 
 
 def _weights(x: Tensor, counts: Tensor | None, importance: Tensor | None) -> Tensor | None:
@@ -129,7 +129,7 @@ def _weights(x: Tensor, counts: Tensor | None, importance: Tensor | None) -> Ten
             raise RuntimeError(at_user_line(f"cov: {name} must not be negative"))
     if counts is None or importance is None:
         return importance if counts is None else counts
-    return counts * importance  # type: ignore[no-any-return]
+    return counts * importance
 
 
 @public()
@@ -139,9 +139,9 @@ def corrcoef(input: Tensor) -> Tensor:
         raise RuntimeError(at_user_line("corrcoef: expects at most 2 dimensions"))
     c = cov(input)
     if c.ndim == 0:
-        return c / c  # type: ignore[no-any-return]
+        return c / c
     d = c.diagonal().sqrt()
-    return (c / d.unsqueeze(1) / d.unsqueeze(0)).clamp(-1, 1)  # type: ignore[no-any-return]
+    return (c / d.unsqueeze(1) / d.unsqueeze(0)).clamp(-1, 1)
 
 
 # --- quantiles -------------------------------------------------------------------------------
@@ -175,7 +175,7 @@ def _quantile(
         if dim is not None and shape:
             shape[at] = 1
         result = reshape(result, sizes_of(result)[0], *shape)
-    return result if levels.ndim else result.squeeze(0)  # type: ignore[no-any-return]
+    return result if levels.ndim else result.squeeze(0)
 
 
 def _at_levels(x: Tensor, levels: Tensor, interpolation: str, skip_nan: bool) -> Tensor:
@@ -189,11 +189,11 @@ def _at_levels(x: Tensor, levels: Tensor, interpolation: str, skip_nan: bool) ->
         ranks = where_of(numbers <= last, last, levels * last, levels.dtype)
     if interpolation in ("lower", "higher", "nearest"):
         how = {"lower": "floor", "higher": "ceil", "nearest": "round"}[interpolation]
-        return values.gather(-1, getattr(ranks, how)().to(dtypes.int64))  # type: ignore[no-any-return]
+        return values.gather(-1, getattr(ranks, how)().to(dtypes.int64))
     low = ranks.floor()
     below = values.gather(-1, low.to(dtypes.int64))
     above = values.gather(-1, ranks.ceil().to(dtypes.int64))
-    return below.lerp(above, 0.5 if interpolation == "midpoint" else ranks - low)  # type: ignore[no-any-return]
+    return below.lerp(above, 0.5 if interpolation == "midpoint" else ranks - low)
 
 
 @public(out=True)
@@ -230,13 +230,13 @@ def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -
             raise RuntimeError(at_user_line("bincount: expects non-negative numbers"))
         size = max(int(input.max()) + 1, minlength)
     if weights is None:
-        return input.new_zeros(size, dtype=dtypes.int64).index_add(  # type: ignore[no-any-return]
+        return input.new_zeros(size, dtype=dtypes.int64).index_add(
             0, input.to(dtypes.int64), input.new_ones(sizes_of(input), dtype=dtypes.int64)
         )
     if sizes_of(weights) != sizes_of(input):
         raise RuntimeError(at_user_line("bincount: weights and input must have equal length"))
     wide = weights if weights.dtype is dtypes.float32 else weights.to(dtypes.float64)
-    return wide.new_zeros(size).index_add(0, input.to(dtypes.int64), wide)  # type: ignore[no-any-return]
+    return wide.new_zeros(size).index_add(0, input.to(dtypes.int64), wide)
 
 
 def _range_of(
@@ -265,7 +265,7 @@ def histc(input: Tensor, bins: int = 100, min: float = 0, max: float = 0) -> Ten
     inside = (x >= low) & (x <= high)
     place = ((x.double() - low) / (high - low) * bins).floor().clamp(0, bins - 1)
     place = where_of(inside, place, 0, dtypes.int64)
-    return input.new_zeros(bins).index_add(0, place, inside.to(input.dtype))  # type: ignore[no-any-return]
+    return input.new_zeros(bins).index_add(0, place, inside.to(input.dtype))
 
 
 @public(out=True)
@@ -317,7 +317,7 @@ def diff(
         later = slice_axis(x, at, 1, size, 1)
         earlier = slice_axis(x, at, 0, size - 1, 1)
         x = later ^ earlier if x.dtype.kind == "b" else later - earlier
-    return x.clone() if x is input else x  # type: ignore[no-any-return]
+    return x.clone() if x is input else x
 
 
 def _steps(name: str, x: Tensor, y: Tensor, at: int) -> Tensor:
@@ -384,12 +384,12 @@ def _slopes(y: Tensor, at: int, spacing: Any, edge_order: int) -> Tensor:
         second, third = (slice_axis(steps, at, i, i + 1, 1) for i in (1, n - 3))
         left = _edge(part(0, 1), part(1, 2), part(2, 3), first, second)
         right = -_edge(part(n - 1, n), part(n - 2, n - 1), part(n - 3, n - 2), last, third)
-    return FUNCTIONS["cat"]([left, inner, right], at)  # type: ignore[no-any-return]
+    return FUNCTIONS["cat"]([left, inner, right], at)
 
 
 def _edge(y0: Tensor, y1: Tensor, y2: Tensor, a: Tensor, b: Tensor) -> Tensor:
     """The derivative at the first of three points, `a` and `b` apart, to second order."""
-    return -(2 * a + b) / (a * (a + b)) * y0 + (a + b) / (a * b) * y1 - a / (b * (a + b)) * y2  # type: ignore[no-any-return]
+    return -(2 * a + b) / (a * (a + b)) * y0 + (a + b) / (a * b) * y1 - a / (b * (a + b)) * y2
 
 
 def _step_tensor(spacing: Any, y: Tensor, at: int, n: int) -> Tensor:

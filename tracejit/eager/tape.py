@@ -108,7 +108,7 @@ def autograd_node(tensor: Tensor) -> Node:
             return node
     base = tensor._base
     if base is not None and base._requires_grad and tensor._seen != storage_of(tensor).version:
-        node = tensor._node = replay_views(tensor, node_of(tensor._base))
+        node = tensor._node = replay_views(tensor, node_of(base))
         tensor._seen = storage_of(tensor).version
     return node
 
@@ -133,7 +133,7 @@ def node_of(tensor: Tensor) -> Node:
     """The node whose value is the tensor's present value, in a capture or on the tape."""
     capture = state.capture
     if capture is not None:
-        return capture.node_of(tensor)  # type: ignore[no-any-return]
+        return capture.node_of(tensor)
     if tensor._requires_grad:
         return autograd_node(tensor)
     return make_input(tensor)

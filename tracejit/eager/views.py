@@ -82,7 +82,7 @@ def unfold(self: Tensor, dimension: int, size: int, step: int) -> Tensor:
     if size == 0:
         count = sizes_of(x)[at] // step + 1
         shape = [count if i == at else n for i, n in enumerate(sizes_of(x))]
-        return self.new_empty(*shape, 0)  # type: ignore[no-any-return]
+        return self.new_empty(*shape, 0)
     result = view(OPS["windows"], x, how)
     return result if self._array.ndim else select(result, 0, 0)
 
@@ -101,7 +101,7 @@ def diagonal(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Te
 def diag(input: Tensor, diagonal: int = 0) -> Tensor:
     """The diagonal of a matrix (a copy), or a matrix with the given diagonal."""
     if input._array.ndim == 2:
-        return FUNCTIONS["diagonal"](input, diagonal).clone()  # type: ignore[no-any-return]
+        return FUNCTIONS["diagonal"](input, diagonal).clone()
     if input._array.ndim != 1:
         raise RuntimeError(at_user_line(f"diag: expects 1 or 2 dimensions, got {type_of(input)}"))
     return diag_embed(input, diagonal)
@@ -132,7 +132,7 @@ def trace(input: Tensor) -> Tensor:
     """The sum of a matrix's diagonal."""
     if input._array.ndim != 2:
         raise RuntimeError(at_user_line(f"trace: expected a matrix, got {type_of(input)}"))
-    return diagonal(input).sum()  # type: ignore[no-any-return]
+    return diagonal(input).sum()
 
 
 # --- writing where a view would read ----------------------------------------------------------
@@ -140,7 +140,7 @@ def trace(input: Tensor) -> Tensor:
 
 def _scatter(name: str, input: Tensor, src: Tensor, how: dict[str, Any]) -> Tensor:
     check_tensors(name, input, src)
-    return apply(OPS[name], (input, src.to(input.dtype)), how)  # type: ignore[no-any-return]
+    return apply(OPS[name], (input, src.to(input.dtype)), how)
 
 
 @public(out=True)

@@ -96,7 +96,9 @@ def print_graph(graph: Graph, mark: Node | None = None, around: int | None = Non
         name(node)
     body = [(*print_node(n, name), n) for n in graph.nodes()]
     width = min(max((len(text) for text, _, _ in body), default=0), 48)
-    last, rows, marked = None, [], 0
+    last: str | None = None
+    rows: list[str] = []
+    marked = 0
     for text, kind, node in body:
         row = f"  {text:{width}s} : {kind}"
         place = str(node.loc) if node.loc is not None else None

@@ -15,7 +15,9 @@ class Device:
     Example: ``Device("cuda:1").index`` is 1. Raises DeviceError for an unknown kind.
     """
 
-    __slots__ = ("type", "index")
+    __slots__ = ("index", "type")
+    type: str
+    index: int | None
     KINDS = ("cpu", "cuda", "sim")
 
     def __init__(self, kind: str | Device, index: int | None = None):

@@ -134,7 +134,7 @@ class Differentiable:
 
     def _version(self, position: int, tensor: Any) -> int:
         """The version of an input when its value was read: before this call wrote to it."""
-        return storage_of(tensor).version - (position in self.mutated)  # type: ignore[no-any-return]
+        return storage_of(tensor).version - (position in self.mutated)
 
     def backward(self, walk: Any, node: Node, g: tuple[Node, ...]) -> list[Node | None]:
         """The rule: runs the backward program on what the call saved."""
@@ -155,7 +155,7 @@ class Differentiable:
         arrays = [_array(tensors[i]) for i in self.read_inputs]
         arrays += [saved[i] for i in self.read_saved]
         arrays += [walk.evaluate(g[i]) for i in self.read_seeds]
-        results = []
+        results: list[Node | None] = []
         for array, gradient in zip(self.program.run(arrays), self.gradients, strict=True):
             made = OPS["input"](type=_concrete(gradient.type, array), name="g")
             walk.evaluate.set(made, array)

@@ -144,7 +144,7 @@ class _Writer:
     def _result(self, result: Any) -> str:
         """The expression of one result; outputs are made once."""
         if result.kind == "input":
-            return self.tensors[result.index]  # type: ignore[no-any-return]
+            return self.tensors[result.index]
         if result.kind == "number":
             return f"{self.constant(result.convert)}(o{result.index}.item())"
         held = self.made.get(id(result))

@@ -109,7 +109,7 @@ class Group:
         count = len(outputs) - len(segment.carries)
         for key, array in zip(segment.carries, outputs[count:], strict=True):
             values[key] = array
-        return outputs[:count]  # type: ignore[no-any-return]
+        return outputs[:count]
 
 
 def _leave(array: Any, kind: str) -> Any:

@@ -293,7 +293,7 @@ class GuardWriter:
         guard = _compile_guard(source, self.table)
         guard.source = source
         guard.table = self.table
-        return guard  # type: ignore[no-any-return]
+        return guard
 
 
 def _compile_guard(source: str, table: dict[str, Any]) -> Any:
@@ -363,9 +363,9 @@ def write_guards(
         read = entry.kind == "tensor" and id(entry.source) in used
         if entry.kind != "module tensor" and not read:
             writer.entry(entry, readset)
-    for read, value in conditions:
+    for condition, value in conditions:
         arguments = "".join(f"a{i}, " for i in range(writer.count))
-        writer.require(f"same({writer.constant(read)}(({arguments})), {writer.constant(value)})")
+        writer.require(f"same({writer.constant(condition)}(({arguments})), {writer.constant(value)})")
     if distinct:
         _require_distinct(writer, inputs, distinct)
     for fact in facts if like is None else ():  # exact layouts meet the facts by construction

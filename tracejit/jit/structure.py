@@ -66,7 +66,7 @@ def _fill(target: Any, items: list[tuple[Any, Build]], leaves: list[Any]) -> Any
 
 
 def _remake(kind: type, values: dict[str, Any]) -> Any:
-    made = object.__new__(kind)
+    made: Any = object.__new__(kind)
     for name, value in values.items():
         object.__setattr__(made, name, value)
     return made

@@ -185,7 +185,7 @@ class PathBuilder:
         for below in reachable([node], self.known):
             if below.op.name == "input":
                 self._stray_input(below)
-        return self.nodes.add([node], self.known)[0]  # type: ignore[no-any-return]
+        return self.nodes.add([node], self.known)[0]
 
     def _stray_input(self, node: Node) -> None:
         raise Refusal(f"uses a value ({node.type}) made outside the function in a way that "

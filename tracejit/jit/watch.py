@@ -123,8 +123,8 @@ class Watcher:
             return
         if _user_caller(frame) is None:  # a library's own question, while it compiles say
             return
-        held = os.environ._data  # type: ignore[attr-defined]
-        encoded = os.environ.encodekey(key)  # type: ignore[attr-defined]
+        held = os.environ._data
+        encoded = os.environ.encodekey(key)
         source = constant_source(held).then("item", encoded)
         present = encoded in held
         self.entries.append(

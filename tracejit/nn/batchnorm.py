@@ -159,7 +159,7 @@ class _InstanceNorm(_Norm):
             x, self.running_mean, self.running_var, self.weight, self.bias,
             self.training or not self.track_running_stats, self.momentum or 0.0, self.eps,
         )  # fmt: skip
-        return result.squeeze(0) if single else result  # type: ignore[no-any-return]
+        return result.squeeze(0) if single else result
 
 
 class InstanceNorm1d(_InstanceNorm):

@@ -35,13 +35,13 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
 def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Any = None) -> Tensor:
     """Uniform in [a, b)."""
     with no_grad():
-        return tensor.uniform_(a, b, generator=generator)  # type: ignore[no-any-return]
+        return tensor.uniform_(a, b, generator=generator)
 
 
 def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, generator: Any = None) -> Tensor:
     """Normal with the given mean and deviation."""
     with no_grad():
-        return tensor.normal_(mean, std, generator=generator)  # type: ignore[no-any-return]
+        return tensor.normal_(mean, std, generator=generator)
 
 
 def trunc_normal_(
@@ -59,13 +59,13 @@ def trunc_normal_(
     with no_grad():
         u = tensor.new_empty(tensor.shape).uniform_(2 * low - 1, 2 * high - 1, generator=generator)
         value = (u.erfinv() * (std * math.sqrt(2.0)) + mean).clamp(a, b)
-        return tensor.copy_(value)  # type: ignore[no-any-return]
+        return tensor.copy_(value)
 
 
 def constant_(tensor: Tensor, val: float) -> Tensor:
     """One value everywhere."""
     with no_grad():
-        return tensor.fill_(val)  # type: ignore[no-any-return]
+        return tensor.fill_(val)
 
 
 def ones_(tensor: Tensor) -> Tensor:
@@ -80,7 +80,7 @@ def zeros_(tensor: Tensor) -> Tensor:
 
 def _write(tensor: Tensor, array: np.ndarray) -> Tensor:
     with no_grad():
-        return tensor.copy_(from_numpy(array.astype(tensor.dtype.numpy)))  # type: ignore[no-any-return]
+        return tensor.copy_(from_numpy(array.astype(tensor.dtype.numpy)))
 
 
 def eye_(tensor: Tensor) -> Tensor:
@@ -184,4 +184,4 @@ def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01, generator: Any =
         noise = tensor.new_empty(tensor.shape).normal_(0.0, std, generator=generator)
         rank = tensor.new_empty(tensor.shape).uniform_(generator=generator)
         order = rank.argsort(0).argsort(0)
-        return tensor.copy_(noise.masked_fill(order < zeros, 0.0))  # type: ignore[no-any-return]
+        return tensor.copy_(noise.masked_fill(order < zeros, 0.0))

@@ -132,7 +132,7 @@ class WalkMixin:
 
     def get_buffer(self, target: str) -> Tensor:
         """The buffer at a dotted path."""
-        return self._get_part(target, "_buffers", "buffer")  # type: ignore[no-any-return]
+        return self._get_part(target, "_buffers", "buffer")
 
     # --- conversion -------------------------------------------------------------------------
 

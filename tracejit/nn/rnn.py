@@ -290,7 +290,7 @@ class RNNCell(RNNCellBase):
     def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
         if self.nonlinearity not in ("tanh", "relu"):
             raise RuntimeError(f"Unknown nonlinearity: {self.nonlinearity}")
-        return self._step(f"RNN_{self.nonlinearity.upper()}", input, hx)[0]  # type: ignore[no-any-return]
+        return self._step(f"RNN_{self.nonlinearity.upper()}", input, hx)[0]
 
     def extra_repr(self) -> str:
         text = super().extra_repr()
@@ -322,4 +322,4 @@ class GRUCell(RNNCellBase):
         super().__init__(input_size, hidden_size, bias, 3, device, dtype)
 
     def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
-        return self._step("GRU", input, hx)[0]  # type: ignore[no-any-return]
+        return self._step("GRU", input, hx)[0]

@@ -43,7 +43,7 @@ def swap_last(x: Node) -> Node:
     return transpose(x, perm=(*order[:-2], order[-1], order[-2]))
 
 
-matmul = Op(
+matmul: Op = Op(
     "matmul", "contraction", _infer_matmul, _numpy_matmul,
     lambda g, out, a, b: (matmul(g, swap_last(b)), matmul(swap_last(a), g)),
     "The matrix product over the last two axes, batch by batch.", names=("a", "b"),

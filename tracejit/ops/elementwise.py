@@ -141,7 +141,7 @@ abs = elementwise(
     "abs", "The absolute value.", domain=NUMERIC, exact=True, numpy=np.abs,
     sample=uniform(-3, 3), scalar="m.abs({x})", vjp=lambda g, out, x: (g * sign(x),),
 )  # fmt: skip
-sign = elementwise(
+sign: Op = elementwise(
     "sign", "-1, 0 or 1; 0 for NaN.", domain=NUMERIC, exact=True, numpy=reference.sign,
     sample=uniform(-3, 3), scalar="m.sign({x})", vjp=lambda g, out, x: (full_like(x, 0.0),),
 )  # fmt: skip
@@ -165,7 +165,7 @@ def _zero_vjp(g: Node, out: Node, x: Node) -> tuple[Node]:
     return (full_like(x, 0.0),)
 
 
-floor = elementwise(
+floor: Op = elementwise(
     "floor", "Rounded to minus infinity.", exact=True, numpy=np.floor, sample=uniform(-3, 3),
     scalar="m.floor({x})", vjp=_zero_vjp,
 )  # fmt: skip
@@ -173,7 +173,7 @@ ceil = elementwise(
     "ceil", "Rounded to plus infinity.", exact=True, numpy=np.ceil, sample=uniform(-3, 3),
     scalar="m.ceil({x})", vjp=_zero_vjp,
 )  # fmt: skip
-trunc = elementwise(
+trunc: Op = elementwise(
     "trunc", "Rounded to zero.", exact=True, numpy=np.trunc, sample=uniform(-3, 3),
     scalar="m.trunc({x})", vjp=_zero_vjp,
 )  # fmt: skip
@@ -184,14 +184,14 @@ round = elementwise(
 
 # --- comparisons, logic, selection -----------------------------------------------------------
 
-eq = comparison("eq", "x == y.", "==", np.equal)
+eq: Op = comparison("eq", "x == y.", "==", np.equal)
 ne = comparison("ne", "x != y.", "!=", np.not_equal)
 lt = comparison("lt", "x < y.", "<", np.less)
-le = comparison("le", "x <= y.", "<=", np.less_equal)
-gt = comparison("gt", "x > y.", ">", np.greater)
-ge = comparison("ge", "x >= y.", ">=", np.greater_equal)
+le: Op = comparison("le", "x <= y.", "<=", np.less_equal)
+gt: Op = comparison("gt", "x > y.", ">", np.greater)
+ge: Op = comparison("ge", "x >= y.", ">=", np.greater_equal)
 
-isnan = elementwise(
+isnan: Op = elementwise(
     "isnan", "Whether x is NaN.", result=bool_, exact=True, numpy=np.isnan,
     sample=uniform(-3, 3), scalar="m.isnan({x})", vjp=NONDIFF,
 )  # fmt: skip
@@ -245,7 +245,7 @@ def _where_vjp(g: Node, out: Node, c: Node, x: Node, y: Node) -> tuple[Any, ...]
     return None, where(c, g, zero), where(c, zero, g)
 
 
-where = Op(
+where: Op = Op(
     "where", "elementwise", _infer_where, np.where, _where_vjp, "x where the condition, else y.",
     scalar="select({c}, {x}, {y})", exact=True, names=("c", "x", "y"), sample=uniform(-3, 3),
 )  # fmt: skip
@@ -314,7 +314,7 @@ sin = elementwise(
     "sin", "The sine.", numpy=np.sin, sample=uniform(-3, 3), cost=16, scalar="m.sin({x})",
     vjp=lambda g, out, x: (g * cos(x),),
 )  # fmt: skip
-cos = elementwise(
+cos: Op = elementwise(
     "cos", "The cosine.", numpy=np.cos, sample=uniform(-3, 3), cost=16, scalar="m.cos({x})",
     vjp=lambda g, out, x: (-(g * sin(x)),),
 )  # fmt: skip
@@ -343,7 +343,7 @@ sinh = elementwise(
     "sinh", "The hyperbolic sine.", numpy=np.sinh, sample=uniform(-3, 3), cost=18,
     scalar="m.sinh({x})", vjp=lambda g, out, x: (g * cosh(x),),
 )  # fmt: skip
-cosh = elementwise(
+cosh: Op = elementwise(
     "cosh", "The hyperbolic cosine.", numpy=np.cosh, sample=uniform(-3, 3), cost=18,
     scalar="m.cosh({x})", vjp=lambda g, out, x: (g * sinh(x),),
 )  # fmt: skip
@@ -395,7 +395,7 @@ lgamma = elementwise(
     "lgamma", "The logarithm of |gamma(x)|.", numpy=reference.lgamma, sample=uniform(0.5, 4),
     cost=40, scalar="m.lgamma({x})", vjp=lambda g, out, x: (g * digamma(x),),
 )  # fmt: skip
-digamma = elementwise(
+digamma: Op = elementwise(
     "digamma", "The derivative of lgamma.", numpy=reference.digamma, sample=uniform(0.5, 4),
     cost=40, scalar="m.digamma({x})",
     vjp=lambda g, out, x: (g * OPS["zeta"](full_like(x, 2.0), x),),

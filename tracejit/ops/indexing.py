@@ -72,7 +72,7 @@ def _numpy_scatter(x: np.ndarray, index: np.ndarray, y: np.ndarray, axis: int) -
 
 
 def _grid(index: np.ndarray, axis: int) -> tuple[np.ndarray, ...]:
-    grid = list(np.indices(index.shape, sparse=True))
+    grid: list[np.ndarray] = list(np.indices(index.shape, sparse=True))
     grid[axis] = index
     return tuple(grid)
 
@@ -83,7 +83,7 @@ def _numpy_scatter_add(x: np.ndarray, index: np.ndarray, y: np.ndarray, axis: in
     return result.astype(x.dtype)
 
 
-scatter = Op(
+scatter: Op = Op(
     "scatter", "indexing", _infer_scatter, _numpy_scatter,
     lambda g, out, x, index, y, *, axis: (
         scatter(g, index, zeros(y.type), axis=axis), None, gather(g, index, axis=axis),
@@ -92,7 +92,7 @@ scatter = Op(
     names=("x", "index", "y"), sample=uniform(-3, 3),
 )  # fmt: skip
 
-scatter_add = Op(
+scatter_add: Op = Op(
     "scatter_add", "indexing", _infer_scatter, _numpy_scatter_add,
     lambda g, out, x, index, y, *, axis: (g, None, gather(g, index, axis=axis)),
     "x with y added at `index` along `axis`, in index order.",
@@ -123,11 +123,12 @@ def _infer_take_add(types: Sequence[TensorType], *, axis: int) -> TensorType:
 
 def _numpy_take_add(x: np.ndarray, index: np.ndarray, y: np.ndarray, axis: int) -> np.ndarray:
     result = np.array(x, np.float32 if x.dtype == np.float16 else x.dtype)
-    np.add.at(result, (slice(None),) * axis + (index,), y)
+    where: Any = (slice(None),) * axis + (index,)
+    np.add.at(result, where, y)
     return result.astype(x.dtype)
 
 
-take_add = Op(
+take_add: Op = Op(
     "take_add", "indexing", _infer_take_add, _numpy_take_add,
     lambda g, out, x, index, y, *, axis: (g, None, take(g, index, axis=axis)),
     "x with slices y added at `index` along `axis`, in index order.",

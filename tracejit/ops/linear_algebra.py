@@ -160,7 +160,7 @@ def _cofactor_vjp(g: Node, out: Node, a: Node) -> tuple[Node]:
     return (mul(_spread(det(a), a), mul(_spread(total, a), inverse) - twisted),)
 
 
-cofactor = Op(
+cofactor: Op = Op(
     "cofactor", "library", _square_rule("cofactor"), reference.cofactor, _cofactor_vjp,
     "The matrix of cofactors: the derivative of the determinant, singular or not.",
     sample=uniform(-2, 2), cost=1000,

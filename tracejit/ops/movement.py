@@ -27,7 +27,7 @@ def _infer_reshape(types: Sequence[TensorType], *, shape: tuple[Any, ...]) -> Te
     return types[0].with_shape(shape)
 
 
-reshape = Op(
+reshape: Op = Op(
     "reshape", "movement", _infer_reshape, lambda x, shape: np.reshape(x, shape),
     lambda g, out, x, *, shape: (reshape(g, shape=x.shape),),
     "The same elements in row-major order with another shape.",
@@ -138,7 +138,7 @@ def zeros(type: TensorType) -> Node:
     return full(value=0.0 if type.dtype.kind == "f" else 0, type=type)
 
 
-slice_scatter = Op(
+slice_scatter: Op = Op(
     "slice_scatter", "movement", _infer_slice_scatter, _numpy_slice_scatter,
     lambda g, out, x, y, **where: (
         slice_scatter(g, zeros(y.type), **where), slice_(g, **where),
@@ -152,7 +152,7 @@ def _infer_flip(types: Sequence[TensorType], *, axes: tuple[int, ...]) -> Tensor
     return types[0]
 
 
-flip = Op(
+flip: Op = Op(
     "flip", "movement", _infer_flip, lambda x, axes: np.flip(x, axes),
     lambda g, out, x, *, axes: (flip(g, axes=axes),), "Reversed along `axes`.",
 )  # fmt: skip
@@ -275,7 +275,7 @@ def _numpy_windows_add(
     return total
 
 
-windows_add = Op(
+windows_add: Op = Op(
     "windows_add", "movement", _infer_windows_add, _numpy_windows_add,
     lambda g, out, x, *, shape, **how: (windows(g, **how),),
     "Each element the sum over the windows that hold it (the transpose of `windows`).",
@@ -326,7 +326,7 @@ diagonal = Op(
     lambda g, out, x, **where: (diagonal_scatter(zeros(x.type), g, **where),),
     "The diagonal over `axis1` and `axis2`, as the last axis.",
 )  # fmt: skip
-diagonal_scatter = Op(
+diagonal_scatter: Op = Op(
     "diagonal_scatter", "movement", _infer_diagonal_scatter, _numpy_diagonal_scatter,
     lambda g, out, x, y, **where: (
         diagonal_scatter(g, zeros(y.type), **where), diagonal(g, **where),

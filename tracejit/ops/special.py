@@ -123,12 +123,12 @@ i0e = special(
     "i0e", "exp(-|x|) I0(x).", _i0e, lambda g, out, x: (g * (i1e(x) - sign(x) * out),),
     uniform(-9, 9),
 )  # fmt: skip
-i1e = special("i1e", "exp(-|x|) I1(x).", _i1e, _i1e_vjp, uniform(0.5, 9))
+i1e: Op = special("i1e", "exp(-|x|) I1(x).", _i1e, _i1e_vjp, uniform(0.5, 9))
 i0 = special(
     "i0", "The modified Bessel function of order 0.", lambda x: _unscaled(_i0e(x), x),
     lambda g, out, x: (g * i1(x),), uniform(-3, 3),
 )  # fmt: skip
-i1 = special(
+i1: Op = special(
     "i1", "The modified Bessel function of order 1.", lambda x: _unscaled(_i1e(x), x), _i1_vjp,
     uniform(0.5, 3),
 )  # fmt: skip
@@ -179,7 +179,7 @@ ndtri = special(
 
 # --- zeta and the incomplete gamma functions ------------------------------------------------------
 
-zeta = library(
+zeta: Op = library(
     "zeta", "Hurwitz's zeta function: the sum of (q + k) ** -x over k >= 0.",
     numpy=reference.zeta, sample=uniform(2, 4),
     names=("x", "q"), vjp=lambda g, out, x, q: (UNKNOWN, -(g * x * zeta(x + 1.0, q))),

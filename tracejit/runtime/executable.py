@@ -146,8 +146,9 @@ class Executable:
     """A graph ready to run. See `build`."""
 
     def __init__(self, graph: Graph):
-        self.stages: dict[str, Graph | Plan] = {}
-        lowered = pipeline.run(graph, self.stages)
+        stages: dict[str, Graph] = {}
+        lowered = pipeline.run(graph, stages)
+        self.stages: dict[str, Graph | Plan] = {**stages}
         self.plan: Plan = fuse.run(lowered)
         if config.check >= 1:
             verify_plan(self.plan)

@@ -56,7 +56,7 @@ def write(builder: _Builder, node: Node, target: Operand, how: str = "copy") -> 
     while tail and views[tail - 1].op.name == "reshape":
         tail -= 1
     if tail < len(views):
-        before = builder.shape(views[tail].inputs[0].shape)
+        before: tuple[int, ...] = builder.shape(views[tail].inputs[0].shape)
         regrouped = reshape_layout(target.layout, before)
         if regrouped is not None and prod(before):
             target = _part(target, regrouped)

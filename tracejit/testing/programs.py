@@ -71,6 +71,7 @@ def make(
 
 def _fill(rng: np.random.Generator, dtype: str, shape: tuple[int, ...]) -> Tensor:
     kind = getattr(dtypes, "bool_" if dtype == "bool" else dtype)
+    values: Any
     if kind.kind == "f":
         values = np.round(rng.uniform(-2, 2, shape) * 64) / 64
         values = np.where(rng.random(shape) < 0.03, rng.choice([0.0, -0.0, 1.0, -1.0]), values)
@@ -78,7 +79,7 @@ def _fill(rng: np.random.Generator, dtype: str, shape: tuple[int, ...]) -> Tenso
         values = rng.random(shape) < 0.5
     else:
         values = rng.integers(0 if kind.kind == "u" else -4, 5, shape)
-    return tracejit.tensor(np.asarray(values).astype(kind.numpy))  # type: ignore[no-any-return]
+    return tracejit.tensor(np.asarray(values).astype(kind.numpy))
 
 
 def attempt(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

@@ -219,7 +219,8 @@ def select(c: Scalar, a: Scalar, b: Scalar) -> Scalar:
         kind = kind_of(a if hasattr(a, "kind") or hasattr(a, "dtype") else b)
         a, b = (v if isinstance(v, Value) else constant(c.builder, v, kind) for v in (a, b))
         return Value(c.builder, c.builder.select(c.ref, a.ref, a.like(b).ref), kind)
-    return np.where(c, a, b)[()]
+    chosen: Any = np.where(c, a, b)
+    return chosen[()]
 
 
 def _unary(name: str, twin: Callable[[Any], Any]) -> Callable[[Scalar], Scalar]:

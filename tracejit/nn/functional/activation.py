@@ -29,7 +29,7 @@ def _operand(input: Tensor, inplace: bool) -> Tensor:
     """What to compute from: a copy where the gradient reads values that are overwritten."""
     if not inplace or not state.grad or not input._requires_grad:
         return input
-    copy: Tensor = input.clone()  # type: ignore[attr-defined]
+    copy: Tensor = input.clone()
     return copy
 
 
@@ -169,21 +169,21 @@ def threshold_(input: Tensor, threshold_: float, value: float) -> Tensor:
 def gelu(input: Any, approximate: str = "none") -> Tensor:
     """``x * Phi(x)``, or its tanh approximation (Hendrycks and Gimpel, 2016)."""
     if approximate == "none":
-        return input * 0.5 * ((input * (1 / math.sqrt(2.0))).erf() + 1.0)  # type: ignore[no-any-return]
+        return input * 0.5 * ((input * (1 / math.sqrt(2.0))).erf() + 1.0)
     if approximate != "tanh":
         raise RuntimeError(f"gelu: approximate must be 'none' or 'tanh', not {approximate!r}")
     inner = (input + input * input * input * 0.044715) * math.sqrt(2.0 / math.pi)
-    return input * 0.5 * (inner.tanh() + 1.0)  # type: ignore[no-any-return]
+    return input * 0.5 * (inner.tanh() + 1.0)
 
 
 def sigmoid(input: Any) -> Tensor:
     """``1 / (1 + exp(-x))``."""
-    return input.sigmoid()  # type: ignore[no-any-return]
+    return input.sigmoid()
 
 
 def tanh(input: Any) -> Tensor:
     """The hyperbolic tangent."""
-    return input.tanh()  # type: ignore[no-any-return]
+    return input.tanh()
 
 
 def silu(input: Any, inplace: bool = False) -> Tensor:
@@ -210,17 +210,17 @@ def logsigmoid(input: Any) -> Tensor:
     below = input < 0  # at 0 both selections must have the slopes whose sum is 1/2
     low = _where(below, input, 0.0, input)
     distance: Any = _where(below, -input, input, input)
-    return low - (-distance).exp().log1p()  # type: ignore[no-any-return]
+    return low - (-distance).exp().log1p()
 
 
 def softsign(input: Any) -> Tensor:
     """``x / (1 + |x|)``."""
-    return input / (input.abs() + 1.0)  # type: ignore[no-any-return]
+    return input / (input.abs() + 1.0)
 
 
 def tanhshrink(input: Any) -> Tensor:
     """``x - tanh(x)``."""
-    return input - input.tanh()  # type: ignore[no-any-return]
+    return input - input.tanh()
 
 
 def softshrink(input: Any, lambd: float = 0.5) -> Tensor:
@@ -255,7 +255,7 @@ def glu(input: Any, dim: int = -1) -> Tensor:
         raise RuntimeError(f"glu: the size {input.shape[dim]} of dim {dim} is odd")
     half = input.shape[dim] // 2
     gate = input.narrow(dim, half, half)
-    return input.narrow(dim, 0, half) * gate.sigmoid()  # type: ignore[no-any-return]
+    return input.narrow(dim, 0, half) * gate.sigmoid()
 
 
 def _softmax_dim(name: str, ndim: int) -> int:
@@ -269,7 +269,7 @@ def softmax(
 ) -> Tensor:
     """``exp(x) / sum(exp(x))`` along `dim`."""
     axis = _softmax_dim("softmax", input.ndim) if dim is None else dim
-    return input.softmax(axis, dtype=dtype)  # type: ignore[no-any-return]
+    return input.softmax(axis, dtype=dtype)
 
 
 def softmin(
@@ -277,7 +277,7 @@ def softmin(
 ) -> Tensor:
     """``softmax(-x)``."""
     axis = _softmax_dim("softmin", input.ndim) if dim is None else dim
-    return (-input).softmax(axis, dtype=dtype)  # type: ignore[no-any-return]
+    return (-input).softmax(axis, dtype=dtype)
 
 
 def log_softmax(
@@ -285,7 +285,7 @@ def log_softmax(
 ) -> Tensor:
     """``log(softmax(x))`` along `dim`."""
     axis = _softmax_dim("log_softmax", input.ndim) if dim is None else dim
-    return input.log_softmax(axis, dtype=dtype)  # type: ignore[no-any-return]
+    return input.log_softmax(axis, dtype=dtype)
 
 
 def gumbel_softmax(
@@ -299,7 +299,7 @@ def gumbel_softmax(
     gumbels = -(-(1.0 - u).log()).log()
     soft = ((logits + gumbels) / tau).softmax(dim)
     if not hard:
-        return soft  # type: ignore[no-any-return]
+        return soft
     best = soft.argmax(dim, keepdim=True)
     one = soft.new_zeros(soft.shape).scatter(dim, best, 1.0)
-    return one - soft.detach() + soft  # type: ignore[no-any-return]
+    return one - soft.detach() + soft

@@ -53,7 +53,7 @@ def _adaptive_average(name: str, rank: int, input: Any, output_size: Any) -> Ten
     result = input
     for i, out in enumerate(_targets(name, rank, input, output_size)):
         result = _average_axis(result, input.ndim - rank + i, out)
-    return result  # type: ignore[no-any-return]
+    return result
 
 
 def adaptive_avg_pool1d(input: Any, output_size: Any) -> Tensor:
@@ -135,7 +135,7 @@ def _unpool(
     flat = input.new_zeros(*lead, product(plane))
     at = indices.to(dtypes.int64).reshape(*lead, product(own))
     filled = flat.scatter(-1, at, input.reshape(*lead, product(own)))
-    return filled.reshape(*lead, *plane)  # type: ignore[no-any-return]
+    return filled.reshape(*lead, *plane)
 
 
 def max_unpool1d(

@@ -73,7 +73,7 @@ def scaled_dot_product_attention(
         weights = where_of(dead, 0.0, scores.softmax(-1), scores.dtype)
     else:
         weights = scores.softmax(-1)
-    return dropout(weights, dropout_p).matmul(value)  # type: ignore[no-any-return]
+    return dropout(weights, dropout_p).matmul(value)
 
 
 # --- multi-head ------------------------------------------------------------------------------

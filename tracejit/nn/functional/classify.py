@@ -71,7 +71,7 @@ def _picked(input: Any, target: Any, weight: Any, ignore_index: int) -> tuple[An
 def _reduce_weighted(loss: Any, weights: Any, reduction: str) -> Tensor:
     if reduction != "mean":
         return reduce_loss(loss, reduction)
-    return loss.sum() / weights.sum()  # type: ignore[no-any-return]
+    return loss.sum() / weights.sum()
 
 
 def cross_entropy(
@@ -122,5 +122,5 @@ def _soft_cross_entropy(
         log_p = log_p * weight.reshape(-1, *(1,) * (input.ndim - axis - 1))
     loss = -(log_p * target).sum(axis)
     if reduction == "mean":
-        return loss.sum() / loss.numel()  # type: ignore[no-any-return]
+        return loss.sum() / loss.numel()
     return reduce_loss(loss, reduction)

@@ -97,7 +97,7 @@ def _convolve(
     if bias is not None:
         result = result + bias.reshape(-1, *(1,) * rank)
     result = result.contiguous()
-    return result if input.ndim == rank + 2 else result.squeeze(0)  # type: ignore[no-any-return]
+    return result if input.ndim == rank + 2 else result.squeeze(0)
 
 
 def conv1d(
@@ -155,7 +155,7 @@ def _transpose(
     if bias is not None:
         result = result + bias.reshape(-1, *(1,) * rank)
     result = result.contiguous()
-    return result if input.ndim == rank + 2 else result.squeeze(0)  # type: ignore[no-any-return]
+    return result if input.ndim == rank + 2 else result.squeeze(0)
 
 
 def conv_transpose1d(
@@ -195,7 +195,7 @@ def unfold(
                          repeated(stride, 2, "stride"), gaps)  # fmt: skip
     n, c, rows, columns = parts.shape[:4]
     result = parts.permute(0, 1, 4, 5, 2, 3).reshape(n, c * kernel[0] * kernel[1], rows * columns)
-    return result if input.ndim == 4 else result.squeeze(0)  # type: ignore[no-any-return]
+    return result if input.ndim == 4 else result.squeeze(0)
 
 
 def fold(
@@ -219,4 +219,4 @@ def fold(
     result: Any = windows_add(parts, (x.shape[0], channels, *full), (2, 3), kernel, steps, gaps)
     if any(border):
         result = pad(result, (-border[1], -border[1], -border[0], -border[0]))
-    return result if input.ndim == 3 else result.squeeze(0)  # type: ignore[no-any-return]
+    return result if input.ndim == 3 else result.squeeze(0)

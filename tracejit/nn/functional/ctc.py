@@ -90,12 +90,12 @@ def ctc_loss(
     loss = where_of(loss > -_IMPOSSIBLE / 10, 0.0 if zero_infinity else math.inf, loss, lp.dtype)
     if reduction == "mean":
         scale: Any = from_numpy(np.maximum(np.asarray(outputs), 1).astype(lp.dtype.numpy))
-        return (loss / scale).mean()  # type: ignore[no-any-return]
+        return (loss / scale).mean()
     if reduction == "sum":
-        return loss.sum()  # type: ignore[no-any-return]
+        return loss.sum()
     if reduction != "none":
         raise ValueError(f"{reduction!r} is not a valid value for reduction")
-    return loss[0] if single else loss  # type: ignore[no-any-return]
+    return loss[0] if single else loss
 
 
 def _forward(lp: Any, labels: np.ndarray, skip: np.ndarray, lengths: list[int]) -> Any:

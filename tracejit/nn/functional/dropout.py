@@ -33,7 +33,7 @@ def _kept(input: Any, p: float, shape: Any) -> Any:
 def _apply(input: Any, p: float, training: bool, inplace: bool, shape: Any) -> Tensor:
     _check(p)
     if not training or p == 0:
-        return input  # type: ignore[no-any-return]
+        return input
     if p == 1:
         result = input * 0.0
     else:
@@ -79,7 +79,7 @@ def _alpha(input: Any, p: float, training: bool, inplace: bool, shape: Any) -> T
     """Dropped elements become selu's limit; an affine map then restores mean and variance."""
     _check(p)
     if not training or p == 0:
-        return input  # type: ignore[no-any-return]
+        return input
     if p == 1:
         result = input * 0.0
         return write_into(input, result, "alpha_dropout_") if inplace else result

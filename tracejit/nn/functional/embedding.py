@@ -31,7 +31,7 @@ def one_hot(tensor: Any, num_classes: int = -1) -> Tensor:
         num_classes = int(tensor.max()) + 1
     check_all(tensor >= 0, "one_hot: class values must be non-negative")
     check_all(tensor < num_classes, "one_hot: class values must be smaller than num_classes")
-    return (tensor.unsqueeze(-1) == arange(num_classes)).to(dtypes.int64)  # type: ignore[no-any-return]
+    return (tensor.unsqueeze(-1) == arange(num_classes)).to(dtypes.int64)
 
 
 def _rows(weight: Any, index: Any) -> Any:
@@ -90,7 +90,7 @@ def embedding(
         out = where_of((input == row).unsqueeze(-1), out.detach(), out, out.dtype)
     if scale_grad_by_freq:
         out = _frequency_scaled(out, input, weight.shape[0])
-    return out  # type: ignore[no-any-return]
+    return out
 
 
 def embedding_bag(
@@ -145,10 +145,10 @@ def _bag_sum(rows: Any, offsets: Any, kept: Any, factors: Any, mode: str) -> Ten
         rows = rows * factors.unsqueeze(1)
     total = rows.new_zeros(bags, rows.shape[1]).index_add(0, ids, rows)
     if mode == "sum":
-        return total  # type: ignore[no-any-return]
+        return total
     one = rows.detach().new_ones(rows.shape[0]) if kept is None else kept.to(rows.dtype)
     counts = rows.detach().new_zeros(bags).index_add(0, ids, one)
-    return total / counts.clamp(min=1.0).unsqueeze(1)  # type: ignore[no-any-return]
+    return total / counts.clamp(min=1.0).unsqueeze(1)
 
 
 def _bag_max(rows: Any, offsets: Any, kept: Any) -> Tensor:

@@ -33,7 +33,7 @@ def affine_grid(theta: Any, size: Sequence[int], align_corners: bool | None = No
     points = np.stack([*reversed(grids), np.ones(spatial)], -1)
     flat: Any = constant_tensor(points.reshape(-1, len(spatial) + 1).astype(theta.dtype.numpy))
     result = flat.unsqueeze(0).expand(size[0], *flat.shape).matmul(theta.transpose(1, 2))
-    return result.reshape(size[0], *spatial, len(spatial))  # type: ignore[no-any-return]
+    return result.reshape(size[0], *spatial, len(spatial))
 
 
 def _unnormalized(x: Any, n: int, align: bool) -> Any:
@@ -102,7 +102,7 @@ def grid_sample(
     places = [_places(x, n, padding_mode, align) for x, n in zip(axes, sizes, strict=True)]
     zeros = padding_mode == "zeros"
     if mode == "nearest":
-        return _read(input, [x.round().to(dtypes.int64) for x in places], zeros)  # type: ignore[no-any-return]
+        return _read(input, [x.round().to(dtypes.int64) for x in places], zeros)
     lows = [x.floor().detach() for x in places]
     total: Any = 0
     for corner in all_of((0, 1), repeat=len(sizes)):
@@ -112,7 +112,7 @@ def grid_sample(
             weight = weight * (share if up else 1 - share)
         index = [low.to(dtypes.int64) + up for low, up in zip(lows, corner, strict=True)]
         total = total + _read(input, index, zeros) * weight.unsqueeze(1)
-    return total  # type: ignore[no-any-return]
+    return total
 
 
 def _cubic_weights(t: Any) -> list[Any]:
@@ -142,7 +142,7 @@ def _bicubic(
         ]
         weight = weights[0][row] * weights[1][column]
         total = total + _read(input, index, padding_mode == "zeros") * weight.unsqueeze(1)
-    return total  # type: ignore[no-any-return]
+    return total
 
 
 __all__ = ["affine_grid", "grid_sample"]

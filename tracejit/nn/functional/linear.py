@@ -15,7 +15,7 @@ from tracejit.tensor import Tensor
 def linear(input: Any, weight: Any, bias: Any = None) -> Tensor:
     """``input @ weight.T + bias``; input [..., in], weight [out, in] or [in], bias [out]."""
     result = input.matmul(weight.t() if weight.ndim == 2 else weight)
-    return result if bias is None else result + bias  # type: ignore[no-any-return]
+    return result if bias is None else result + bias
 
 
 def bilinear(input1: Any, input2: Any, weight: Any, bias: Any = None) -> Tensor:
@@ -27,13 +27,13 @@ def bilinear(input1: Any, input2: Any, weight: Any, bias: Any = None) -> Tensor:
     left = input1.matmul(weight.permute(1, 0, 2).reshape(in1, out * in2))
     left = left.reshape(*input1.shape[:-1], out, in2)
     result = (left * input2.unsqueeze(-2)).sum(-1)
-    return result if bias is None else result + bias  # type: ignore[no-any-return]
+    return result if bias is None else result + bias
 
 
 def safe_norm(x: Any, p: float, dim: Any, keepdim: bool) -> Tensor:
     """The p-norm, whose gradient at the zero vector is 0 rather than NaN."""
     if p == 0 or p == 1 or p in (float("inf"), float("-inf")):
-        return x.norm(p, dim, keepdim)  # type: ignore[no-any-return]
+        return x.norm(p, dim, keepdim)
     powers = x.square() if p == 2 else x.abs().pow(p)
     total = powers.sum(dim, keepdim)
     zero = total == 0
@@ -56,7 +56,7 @@ def cosine_similarity(x1: Any, x2: Any, dim: int = 1, eps: float = 1e-8) -> Tens
         x1, x2 = broadcast_tensors(x1, x2)
     a = x1 / safe_norm(x1, 2, dim, True).clamp(min=eps)
     b = x2 / safe_norm(x2, 2, dim, True).clamp(min=eps)
-    return (a * b).sum(dim)  # type: ignore[no-any-return]
+    return (a * b).sum(dim)
 
 
 def pairwise_distance(
@@ -74,5 +74,5 @@ def pdist(input: Any, p: float = 2.0) -> Tensor:
     first = [i for i in range(rows) for _ in range(i + 1, rows)]
     second = [j for i in range(rows) for j in range(i + 1, rows)]
     if not first:
-        return input.new_zeros(0)  # type: ignore[no-any-return]
+        return input.new_zeros(0)
     return safe_norm(input[first] - input[second], p, -1, False)

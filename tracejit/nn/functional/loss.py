@@ -29,11 +29,11 @@ def legacy_reduction(size_average: bool | None, reduce: bool | None, reduction: 
 def reduce_loss(loss: Any, reduction: str) -> Tensor:
     """The mean ('mean'), the sum ('sum') or the losses themselves ('none')."""
     if reduction == "mean":
-        return loss.mean()  # type: ignore[no-any-return]
+        return loss.mean()
     if reduction == "sum":
-        return loss.sum()  # type: ignore[no-any-return]
+        return loss.sum()
     if reduction == "none":
-        return loss  # type: ignore[no-any-return]
+        return loss
     raise ValueError(f"{reduction!r} is not a valid value for reduction")
 
 
@@ -157,7 +157,7 @@ def kl_div(
         entropy: Any = where_of(zero, 0.0, target * safe.log(), target.dtype)
         loss = entropy - target * input
     if reduction == "batchmean":
-        return loss.sum() / (input.shape[0] if input.ndim else 1)  # type: ignore[no-any-return]
+        return loss.sum() / (input.shape[0] if input.ndim else 1)
     return reduce_loss(loss, reduction)
 
 

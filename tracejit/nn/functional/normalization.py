@@ -50,7 +50,7 @@ def layer_norm(
     result, _, _ = _standardized(_wide(input), dims, eps)
     result = result if weight is None else result * weight
     result = result if bias is None else result + bias
-    return result.to(input.dtype)  # type: ignore[no-any-return]
+    return result.to(input.dtype)
 
 
 def rms_norm(
@@ -62,7 +62,7 @@ def rms_norm(
     tiny = dtypes.finfo(x.dtype).eps if eps is None else eps
     result = x * (x.square().mean(dims, keepdim=True) + tiny).rsqrt()
     result = result if weight is None else result * weight
-    return result.to(input.dtype)  # type: ignore[no-any-return]
+    return result.to(input.dtype)
 
 
 def _per_channel(parameter: Any, ndim: int) -> Any:
@@ -90,7 +90,7 @@ def group_norm(
     rest = input.shape[2:].numel()
     x = _wide(input).reshape(n, num_groups, channels // num_groups * rest)
     result, _, _ = _standardized(x, -1, eps)
-    return _affine(result.reshape(*input.shape), weight, bias).to(input.dtype)  # type: ignore[no-any-return]
+    return _affine(result.reshape(*input.shape), weight, bias).to(input.dtype)
 
 
 def batch_norm(
@@ -111,7 +111,7 @@ def batch_norm(
     if not training:
         scale = (_per_channel(running_var, x.ndim) + eps).rsqrt()
         result = (x - _per_channel(running_mean, x.ndim)) * scale
-        return _affine(result, weight, bias).to(input.dtype)  # type: ignore[no-any-return]
+        return _affine(result, weight, bias).to(input.dtype)
     count = input.shape[0] * input.shape[2:].numel()
     if count == 1:
         raise ValueError(at_user_line(
@@ -121,7 +121,7 @@ def batch_norm(
     result, mean, var = _standardized(x, dims, eps)
     if running_mean is not None and count != 0:
         _update(running_mean, running_var, mean.reshape(-1), var.reshape(-1), count, momentum)
-    return _affine(result, weight, bias).to(input.dtype)  # type: ignore[no-any-return]
+    return _affine(result, weight, bias).to(input.dtype)
 
 
 def _update(
@@ -152,7 +152,7 @@ def instance_norm(
         channels = input.shape[1]
         means, vars = (s.reshape(-1, channels).mean(0) for s in (mean, var))
         _update(running_mean, running_var, means, vars, count, momentum)
-    return _affine(result, weight, bias).to(input.dtype)  # type: ignore[no-any-return]
+    return _affine(result, weight, bias).to(input.dtype)
 
 
 def local_response_norm(
@@ -162,7 +162,7 @@ def local_response_norm(
     if input.ndim < 3:
         raise ValueError(f"local_response_norm: expected at least 3 dimensions, got {input.ndim}")
     if input.numel() == 0:
-        return input  # type: ignore[no-any-return]
+        return input
     sides = (0, 0) * (input.ndim - 2) + (size // 2, (size - 1) // 2)
     squares = windows(pad(input.square(), sides), (1,), (size,), (1,), (1,))
-    return input / (squares.mean(-1) * alpha + k).pow(beta)  # type: ignore[no-any-return]
+    return input / (squares.mean(-1) * alpha + k).pow(beta)

@@ -46,7 +46,7 @@ def pad(
     result = input
     for axis, low, high in pairs:
         result = _by_index(result, axis, low, high, mode)
-    return result  # type: ignore[no-any-return]
+    return result
 
 
 def _constant(input: Any, pairs: list[tuple[int, int, int]], value: float) -> Tensor:
@@ -62,10 +62,10 @@ def _constant(input: Any, pairs: list[tuple[int, int, int]], value: float) -> Te
     for axis, low, high in pairs:
         lows[axis], highs[axis] = max(low, 0), max(high, 0)
     if not any(lows) and not any(highs):
-        return result.clone() if result is input else result  # type: ignore[no-any-return]
+        return result.clone() if result is input else result
     kind = {"f": float, "b": bool}.get(input.dtype.kind, int)
     params = {"low": tuple(lows), "high": tuple(highs), "value": kind(value)}
-    return apply(OPS["pad"], (result,), params)  # type: ignore[no-any-return]
+    return apply(OPS["pad"], (result,), params)
 
 
 def _reflected(i: np.ndarray, n: int) -> np.ndarray:

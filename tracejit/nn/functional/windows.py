@@ -37,7 +37,7 @@ def windows_add(
     """A tensor of `shape` whose elements are the sums over the windows that hold them."""
     params = {"shape": tuple(shape), "axes": tuple(axes), "sizes": tuple(sizes),
               "steps": tuple(steps), "dilations": tuple(dilations)}  # fmt: skip
-    return apply(OPS["windows_add"], (parts,), params)  # type: ignore[no-any-return]
+    return apply(OPS["windows_add"], (parts,), params)
 
 
 def repeated(value: Any, count: int, name: str = "value") -> tuple[int, ...]:

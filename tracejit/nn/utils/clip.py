@@ -32,7 +32,7 @@ def get_total_norm(
     if error_if_nonfinite and not bool(total.isfinite()):
         raise RuntimeError(f"the total norm of order {norm_type} of the gradients is not finite; "
                            "pass error_if_nonfinite=False to clip anyway")  # fmt: skip
-    return total  # type: ignore[no-any-return]
+    return total
 
 
 def clip_grads_with_norm_(

@@ -71,13 +71,13 @@ class ParametrizationList(ModuleList):
         value = first(*(getattr(self, key) for key in self._keys()))
         for module in rest:
             value = module(value)
-        return value  # type: ignore[no-any-return]
+        return value
 
 
 def _computed(module: Any, name: str) -> Tensor:
     cache = _caching[0]
     if cache is None:
-        return module.parametrizations[name]()  # type: ignore[no-any-return]
+        return module.parametrizations[name]()
     key = (id(module), name)
     if key not in cache:
         cache[key] = module.parametrizations[name]()
