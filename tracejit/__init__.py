@@ -5,17 +5,14 @@
 
 from __future__ import annotations
 
-from math import e, inf, nan, pi
-
+import typing as _typing
 from builtins import bool as _bool
 from importlib import import_module as _import_module
-from typing import Any as _Any
+from math import e, inf, nan, pi
 
 from tracejit import autograd, config, random
 from tracejit import ops as _ops
-from tracejit.dtypes import (
-    bool_ as bool,
-)
+from tracejit.dtypes import DType as dtype
 from tracejit.dtypes import (
     bfloat16,
     can_cast,
@@ -39,7 +36,9 @@ from tracejit.dtypes import (
     short,
     uint8,
 )
-from tracejit.dtypes import DType as dtype
+from tracejit.dtypes import (
+    bool_ as bool,
+)
 from tracejit.dtypes import complex64 as cfloat
 from tracejit.dtypes import complex128 as cdouble
 from tracejit.dtypes import float32 as float
@@ -67,6 +66,21 @@ channels_last = "channels_last"
 channels_last_3d = "channels_last_3d"
 newaxis = None
 globals().update(_FUNCTIONS)
+
+if _typing.TYPE_CHECKING:  # for type checkers; all other names come to them by `__getattr__`
+    from tracejit.eager.factories import tensor
+
+    __all__ = [
+        "Generator", "Size", "Tensor", "autograd", "bfloat16", "bool", "can_cast",
+        "cdouble", "cfloat", "channels_last", "channels_last_3d", "complex128", "complex64",
+        "config", "contiguous_format", "default_generator", "device", "double", "dtype",
+        "e", "enable_grad", "finfo", "float", "float16", "float32", "float64",
+        "from_dlpack", "get_default_dtype", "half", "iinfo", "inf", "inference_mode", "int",
+        "int16", "int32", "int64", "int8", "is_grad_enabled", "is_inference_mode_enabled",
+        "is_tensor", "long", "nan", "newaxis", "no_grad", "pi", "preserve_format",
+        "promote_types", "random", "set_default_dtype", "set_grad_enabled", "short",
+        "strided", "tensor", "uint8",
+    ]  # fmt: skip
 
 _LAZY = {  # name -> (module, attribute or None): loaded at first use, to keep the import short
     "nn": ("tracejit.nn", None),
@@ -133,12 +147,12 @@ _LAZY = {  # name -> (module, attribute or None): loaded at first use, to keep t
 }
 
 
-def __getattr__(name: str) -> _Any:
+def __getattr__(name: str) -> _typing.Any:
     try:
         module, attribute = _LAZY[name]
     except KeyError:
         raise AttributeError(f"module 'tracejit' has no attribute {name!r}") from None
-    value: _Any = _import_module(module)
+    value: _typing.Any = _import_module(module)
     if attribute is not None:
         value = getattr(value, attribute)
     globals()[name] = value

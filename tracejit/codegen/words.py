@@ -10,6 +10,7 @@ Invariant: an operation means the same here and in compiled code.
 from __future__ import annotations
 
 import ctypes
+from typing import Any
 
 
 def load(pointer: int, index: int) -> int:
@@ -126,6 +127,6 @@ class External:
         assert address is not None
         return address
 
-    def __call__(self, *words: int) -> int:
+    def __call__(self, *words: Any) -> int:
         result: int = self._function(*words)
         return result

@@ -50,8 +50,8 @@ class LiftedInt:
         self.roots = roots
 
     # isinstance(number, int) must hold for the user
-    @property
-    def __class__(self) -> type:  # type: ignore[misc]
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
         return int
 
     def scalar_node(self) -> Node:

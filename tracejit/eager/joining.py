@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -146,12 +146,13 @@ def combinations(input: Tensor, r: int = 2, with_replacement: bool = False) -> T
 for _joining in (stack, hstack, vstack, dstack, column_stack):
     public(method=False, out=True)(_joining)
 public(method=False, aliases=("concat", "concatenate"))(cat)
-FUNCTIONS.update({
+_MORE: dict[str, Callable[..., Any]] = {
     "row_stack": FUNCTIONS["vstack"],
     "block_diag": block_diag, "cartesian_prod": cartesian_prod, "combinations": combinations,
     "atleast_1d": lambda *ts: at_least(1, *ts), "atleast_2d": lambda *ts: at_least(2, *ts),
     "atleast_3d": lambda *ts: at_least(3, *ts),
-})  # fmt: skip
+}  # fmt: skip
+FUNCTIONS.update(_MORE)
 
 # --- taking apart ----------------------------------------------------------------------------
 

@@ -185,7 +185,7 @@ def _set_data(self: Tensor, value: Tensor) -> None:
         self._node = None  # its type may have changed
 
 
-Tensor.data = property(_get_data, _set_data)  # type: ignore[attr-defined]
+setattr(Tensor, "data", property(_get_data, _set_data))
 
 
 @public(function=False)

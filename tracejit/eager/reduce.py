@@ -34,7 +34,7 @@ def reduce(op_name: str, input: Tensor, axes: tuple[int, ...], keepdim: bool) ->
 def to_dtype(input: Tensor, dtype: Any, default: DType) -> Tensor:
     """`input` as `dtype`, or as `default` if that is None."""
     wanted = default if dtype is None else dtypes.as_dtype(dtype)
-    return input if input.dtype is wanted else input.to(wanted)  # type: ignore[no-any-return]
+    return input if input.dtype is wanted else input.to(wanted)
 
 
 @public(out=True)
@@ -78,7 +78,7 @@ def mean(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = 
         raise DTypeError(at_user_line(
             f"mean: needs a floating dtype, got {x.dtype.name}; pass dtype= or convert"))  # fmt: skip
     axes = axes_of(dim, x.ndim, "mean")
-    return reduce("reduce_sum", x, axes, keepdim) / count_of(x, axes)  # type: ignore[no-any-return]
+    return reduce("reduce_sum", x, axes, keepdim) / count_of(x, axes)
 
 
 @public(out=True)
@@ -88,7 +88,7 @@ def nanmean(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any
     if x.dtype.kind != "f":
         raise DTypeError(at_user_line(f"nanmean: needs a floating dtype, got {x.dtype.name}"))
     count = sum(~x.isnan(), dim, keepdim)
-    return nansum(x, dim, keepdim) / count  # type: ignore[no-any-return]
+    return nansum(x, dim, keepdim) / count
 
 
 # --- extremes --------------------------------------------------------------------------------
@@ -149,10 +149,10 @@ def _arg_extreme(name: str, input: Tensor, dim: int | None, keepdim: bool) -> Te
         raise DTypeError(at_user_line(f"{name}: not defined for bool"))
     if dim is None:
         flat = reduce(name, flatten(input), (0,), False)
-        return flat.reshape((1,) * input.ndim) if keepdim else flat  # type: ignore[no-any-return]
+        return flat.reshape((1,) * input.ndim) if keepdim else flat
     at = axis_of(dim, input.ndim, name)
     if input.ndim == 0:
-        return input.new_zeros((), dtype=dtypes.int64)  # type: ignore[no-any-return]
+        return input.new_zeros((), dtype=dtypes.int64)
     return reduce(name, input, (at,), keepdim)
 
 
@@ -207,7 +207,7 @@ def _softmax_family(name: str, input: Tensor, dim: int, dtype: Any) -> Tensor:
     at = axis_of(dim, x.ndim, name)
     if x.ndim == 0:
         return reshape(apply(OPS[name], (reshape(x, 1),), {"axis": 0}), ())
-    return apply(OPS[name], (x,), {"axis": at})  # type: ignore[no-any-return]
+    return apply(OPS[name], (x,), {"axis": at})
 
 
 @public(out=True)
@@ -247,14 +247,14 @@ def vector_norm(x: Tensor, ord: Any, dim: Any, keepdim: bool) -> Tensor:
     wide = x.float() if x.dtype is dtypes.float16 else x
     if ord == 2:
         total = reduce("reduce_sum", wide.square(), axes, keepdim)
-        return safe_root(total, 0.5).to(x.dtype)  # type: ignore[no-any-return]
+        return safe_root(total, 0.5).to(x.dtype)
     zero = wide == 0
     powers = where_of(zero, 1.0, wide.abs(), wide.dtype) ** ord
     powers = where_of(zero, 0.0 if ord > 0 else math.inf, powers, wide.dtype)
     total = reduce("reduce_sum", powers, axes, keepdim)
     if ord < 0:
-        return (total ** (1.0 / ord)).to(x.dtype)  # type: ignore[no-any-return]
-    return safe_root(total, 1.0 / ord).to(x.dtype)  # type: ignore[no-any-return]
+        return (total ** (1.0 / ord)).to(x.dtype)
+    return safe_root(total, 1.0 / ord).to(x.dtype)
 
 
 @public(out=True)
@@ -300,7 +300,7 @@ def renorm(input: Tensor, p: float, dim: int, maxnorm: float) -> Tensor:
     others = tuple(i for i in range(input.ndim) if i != at)
     lengths = vector_norm(input, p, others, True)
     scale = where_of(lengths > maxnorm, maxnorm / (lengths + 1e-7), 1.0, input.dtype)
-    return input * scale  # type: ignore[no-any-return]
+    return input * scale
 
 
 @public(function=False)
@@ -316,4 +316,4 @@ def sum_to_size(self: Tensor, *size: Any) -> Tensor:
         i for i in range(len(own)) if i < extra or (wanted[i - extra] == 1 and own[i] != 1)
     )
     result = sum(self, axes) if axes or not wanted else self
-    return result.reshape(wanted)  # type: ignore[no-any-return]
+    return result.reshape(wanted)

@@ -48,8 +48,8 @@ class SymFloat:
         self.label = label  # equal labels mean equal computations; only where `read` is known
 
     # isinstance(number, float) must hold in the user's code
-    @property
-    def __class__(self) -> type:  # type: ignore[misc]
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
         return float
 
     def scalar_node(self) -> Node:
@@ -142,7 +142,7 @@ class SymFloat:
         """The number itself, to be shown."""
         if self.capture.env.closed:
             return self.hint
-        return self.capture.pin(self, "text")  # type: ignore[no-any-return]
+        return self.capture.pin(self, "text")
 
     def __repr__(self) -> str:
         return repr(self._as_text())

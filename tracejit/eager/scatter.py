@@ -5,6 +5,7 @@ Invariant: indices here are never negative and never out of range: IndexError, w
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -155,7 +156,7 @@ def _limit(dtype: dtypes.DType, largest: bool) -> Any:
     return info.max if largest else info.min
 
 
-_NEUTRAL = {"prod": lambda t: 1, "amax": lambda t: _limit(t, False),
+_NEUTRAL: dict[str, Callable[[dtypes.DType], Any]] = {"prod": lambda t: 1, "amax": lambda t: _limit(t, False),
             "amin": lambda t: _limit(t, True), "sum": lambda t: 0, "mean": lambda t: 0}  # fmt: skip
 
 

@@ -214,14 +214,15 @@ def _define_copy(name: str, of: Callable[..., Any]) -> None:
     FUNCTIONS[f"{name}_copy"] = with_out(function)
 
 
-for _name, _function in {
+_COPIES: dict[str, Callable[..., Any]] = {
     "alias": lambda x: x, "as_strided": as_strided, "detach": detach, "diagonal": diagonal,
     "expand": lambda x, size, implicit=False: expand(x, *size), "narrow": narrow,
     "permute": permute, "select": select, "slice": _slice_copy, "split": split,
     "split_with_sizes": split_with_sizes, "squeeze": squeeze, "t": t, "transpose": transpose,
     "unbind": unbind, "unfold": unfold, "unsqueeze": unsqueeze,
     "view": lambda x, *size: x.view(*size),
-}.items():  # fmt: skip
+}  # fmt: skip
+for _name, _function in _COPIES.items():
     _define_copy(_name, _function)
 Tensor.narrow_copy = FUNCTIONS["narrow_copy"]  # type: ignore[attr-defined]
 

@@ -95,8 +95,8 @@ class SymInt:
         self.hint = hint
 
     # isinstance(size, int) must hold in the user's code
-    @property
-    def __class__(self) -> type:  # type: ignore[misc]
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
         return int
 
     def __add__(self, other: Any) -> Any:

@@ -22,7 +22,8 @@ class Device:
 
     def __init__(self, kind: str | Device, index: int | None = None):
         if isinstance(kind, Device):
-            kind, index = kind.type, kind.index
+            given = kind
+            kind, index = given.type, given.index
         elif ":" in kind and index is None:
             kind, _, number = kind.partition(":")
             if not number.isdigit():

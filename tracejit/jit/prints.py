@@ -74,7 +74,7 @@ def _node(leaf: Any) -> Node:
     if type(leaf) is SymInt:
         return OPS["size"](value=leaf)
     if type(leaf) in _NUMBERS:
-        return leaf.scalar_node()  # type: ignore[no-any-return]
+        return leaf.scalar_node()
     node = state.capture.node_of(leaf)
     return OPS["alias"](node) if node.op.name == "input" else node  # may be written to later
 

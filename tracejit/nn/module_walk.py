@@ -226,7 +226,7 @@ class WalkMixin:
 def _convert(param: Tensor, fn: Callable[[Tensor], Tensor]) -> None:
     data = fn(param.data)
     if data._array is not param._array:
-        param.data = data  # type: ignore[attr-defined]
+        param.data = data
     if param.grad is not None:
         param.grad = fn(param.grad.detach())
 

@@ -56,9 +56,9 @@ def write(builder: _Builder, node: Node, target: Operand, how: str = "copy") -> 
     while tail and views[tail - 1].op.name == "reshape":
         tail -= 1
     if tail < len(views):
-        before: tuple[int, ...] = builder.shape(views[tail].inputs[0].shape)
+        before = builder.shape(views[tail].inputs[0].shape)
         regrouped = reshape_layout(target.layout, before)
-        if regrouped is not None and prod(before):
+        if regrouped is not None and 0 not in before:
             target = _part(target, regrouped)
             views = views[:tail]
     source = builder.operand(base, views)

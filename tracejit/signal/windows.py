@@ -169,7 +169,7 @@ def kaiser(
 
 def hann_window(window_length: int, periodic: bool = True, **how: Any) -> Tensor:
     """``hann``, periodic unless said otherwise."""
-    return hann(window_length, sym=not periodic, **how)  # type: ignore[no-any-return]
+    return hann(window_length, sym=not periodic, **how)
 
 
 def hamming_window(
@@ -181,7 +181,7 @@ def hamming_window(
 
 def blackman_window(window_length: int, periodic: bool = True, **how: Any) -> Tensor:
     """``blackman``, periodic unless said otherwise."""
-    return blackman(window_length, sym=not periodic, **how)  # type: ignore[no-any-return]
+    return blackman(window_length, sym=not periodic, **how)
 
 
 def bartlett_window(window_length: int, periodic: bool = True, **how: Any) -> Tensor:

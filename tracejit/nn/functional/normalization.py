@@ -107,7 +107,7 @@ def batch_norm(
         if input.numel():
             raise RuntimeError(at_user_line(
                 f"batch_norm: needs [batch, channels, ...], got {type_of(input)}"))  # fmt: skip
-        return input.clone()  # type: ignore[no-any-return]
+        return input.clone()
     if not training:
         scale = (_per_channel(running_var, x.ndim) + eps).rsqrt()
         result = (x - _per_channel(running_mean, x.ndim)) * scale

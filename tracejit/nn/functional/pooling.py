@@ -109,8 +109,8 @@ def _average(
 def _quotient(total: Any, count: Any) -> Tensor:
     """Averages of integers are cut towards zero."""
     if total.dtype.kind == "f":
-        return total / count  # type: ignore[no-any-return]
-    return total.div(count, rounding_mode="trunc")  # type: ignore[no-any-return]
+        return total / count
+    return total.div(count, rounding_mode="trunc")
 
 
 def _counts(
@@ -154,7 +154,7 @@ def avg_pool3d(
 def _norm_pool(rank: int, input: Any, p: float, kernel: Any, stride: Any, ceil: bool) -> Tensor:
     sums: Any = _average(f"lp_pool{rank}d", rank, input.pow(p), kernel, stride, 0, ceil, True, None)
     size = product(repeated(kernel, rank, "kernel_size"))
-    return (sums.sign() * sums.abs().relu() * size).pow(1.0 / p)  # type: ignore[no-any-return]
+    return (sums.sign() * sums.abs().relu() * size).pow(1.0 / p)
 
 
 def lp_pool1d(

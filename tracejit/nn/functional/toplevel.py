@@ -121,7 +121,7 @@ def gru_cell(
     input: Any, hx: Any, w_ih: Any, w_hh: Any, b_ih: Any = None, b_hh: Any = None
 ) -> Tensor:
     """The state after one step of a GRU."""
-    return _cell("GRU", input, (hx,), (w_ih, w_hh, b_ih, b_hh))[0]  # type: ignore[no-any-return]
+    return _cell("GRU", input, (hx,), (w_ih, w_hh, b_ih, b_hh))[0]
 
 
 def rnn_tanh_cell(
@@ -129,7 +129,7 @@ def rnn_tanh_cell(
 ) -> Tensor:
     """The state after one step of an Elman network with tanh."""
     weights = (w_ih, w_hh, b_ih, b_hh)
-    return _cell("RNN_TANH", input, (hx,), weights)[0]  # type: ignore[no-any-return]
+    return _cell("RNN_TANH", input, (hx,), weights)[0]
 
 
 def rnn_relu_cell(
@@ -137,4 +137,4 @@ def rnn_relu_cell(
 ) -> Tensor:
     """The state after one step of an Elman network with relu."""
     weights = (w_ih, w_hh, b_ih, b_hh)
-    return _cell("RNN_RELU", input, (hx,), weights)[0]  # type: ignore[no-any-return]
+    return _cell("RNN_RELU", input, (hx,), weights)[0]

@@ -36,7 +36,7 @@ def pixel_shuffle(input: Any, upscale_factor: int) -> Tensor:
     x = input.reshape(*lead, channels // (r * r), r, r, height, width)
     n = len(lead)
     x = x.permute(*range(n), n, n + 3, n + 1, n + 4, n + 2)
-    return x.reshape(*lead, channels // (r * r), height * r, width * r)  # type: ignore[no-any-return]
+    return x.reshape(*lead, channels // (r * r), height * r, width * r)
 
 
 def pixel_unshuffle(input: Any, downscale_factor: int) -> Tensor:
@@ -48,7 +48,7 @@ def pixel_unshuffle(input: Any, downscale_factor: int) -> Tensor:
     x = input.reshape(*lead, channels, height // r, r, width // r, r)
     n = len(lead)
     x = x.permute(*range(n), n, n + 2, n + 4, n + 1, n + 3)
-    return x.reshape(*lead, channels * r * r, height // r, width // r)  # type: ignore[no-any-return]
+    return x.reshape(*lead, channels * r * r, height // r, width // r)
 
 
 def channel_shuffle(input: Any, groups: int) -> Tensor:
@@ -57,7 +57,7 @@ def channel_shuffle(input: Any, groups: int) -> Tensor:
     if channels % groups:
         raise ShapeError(at_user_line(f"channel_shuffle: {channels} channels for {groups} groups"))
     x = input.reshape(n, groups, channels // groups, *rest).transpose(1, 2)
-    return x.reshape(n, channels, *rest)  # type: ignore[no-any-return]
+    return x.reshape(n, channels, *rest)
 
 
 # --- resizing --------------------------------------------------------------------------------
@@ -88,7 +88,7 @@ def interpolate(
     sizes, scales = _target(input, spatial, size, scale_factor, recompute_scale_factor)
     if mode == "area":
         pools: Any = {1: adaptive_avg_pool1d, 2: adaptive_avg_pool2d, 3: adaptive_avg_pool3d}
-        return pools[spatial](input, sizes)  # type: ignore[no-any-return]
+        return pools[spatial](input, sizes)
     taps = _TAPS.get(mode)
     if taps is None:
         raise NotImplementedError(at_user_line(f"interpolate: unknown mode {mode!r}"))
@@ -98,11 +98,11 @@ def interpolate(
         n = int(input.shape[2 + i])
         result = _resample(result, 2 + i, *taps(n, sizes[i], scales[i], bool(align_corners)))
     if result is input:
-        return input.clone()  # type: ignore[no-any-return]
+        return input.clone()
     if result.dtype is not input.dtype:  # torch resizes images of bytes, and rounds
         limits = dtypes.iinfo(input.dtype)
         result = result.round().clamp(limits.min, limits.max).to(input.dtype)
-    return result  # type: ignore[no-any-return]
+    return result
 
 
 def _per_axis(value: Any, count: int, name: str) -> list[Any]:
