@@ -66,7 +66,7 @@ def test_errors_name_the_op_and_the_line(name: str) -> None:
     attempt, kind, text = WRONG[name]
     with pytest.raises(kind, match=text) as caught:
         attempt()
-    place = re.search(r"\n  at .*test_errors\.py:(\d+)  ", str(caught.value))
+    place = re.search(r"\n  at .*test_eager_errors\.py:(\d+)  ", str(caught.value))
     assert place, caught.value
     first = attempt.__code__.co_firstlineno
     assert first <= int(place[1]) < first + len(inspect.getsource(attempt).splitlines())
@@ -75,7 +75,7 @@ def test_errors_name_the_op_and_the_line(name: str) -> None:
 
 def test_the_line_is_that_of_the_caller_not_of_the_library() -> None:
     model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Linear(5, 2))
-    with pytest.raises(RuntimeError, match=r"test_errors\.py:\d+  model\(X\)"):
+    with pytest.raises(RuntimeError, match=r"test_eager_errors\.py:\d+  model\(X\)"):
         model(X)
 
 
