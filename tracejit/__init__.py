@@ -49,11 +49,12 @@ from tracejit.eager.modes import (
     enable_grad,
     inference_mode,
     is_grad_enabled,
-    is_inference_mode_enabled,
     no_grad,
     set_grad_enabled,
 )
 from tracejit.eager.register import FUNCTIONS as _FUNCTIONS
+from tracejit.eager.settings import is_inference_mode_enabled
+from tracejit.eager.settings import watch_module as _watch_module
 from tracejit.ir.types import Device as device
 from tracejit.random import Generator, default_generator
 from tracejit.tensor import Size, Tensor
@@ -143,7 +144,7 @@ _LAZY = {  # name -> (module, attribute or None): loaded at first use, to keep t
     "record": ("tracejit.inspect", "record"),
     "history": ("tracejit.inspect", "history"),
     "set_num_threads": ("tracejit.runtime.threads", "set_num_threads"),
-    "get_num_threads": ("tracejit.runtime.threads", "get_num_threads"),
+    "get_num_threads": ("tracejit.eager.settings", "get_num_threads"),
 }
 
 
@@ -157,6 +158,9 @@ def __getattr__(name: str) -> _typing.Any:
         value = getattr(value, attribute)
     globals()[name] = value
     return value
+
+
+_watch_module(__name__)
 
 
 def is_tensor(value: object) -> _bool:

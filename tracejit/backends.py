@@ -7,6 +7,11 @@ for, ``is_available()`` is False.
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
+
+from tracejit.eager.modes import state
+from tracejit.eager.settings import SETTINGS, ask
+from tracejit.errors import user_location
 
 __all__ = [
     "Library", "are_deterministic_algorithms_enabled", "cpu", "cuda", "cudnn",
@@ -22,6 +27,17 @@ class Library(SimpleNamespace):
 
     Example: ``backends.cudnn.benchmark = True``.
     """
+
+    def __getattribute__(self, name: str) -> Any:
+        value = super().__getattribute__(name)
+        if name.startswith("_") or name not in self.__dict__ or isinstance(value, Library):
+            return value
+        return ask(lambda: self.__dict__[name])
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if state.capture is not None:
+            state.capture.refuse(f"sets {name} inside a compiled function", user_location())
+        super().__setattr__(name, value)
 
     def is_available(self) -> bool:
         """False."""
@@ -39,7 +55,7 @@ class Library(SimpleNamespace):
 cudnn = Library(
     enabled=False, benchmark=False, deterministic=False, allow_tf32=False, benchmark_limit=10
 )
-cuda = Library(matmul=SimpleNamespace(
+cuda = Library(matmul=Library(
     allow_tf32=False,
     allow_fp16_reduced_precision_reduction=False,
     allow_bf16_reduced_precision_reduction=False,
@@ -51,6 +67,8 @@ openmp = Library()
 cpu = SimpleNamespace(get_cpu_capability=lambda: "DEFAULT")
 _precision = ["highest"]
 _deterministic = [False]
+SETTINGS["the precision of products"] = lambda: _precision[0]
+SETTINGS["the choice of deterministic algorithms"] = lambda: _deterministic[0]
 
 
 def set_float32_matmul_precision(precision: str) -> None:
@@ -65,7 +83,7 @@ def set_float32_matmul_precision(precision: str) -> None:
 
 def get_float32_matmul_precision() -> str:
     """What `set_float32_matmul_precision` was given."""
-    return _precision[0]
+    return str(ask(SETTINGS["the precision of products"]))
 
 
 def use_deterministic_algorithms(mode: bool, *, warn_only: bool = False) -> None:
@@ -75,4 +93,4 @@ def use_deterministic_algorithms(mode: bool, *, warn_only: bool = False) -> None
 
 def are_deterministic_algorithms_enabled() -> bool:
     """What `use_deterministic_algorithms` was given."""
-    return _deterministic[0]
+    return bool(ask(SETTINGS["the choice of deterministic algorithms"]))

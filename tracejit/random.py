@@ -19,6 +19,7 @@ from tracejit.eager.factories import as_device, finish
 from tracejit.eager.inplace import deliver
 from tracejit.eager.modes import state
 from tracejit.eager.register import FUNCTIONS, public, with_out
+from tracejit.eager.settings import ask
 from tracejit.eager.shape import sizes_of, unpack_sizes
 from tracejit.eager.tape import attach
 from tracejit.errors import at_user_line, user_location
@@ -58,7 +59,7 @@ class Generator:
 
     def initial_seed(self) -> int:
         """The seed of the stream."""
-        return self.key
+        return int(ask(lambda: self.key))
 
     def get_state(self) -> Tensor:
         """The state as an int64 tensor of key and offset."""
@@ -66,6 +67,9 @@ class Generator:
 
     def set_state(self, new_state: Tensor) -> None:
         """Continue from a state that `get_state` gave."""
+        if state.capture is not None:
+            state.capture.refuse("set_state of a generator inside a compiled function",
+                                 user_location())  # fmt: skip
         key, offset = (int(v) for v in new_state._array)
         self.key, self.offset = key, offset
 
@@ -91,7 +95,7 @@ def seed() -> int:
 
 def initial_seed() -> int:
     """The seed of the default generator."""
-    return default_generator.key
+    return default_generator.initial_seed()
 
 
 def get_rng_state() -> Tensor:

@@ -63,6 +63,7 @@ class Tensor:
     _hooks: Any = None
     _retain: bool = False
     _is_parameter: bool = False
+    _is_foreign: bool = False  # its memory came from outside: other tensors may have it too
 
     if TYPE_CHECKING:  # the methods and operators that the eager modules attach
 

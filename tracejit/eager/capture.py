@@ -373,8 +373,7 @@ class Capture:
         if tensor._array.size > MOST_SHOWN:
             self.refuse("makes text of a large tensor", where)
             return
-        node = self.node_of(tensor)
-        self.branches.append(Branch(node, "text", tensor._array.tolist(), where))
+        self.branches.append(Branch(self.node_of(tensor), "text", tensor._array.tolist(), where))
 
     def leave_array(self, tensor: Tensor) -> None:
         """`.numpy()` shares memory with the trace: what happens to it there is out of sight."""

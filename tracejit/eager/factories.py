@@ -188,6 +188,7 @@ def from_numpy(array: np.ndarray) -> Tensor:
         raise TypeError(at_user_line(f"from_numpy: expected ndarray, got {type(array).__name__}"))
     dtypes.from_numpy(array.dtype)
     result = new_tensor(array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("=")))
+    result._is_foreign = True
     if state.capture is not None:
         state.capture.foreign_array(result)
     return result

@@ -69,6 +69,8 @@ def format_tensor(tensor: Tensor, history: str | None = None) -> str:
     """
     if state.capture is not None:
         state.capture.leave_text(tensor)
+        options = tuple(OPTIONS.__dict__.values())
+        state.capture.conditions.append((lambda args: tuple(OPTIONS.__dict__.values()), options))
     array = tensor._array if isinstance(tensor._array, np.ndarray) else tensor.cpu()._array
     prefix = "tensor("
     body = _body(array, len(prefix)) if array.size else "[]"

@@ -407,8 +407,9 @@ def _dlpack(self: Tensor, **how: Any) -> Any:
 def from_dlpack(source: Any) -> Tensor:
     """A tensor that shares the memory of any object with the DLPack protocol."""
     _out_of_sight("from_dlpack()")
-    array = source if isinstance(source, np.ndarray) else np.from_dlpack(source)
-    return new_tensor(array)
+    result = new_tensor(source if isinstance(source, np.ndarray) else np.from_dlpack(source))
+    result._is_foreign = True
+    return result
 
 
 def _install() -> None:

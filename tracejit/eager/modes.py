@@ -19,7 +19,6 @@ class _State(threading.local):
     inference: bool = False
     capture: Any = None  # the tracejit.eager.tape.Capture in progress
     saving: Any = None  # nodes whose values the in-place operation in progress saves
-    autocast: Any = None  # the dtype matrix products run in, or None
 
 
 state = _State()
@@ -152,11 +151,6 @@ class inference_mode(_GradMode):
 def is_grad_enabled() -> bool:
     """Whether operations are recorded for gradients in this thread."""
     return state.grad
-
-
-def is_inference_mode_enabled() -> bool:
-    """Whether this thread is inside `inference_mode`."""
-    return state.inference
 
 
 def read_scalar(container: Any, key: Any) -> Any:

@@ -15,6 +15,7 @@ import threading
 import time
 import types
 import warnings
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -22,12 +23,14 @@ from tracejit import config
 from tracejit.config import DISABLED
 from tracejit.eager.capture import Capture
 from tracejit.eager.modes import state
+from tracejit.eager.settings import WHEN_REPLACED, settings_now
+from tracejit.eager.tape import root_of
 from tracejit.errors import CaptureError, CheckFailed, CompileError, Location, TraceWarning
 from tracejit.jit import report
 from tracejit.jit.describe import why_missed
 from tracejit.jit.differentiate import Differentiable
 from tracejit.jit.group import Group, NewBranch, modes_now
-from tracejit.jit.guards import MISS
+from tracejit.jit.guards import MISS, are_apart
 from tracejit.jit.lift import LiftedCall, Numbers
 from tracejit.jit.prints import PrintHook
 from tracejit.jit.readset import ReadSet, Refusal
@@ -91,6 +94,7 @@ class CompiledFunction:
         self.options = options
         self._lock = threading.RLock()
         self.reset()
+        _ALL.add(self)
 
     def reset(self) -> None:
         """Forget all traces and programs."""
@@ -250,7 +254,7 @@ class CompiledFunction:
         self.shapes.note(readset)
         capture = Capture(self.shapes.symbolic_for(readset), self.lift_items)
         lifted = LiftedCall(self.numbers, capture, readset, args, kwargs)
-        modes = modes_now()
+        modes, settings = modes_now(), settings_now()
         state.capture = capture
         try:
             with PrintHook(), lifted, Watcher() as watcher:
@@ -263,6 +267,7 @@ class CompiledFunction:
         self.captures += 1
         try:
             lifted.check()
+            self._check_settings(settings)
             self._grow(capture, readset, watcher, value, args, kwargs, group, modes)
         except Refusal as refusal:
             lifted.settle()
@@ -338,6 +343,13 @@ class CompiledFunction:
         if all(id(node) in values for _, node in root.reads):
             root.program.prepare([values[id(node)] for _, node in root.reads])
 
+    def _check_settings(self, before: dict[str, Any]) -> None:
+        """A replay would not leave a setting of the library changed, as the run did."""
+        for name, value in settings_now().items():
+            if before.get(name, value) != value:
+                self._give_up(f"changes {name}", None, final=True)
+                raise Refusal("")
+
     def _check_watched(self, capture: Capture, readset: ReadSet, watcher: Watcher) -> None:
         unforeseen = {c: g for c, g in watcher.codes.items() if c not in readset.codes}
         if unforeseen:
@@ -388,6 +400,8 @@ class CompiledFunction:
         """If memory is written, inputs that were distinct must be distinct again."""
         if capture.writes or capture.grads or group.distinct:
             group.distinct = [t.source.read(group.readset.args) for t in group.inputs.tensors]
+            if not are_apart([root_of(t) for t in group.distinct]):
+                raise Refusal("writes to memory that two tensors share through a NumPy array")
         for tensor in capture.writes.values():
             if tensor._requires_grad and state.grad and not tensor.is_leaf:
                 raise Refusal("changes in place a tensor with a gradient history from outside")
@@ -437,6 +451,18 @@ def _has_many_outcomes(segment: Segment) -> bool:
     if len(segment.children) > most:
         return True
     return any(map(_has_many_outcomes, segment.children.values()))
+
+
+_ALL: weakref.WeakSet[CompiledFunction] = weakref.WeakSet()
+
+
+def _forget_traces() -> None:
+    """A function of the library was replaced: no trace knows what it calls any more."""
+    for function in list(_ALL):
+        function.reset()
+
+
+WHEN_REPLACED.append(_forget_traces)
 
 
 def _first_line(function: Any) -> Location | None:

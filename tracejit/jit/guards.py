@@ -390,9 +390,25 @@ def _require_distinct(
         writer.lines.append(f"        b{i} = {name} if {name}._base is None else {name}._base")
         inside = "in" if id(roots[i]) in held else "not in"
         writer.require(f"id(b{i}) {inside} {writer.constant(frozenset(held))}")
+    roots_now = [f"b{i}" if i in free else writer.constant(roots[i]) for i in range(len(roots))]
+    flags = " or ".join(f"b{i}._is_foreign" for i in free) or "False"
+    if any(r._is_foreign for r, wanted in zip(roots, inputs, strict=True) if wanted.is_held):
+        flags = "True"
+    if flags != "False":
+        writer.table["are_apart"] = are_apart
+        writer.require(f"not ({flags}) or are_apart(({''.join(f'{r}, ' for r in roots_now)}))")
     for position, i in enumerate(free):
         for j in free[:position]:
             writer.require(f"b{i} {'is' if roots[i] is roots[j] else 'is not'} b{j}")
+
+
+def are_apart(roots: Sequence[Tensor]) -> bool:
+    """Whether no memory that came from outside is that of two different tensors."""
+    different = list({id(r): r for r in roots}.values())
+    return not any(
+        (a._is_foreign or b._is_foreign) and np.may_share_memory(a._array, b._array)
+        for i, a in enumerate(different) for b in different[:i]
+    )  # fmt: skip
 
 
 def build_guard(writer: GuardWriter) -> Callable[..., Any]:

@@ -1,5 +1,6 @@
 """``tracejit.nn``: modules, losses, initialisers, with torch's names and meanings."""
 
+from tracejit.eager.settings import watch_module
 from tracejit.nn import functional, init, utils
 from tracejit.nn.activation import (
     CELU,
@@ -183,3 +184,5 @@ __all__ = [
 
 
 from tracejit.nn import modules as modules
+
+watch_module(__name__)

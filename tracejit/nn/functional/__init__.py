@@ -1,5 +1,6 @@
 """``nn.functional``: the functions behind the modules, with torch's names and meanings."""
 
+from tracejit.eager.settings import watch_module
 from tracejit.nn.functional.activation import (
     celu,
     celu_,
@@ -158,3 +159,5 @@ __all__ = [
     "triplet_margin_with_distance_loss", "unfold", "upsample", "upsample_bilinear",
     "upsample_nearest",
 ]  # fmt: skip
+
+watch_module(__name__)

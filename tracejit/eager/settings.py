@@ -1,0 +1,77 @@
+"""Settings of the library that a program may ask for, and modules whose names it may replace.
+
+Invariant: a setting that is asked for during a capture becomes a guard of the trace, one that the
+captured run leaves changed is no trace at all, and no trace outlives the replacement of a
+function of the library.
+"""
+
+from __future__ import annotations
+
+import sys
+import types
+from collections.abc import Callable
+from typing import Any
+
+from tracejit import config, dtypes
+from tracejit.eager.formatting import OPTIONS
+from tracejit.eager.modes import state
+from tracejit.runtime import threads
+
+SETTINGS: dict[str, Callable[[], Any]] = {
+    "the gradient mode": lambda: state.grad,
+    "the inference mode": lambda: state.inference,
+    "the default dtype": dtypes.get_default_dtype,
+    "the number of threads": lambda: config.threads,
+    "the print options": lambda: tuple(OPTIONS.__dict__.values()),
+}
+"""What a run of the user's code may change besides its own state, in words for the refusal."""
+
+WHEN_REPLACED: list[Callable[[], None]] = []
+"""What to do when a name of the library is replaced: compiled functions forget their traces."""
+
+
+def ask(read: Callable[[], Any]) -> Any:
+    """``read()``, a setting; in a capture the trace holds only where it is the same again."""
+    value = read()
+    if state.capture is not None:
+        state.capture.conditions.append((lambda args: read(), value))
+    return value
+
+
+def settings_now() -> dict[str, Any]:
+    """All settings as they are."""
+    return {name: read() for name, read in SETTINGS.items()}
+
+
+def is_inference_mode_enabled() -> bool:
+    """Whether this thread is inside `inference_mode`."""
+    return bool(ask(SETTINGS["the inference mode"]))
+
+
+def get_num_threads() -> int:
+    """Threads that a parallel kernel may use, the caller's included."""
+    return int(ask(threads.get_num_threads))
+
+
+class WatchedModule(types.ModuleType):
+    """A module of the library: to replace one of its functions is seen by compiled functions."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        before = self.__dict__.get(name, value)
+        super().__setattr__(name, value)
+        if before is not value and not name.startswith("__"):
+            _replaced()
+
+    def __delattr__(self, name: str) -> None:
+        super().__delattr__(name)
+        _replaced()
+
+
+def _replaced() -> None:
+    for react in WHEN_REPLACED:
+        react()
+
+
+def watch_module(name: str) -> None:
+    """From now on replacing a name of this module is seen."""
+    sys.modules[name].__class__ = WatchedModule
