@@ -1,8 +1,8 @@
 """``python -m bench``: see the package's docstring.
 
-    python -m bench --quick
-    python -m bench --peers torch,inductor,jax --only softmax
-    python -m bench --markdown docs/performance.md --summary README.md
+python -m bench --quick
+python -m bench --peers torch,inductor,jax --only softmax
+python -m bench --markdown docs/performance.md --summary README.md
 """
 
 from __future__ import annotations
@@ -110,8 +110,10 @@ def _write(
     if options.json:
         content = {
             "machine": facts,
-            "cases": {case: {name: dataclasses.asdict(t) for name, t in timings.items()}
-                      for case, timings in rows.items()},
+            "cases": {
+                case: {name: dataclasses.asdict(t) for name, t in timings.items()}
+                for case, timings in rows.items()
+            },
             "processes": figures,
         }
         with open(options.json, "w", encoding="utf-8") as file:

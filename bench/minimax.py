@@ -17,12 +17,15 @@ mp.mp.dps = 40
 
 
 def _grid(a: Real, b: Real, count: int) -> list[Real]:
-    return [(a + b) / 2 + (b - a) / 2 * mp.cos(mp.pi * (count - 1 - i) / (count - 1))
-            for i in range(count)]
+    return [
+        (a + b) / 2 + (b - a) / 2 * mp.cos(mp.pi * (count - 1 - i) / (count - 1))
+        for i in range(count)
+    ]
 
 
-def _solve(points: Sequence[int], basis: list[list[Real]], f: list[Real], w: list[Real]
-           ) -> list[Real]:
+def _solve(
+    points: Sequence[int], basis: list[list[Real]], f: list[Real], w: list[Real]
+) -> list[Real]:
     """Solve sum c_j b_j(x) + (-1)^i E / w(x) = f(x) on the reference points."""
     n = len(points)
     a = mp.matrix(n, n)
@@ -48,14 +51,17 @@ def _extrema(error: np.ndarray, count: int) -> list[int]:
         if len(groups) == count + 1:
             groups.pop(0 if abs(error[groups[0]]) < abs(error[groups[-1]]) else -1)
         else:
-            drop = min(range(len(groups) - 1),
-                       key=lambda k: max(abs(error[groups[k]]), abs(error[groups[k + 1]])))
-            del groups[drop:drop + 2]
+            drop = min(
+                range(len(groups) - 1),
+                key=lambda k: max(abs(error[groups[k]]), abs(error[groups[k + 1]])),
+            )
+            del groups[drop : drop + 2]
     return groups
 
 
-def remez(f: Sequence[Real], basis: list[list[Real]], weight: Sequence[Real]
-          ) -> tuple[list[Real], Real]:
+def remez(
+    f: Sequence[Real], basis: list[list[Real]], weight: Sequence[Real]
+) -> tuple[list[Real], Real]:
     """Fit sum c_j basis_j to f on grid values, minimising max |weight * error|; (c, max)."""
     size, n = len(f), len(basis) + 1
     points = [round((size - 1) * (1 - np.cos(np.pi * i / (n - 1))) / 2) for i in range(n)]
@@ -64,8 +70,9 @@ def remez(f: Sequence[Real], basis: list[list[Real]], weight: Sequence[Real]
     table = np.array(basis, dtype=object)
     for _ in range(30):
         *c, _level = _solve(points, basis, list(f), list(weight))
-        error = (np.array(c, dtype=object) @ table - np.array(f, dtype=object)) \
-            * np.array(weight, dtype=object)
+        error = (np.array(c, dtype=object) @ table - np.array(f, dtype=object)) * np.array(
+            weight, dtype=object
+        )
         worst = max(abs(e) for e in error)
         if worst < best[1]:
             best = (c, worst)
@@ -76,9 +83,16 @@ def remez(f: Sequence[Real], basis: list[list[Real]], weight: Sequence[Real]
     return best
 
 
-def fit(f: Callable[[Real], Real], a: float, b: float, powers: Sequence[int],
-        weight: Callable[[Real], Real] = lambda x: mp.mpf(1), single: bool = False,
-        exact: dict[int, float] | None = None, count: int = 600) -> tuple[list[float], float]:
+def fit(
+    f: Callable[[Real], Real],
+    a: float,
+    b: float,
+    powers: Sequence[int],
+    weight: Callable[[Real], Real] = lambda x: mp.mpf(1),
+    single: bool = False,
+    exact: dict[int, float] | None = None,
+    count: int = 600,
+) -> tuple[list[float], float]:
     """Fit sum c_p x**p to f on [a, b]; return coefficients (in the order of powers) and error.
 
     `weight` multiplies the error (1/f for relative error). With `single` coefficients are rounded
@@ -86,7 +100,7 @@ def fit(f: Callable[[Real], Real], a: float, b: float, powers: Sequence[int],
     """
     xs = _grid(mp.mpf(a), mp.mpf(b), count)
     values, weights = [f(x) for x in xs], [max(abs(weight(x)), mp.mpf(10) ** -12) for x in xs]
-    columns = {p: [x ** p for x in xs] for p in powers}
+    columns = {p: [x**p for x in xs] for p in powers}
     fixed = {p: mp.mpf(c) for p, c in (exact or {}).items()}
     worst = mp.mpf(0)
     while True:

@@ -11,7 +11,7 @@ import pytest
 from tracejit import cli
 from tracejit.ir.parse import parse
 
-PROGRAM = '''
+PROGRAM = """
 import tracejit as torch
 
 def chain(x, scale=2.0):
@@ -21,7 +21,7 @@ def wrong(x):
     return x + torch.ones(7)
 
 number = 3
-'''
+"""
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ),
     ("inspect", "testing"),
     ("demo", "cli", "__main__"),
-)
+)  # fmt: skip
 RANK = {name: i for i, layer in enumerate(LAYERS) for name in layer}
 
 ROOT_USERS = ("inspect", "testing", "demo", "cli", "__main__", "nn", "optim", "utils")

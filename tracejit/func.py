@@ -79,9 +79,7 @@ def value_and_grad(
             if not isinstance(value, Tensor) or value.numel() != 1:
                 raise ShapeError(at_user_line("grad: the function must give one number"))
             wanted = [inputs[i] for i in positions]
-            found = autograd_grad(
-                value, _leaves(wanted), create_graph=True, materialize_grads=True
-            )
+            found = autograd_grad(value, _leaves(wanted), create_graph=True, materialize_grads=True)
         trees = _rebuilt(wanted, iter(found))
         gradients = trees[0] if isinstance(argnums, int) else tuple(trees)
         plain = not any(isinstance(a, Tensor) and a._requires_grad for a in _leaves(args))
@@ -157,7 +155,9 @@ def jacrev(func: Callable[..., Any], argnums: Positions = 0) -> Callable[..., An
             output = func(*inputs)
             wanted = [inputs[i] for i in positions]
             rows = [
-                autograd_grad(y, wanted, retain_graph=True, create_graph=True, materialize_grads=True)
+                autograd_grad(
+                    y, wanted, retain_graph=True, create_graph=True, materialize_grads=True
+                )
                 for y in output.reshape(-1)
             ]
         jacobians = tuple(

@@ -238,7 +238,7 @@ def bernoulli(input: Tensor, p: Any = None, *, generator: Generator | None = Non
         raise RuntimeError(at_user_line("bernoulli: probabilities must be floating"))
     lowest, highest = (chance.min(), chance.max()) if isinstance(chance, Tensor) and (
         chance._array.size) else (0, 0) if isinstance(chance, Tensor) else (chance, chance)  # fmt: skip
-    if state.capture is None and not (0 <= float(lowest) and float(highest) <= 1):
+    if state.capture is None and not (float(lowest) >= 0 and float(highest) <= 1):
         raise RuntimeError(at_user_line("bernoulli: probabilities must be in [0, 1]"))
     kind = input.dtype if input.dtype.kind == "f" else dtypes.float32
     u = draw("random_uniform", sizes_of(input), kind, generator)

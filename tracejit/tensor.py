@@ -15,7 +15,6 @@ from tracejit import dtypes
 from tracejit.dtypes import DType
 from tracejit.ir.types import CPU, Device
 
-
 _ndarray = np.ndarray
 
 

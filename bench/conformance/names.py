@@ -65,7 +65,7 @@ SPELLED: dict[str, Any] = {
         lambda w, i, **k: tracejit.nn.functional.embedding_bag(i, w, **k),
     "unsafe_chunk": _wrapped("chunk"),
     "unsafe_split": _wrapped("split"),
-}
+}  # fmt: skip
 
 
 def tracejit_function(info: Any) -> Any:

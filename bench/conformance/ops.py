@@ -236,7 +236,9 @@ LENIENT = ("unsupported operation", "Expected out tensor to have dtype",
 
 def check_error(info: Any, function: Any, error: Any) -> None:
     sample = error.sample_input
-    if info.name.startswith("__") or (sample.input.__class__ is torch.Tensor and sample.input.ndim > 64):
+    if info.name.startswith("__") or (
+        sample.input.__class__ is torch.Tensor and sample.input.ndim > 64
+    ):
         raise Skip("a descriptor called without a tensor; more dimensions than NumPy has")
     if error.error_regex in LENIENT:
         raise Skip("tracejit computes the result before it writes out=, so overlap does no harm")

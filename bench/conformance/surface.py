@@ -40,7 +40,9 @@ def public_names(scope: Any, path: str) -> list[str]:
     kept = []
     for name in names:
         value = getattr(scope, name, None)
-        if name.startswith("_") or any(o in name for o in OUT_OF_SCOPE if name not in ("int16", "int1")):
+        if name.startswith("_") or any(
+            o in name for o in OUT_OF_SCOPE if name not in ("int16", "int1")
+        ):
             continue
         home = getattr(value, "__module__", None) or ""
         if isinstance(value, type(torch)) or home.startswith(("typing", "collections", "enum")):
@@ -84,4 +86,10 @@ def run(report: Report, options: Any) -> None:
         for name in public_names(theirs, path):
             if options.wants(name):
                 title = f"torch.{path}.{name}".replace("..", ".")
-                report.check(f"names in {'torch.' + path if path else 'torch'}", title, "exists", "", partial(check_name, ours, name))
+                report.check(
+                    f"names in {'torch.' + path if path else 'torch'}",
+                    title,
+                    "exists",
+                    "",
+                    partial(check_name, ours, name),
+                )

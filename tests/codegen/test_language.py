@@ -39,7 +39,7 @@ def test_store_f16_rounds_to_nearest_even_at_every_half() -> None:
     halves = np.arange(0x7C00, dtype=np.uint16).view(np.float16).astype(np.float32)
     middles = (halves[:-1] + halves[1:]) / 2
     x = np.concatenate([halves, middles, np.nextafter(middles, 0), np.nextafter(middles, 9e9),
-                        [65519.99, 65520.0, 1e30, np.inf, np.nan]]).astype(np.float32)
+                        [65519.99, 65520.0, 1e30, np.inf, np.nan]]).astype(np.float32)  # fmt: skip
     x = np.concatenate([x, -x])
     with np.errstate(over="ignore"):
         expected = x.astype(np.float16)

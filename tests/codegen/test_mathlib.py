@@ -88,7 +88,7 @@ def test_error_is_at_most_two_ulp(name: str, kind: str) -> None:
     got = run(f"m.{name}(a)", (kind,), kind, x)
     with mp.workprec(150):
         errors = [(error_in_ulp(g, reference(mp.mpf(float(v))), kind), v, g)
-                  for v, g in zip(x, got) if abs(v) > 0]
+                  for v, g in zip(x, got) if abs(v) > 0]  # fmt: skip
     assert len(errors) > POINTS
     worst = max(errors)
     assert worst[0] <= 2, worst
@@ -139,8 +139,10 @@ def test_error_of_two_operands(name: str, kind: str) -> None:
     reference = {"pow": mp.power, "atan2": mp.atan2, "hypot": mp.hypot}[name]
     got = run(f"m.{name}(a, b)", (kind, kind), kind, x, y)
     with mp.workprec(200):
-        errors = [(error_in_ulp(g, reference(mp.mpf(float(u)), mp.mpf(float(v))), kind), u, v, g)
-                  for u, v, g in zip(x, y, got)]
+        errors = [
+            (error_in_ulp(g, reference(mp.mpf(float(u)), mp.mpf(float(v))), kind), u, v, g)
+            for u, v, g in zip(x, y, got)
+        ]
     worst = max(errors)
     assert worst[0] <= 2, worst
 
@@ -195,7 +197,7 @@ def test_special_pairs(name: str, kind: str) -> None:
     edges = [0.0, -0.0, 1, -1, 2, -2, 3, -3, 0.5, -0.5, INF, -INF, NAN, 1e30, -1e30]
     x, y = (v.ravel() for v in np.meshgrid(*2 * [np.array(edges, dtype)]))
     function: Any = {"pow": np.power, "atan2": np.arctan2, "hypot": np.hypot,
-                     "nextafter": np.nextafter}[name]
+                     "nextafter": np.nextafter}[name]  # fmt: skip
     with np.errstate(all="ignore"):
         expected = function(x, y)
     got = run(f"m.{name}(a, b)", (kind, kind), kind, x, y)

@@ -46,7 +46,8 @@ def _python(name: str, x: int, y: int, width: int) -> int:
 
 @pytest.mark.parametrize("kind", INTEGERS)
 @pytest.mark.parametrize(
-    "name", ["floor_divide", "remainder", "fmod", "gcd", "pow", "shift_left", "shift_right"])
+    "name", ["floor_divide", "remainder", "fmod", "gcd", "pow", "shift_left", "shift_right"]
+)
 def test_integers_against_python(name: str, kind: str) -> None:
     x, y = _pairs(kind, 60)
     if name.startswith("shift"):
@@ -134,7 +135,7 @@ def test_extrema_and_signs(kind: str) -> None:
         if is_float:  # the zeros are ordered
             zeros = (x == 0) & (y == 0)
             negative = np.signbit(x) & np.signbit(y) if name[-1] in "mx" and "max" in name \
-                else np.signbit(x) | np.signbit(y)
+                else np.signbit(x) | np.signbit(y)  # fmt: skip
             assert np.array_equal(np.signbit(got)[zeros], negative[zeros]), name
     assert np.array_equal(run("m.abs(a)", (kind,), kind, x), np.abs(x), equal_nan=is_float)
     sign = np.where(np.isnan(x), 0, np.sign(x)).astype(x.dtype)

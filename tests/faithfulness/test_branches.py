@@ -223,7 +223,9 @@ def test_len(compile):
         yield f(arange(n, 2))
 
 
-@scenario("nonzero() and boolean masks (shapes that depend on data)", "the selected elements", "branch", 3)
+@scenario(
+    "nonzero() and boolean masks (shapes that depend on data)", "the selected elements", "branch", 3
+)
 def test_nonzero(compile):
     f = compile(lambda x: (x[x > 1] * 2, (x > 1).nonzero()))
     for k in (0, 0.7, 1, 0, 0.8):

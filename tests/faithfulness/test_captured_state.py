@@ -133,7 +133,9 @@ def test_list_length(compile):
     yield f(arange(3, start=1))
 
 
-@scenario("an item of a global dict is changed, added, removed", "KeyError or the new item", "guard", 3)
+@scenario(
+    "an item of a global dict is changed, added, removed", "KeyError or the new item", "guard", 3
+)
 def test_dict_item(compile):
     def run(x):
         return x * TABLE["gain"] + TABLE.get("bias", 10.0)
@@ -155,7 +157,8 @@ def test_dict_item(compile):
 @scenario("the order of a dict that is iterated changes", "the new order", "guard", 2)
 def test_dict_order(compile):
     space = module(
-        "d = {'a': 2.0, 'b': 3.0}\ndef f(x):\n    for k in d.values(): x = x * k + 1\n    return x")
+        "d = {'a': 2.0, 'b': 3.0}\ndef f(x):\n    for k in d.values(): x = x * k + 1\n    return x"
+    )
     f = compile(space.f)
     yield f(arange(3))
     space.d = {"b": 3.0, "a": 2.0}
@@ -205,7 +208,9 @@ def test_helper_rebound(compile):
     yield f(arange(3))
 
 
-@scenario("a helper's __code__, defaults and attributes are replaced", "the new behaviour", "guard", 4)
+@scenario(
+    "a helper's __code__, defaults and attributes are replaced", "the new behaviour", "guard", 4
+)
 def test_helper_code(compile):
     space = module("def g(x, k=2.0): return x * k + getattr(g, 'extra', 0)\ndef f(x): return g(x)")
     f = compile(space.f)

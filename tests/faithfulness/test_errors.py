@@ -48,7 +48,9 @@ def test_write_out_of_range(compile):
         yield error(f, x, torch.tensor(i)), x
 
 
-@scenario("an out-of-range index after an in-place write", "the completed write is visible", "input", 1)
+@scenario(
+    "an out-of-range index after an in-place write", "the completed write is visible", "input", 1
+)
 def test_error_after_write(compile):
     def run(x, i):
         x.add_(1)

@@ -315,7 +315,9 @@ def test_clip(compile):
         yield f(arange(2, 3, start=k)), list(model.parameters())
 
 
-@scenario("gradient accumulation over two micro-batches inside", "summed", "guard", 2, ulps=8, atol=1e-6)
+@scenario(
+    "gradient accumulation over two micro-batches inside", "summed", "guard", 2, ulps=8, atol=1e-6
+)
 def test_micro_batches(compile):
     model = nn.Linear(3, 2)
 

@@ -74,7 +74,9 @@ def test_default_dtype(compile):
         torch.set_default_dtype(torch.float32)
 
 
-@scenario("a Module's parameter is replaced, frozen, and changed in place", "the new state", "guard", 2)
+@scenario(
+    "a Module's parameter is replaced, frozen, and changed in place", "the new state", "guard", 2
+)
 def test_parameter_changes(compile):
     model = nn.Linear(3, 2)
     f, x = compile(model), arange(4, 3)

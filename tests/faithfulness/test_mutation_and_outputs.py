@@ -131,7 +131,13 @@ def test_view_argument(compile):
         yield f(base[1]), base
 
 
-@scenario("arguments that are views in other ways are written to", "their bases have it", "guard", 4, lost=1)
+@scenario(
+    "arguments that are views in other ways are written to",
+    "their bases have it",
+    "guard",
+    4,
+    lost=1,
+)
 def test_view_argument_kinds(compile):
     def run(v):
         v.mul_(2)
@@ -144,7 +150,9 @@ def test_view_argument_kinds(compile):
         yield f(make(base)), base
 
 
-@scenario("a tensor saved for backward is changed in place", "RuntimeError naming the line", "input", 1)
+@scenario(
+    "a tensor saved for backward is changed in place", "RuntimeError naming the line", "input", 1
+)
 def test_saved_changed(compile):
     f = compile(lambda x: x.exp() * 2)
 
@@ -239,7 +247,9 @@ def test_batch_norm(compile):
         yield norm.num_batches_tracked
 
 
-@scenario("an exception after a completed in-place op", "the completed write is visible", "input", 1)
+@scenario(
+    "an exception after a completed in-place op", "the completed write is visible", "input", 1
+)
 def test_exception_half_way(compile):
     def run(x, y):
         x.add_(1)

@@ -83,8 +83,6 @@ def test_no_unsound_algebra(compile):
         yield f(special(dtype).flip(0))
 
 
-
-
 @scenario("layer_norm followed by rsqrt", "the unfused values", "input", 1, ulps=4, atol=1e-7)
 def test_layer_norm_rsqrt(compile):
     def run(x):
@@ -111,7 +109,9 @@ def test_amax_ties(compile):
         yield y, near(x.grad, tied / tied.sum())
 
 
-@scenario("softmax and logsumexp of large, equal and -inf rows", "stable values", "input", 1, ulps=4)
+@scenario(
+    "softmax and logsumexp of large, equal and -inf rows", "stable values", "input", 1, ulps=4
+)
 def test_softmax_extremes(compile):
     def run(x):
         return F.softmax(x, -1), torch.logsumexp(x, -1), F.log_softmax(x, -1)
@@ -125,7 +125,16 @@ def test_softmax_extremes(compile):
 @scenario("integer division, remainder and shifts of negatives", "torch's rounding", "input", 1)
 def test_integer_division(compile):
     def run(x, y):
-        return x // y, x % y, torch.div(x, y, rounding_mode="trunc"), x >> 1, x << 2, x / y, x & y, ~x
+        return (
+            x // y,
+            x % y,
+            torch.div(x, y, rounding_mode="trunc"),
+            x >> 1,
+            x << 2,
+            x / y,
+            x & y,
+            ~x,
+        )
 
     f = compile(run)
     for shift in (0, 1):
@@ -161,7 +170,20 @@ def test_casts(compile):
 @scenario("mixed dtypes in one expression", "torch's promotion", "input", 1)
 def test_promotion(compile):
     def run(b, i, h, s, d):
-        return b + i, i * h, h + s, s * d, i / 2, b * 2.5, h * 3.3, i + 1.5, s + i, (b + b), i**2, h + d
+        return (
+            b + i,
+            i * h,
+            h + s,
+            s * d,
+            i / 2,
+            b * 2.5,
+            h * 3.3,
+            i + 1.5,
+            s + i,
+            (b + b),
+            i**2,
+            h + d,
+        )
 
     f = compile(run)
     for k in range(2):

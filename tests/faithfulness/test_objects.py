@@ -63,7 +63,9 @@ def test_attribute_created(compile):
         del thing.fresh
 
 
-@scenario("an instance attribute shadows a class attribute, then goes", "Python's lookup", "guard", 2)
+@scenario(
+    "an instance attribute shadows a class attribute, then goes", "Python's lookup", "guard", 2
+)
 def test_instance_shadows_class(compile):
     thing = Plain(0.0)
 

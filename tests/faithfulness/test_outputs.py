@@ -40,7 +40,9 @@ def test_output_changed(compile):
         yield y, x
 
 
-@scenario("a constant result is changed in place by the caller", "later calls do not see it", "input", 1)
+@scenario(
+    "a constant result is changed in place by the caller", "later calls do not see it", "input", 1
+)
 def test_constant_output(compile):
     f = compile(lambda x: (torch.zeros(3), torch.arange(3), torch.tensor([1.0, 2.0])))
     for _ in range(3):

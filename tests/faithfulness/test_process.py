@@ -324,6 +324,7 @@ def test_interrupt_is_honoured():
 
 def test_recursion_limit_and_deep_programs():
     """A function of 1,200 ops compiles and runs without reaching the recursion limit."""
+
     def run(x):
         for i in range(600):
             x = x * 1.0001 + (i % 3)

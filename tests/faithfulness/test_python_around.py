@@ -129,7 +129,9 @@ def test_decorated(compile):
         yield run(arange(3, start=k))
 
 
-@scenario("name, doc, signature, module of a compiled function", "those of the function", "input", 0)
+@scenario(
+    "name, doc, signature, module of a compiled function", "those of the function", "input", 0
+)
 def test_metadata(compile):
     def run(x, *, scale: float = 2.0):
         """Scale it."""
@@ -167,7 +169,9 @@ def test_module_attributes(compile):
     yield model.training
 
 
-@scenario("copy.deepcopy of a model used by a compiled function", "independent of the copy", "input", 2)
+@scenario(
+    "copy.deepcopy of a model used by a compiled function", "independent of the copy", "input", 2
+)
 def test_deepcopy_model(compile):
     model = nn.Sequential(nn.Linear(3, 3), nn.Tanh())
     f = compile(model)
@@ -294,6 +298,7 @@ def test_file(compile):
     import tempfile
 
     with tempfile.NamedTemporaryFile("w+") as file:
+
         def run(x):
             with open(file.name) as handle:
                 return x * float(handle.read())

@@ -40,7 +40,9 @@ def test_unrelated_op(compile):
         yield a, b, torch.equal(a, b)
 
 
-@scenario("rand, randn, randint, randperm, bernoulli, normal_ in one function", "one stream", "input", 1)
+@scenario(
+    "rand, randn, randint, randperm, bernoulli, normal_ in one function", "one stream", "input", 1
+)
 def test_all_draws(compile):
     def run(x):
         y = torch.empty(5).normal_()

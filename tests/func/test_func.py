@@ -48,7 +48,9 @@ def test_jvp_is_the_transpose_of_vjp() -> None:
     x, t, c = (torch.tensor(rng.standard_normal(5)) for _ in range(3))
     _, forward = jvp(f, (x,), (t,))
     _, pull = vjp(f, x)
-    np.testing.assert_allclose((forward * c).sum().item(), (pull(c)[0] * t).sum().item(), rtol=1e-12)
+    np.testing.assert_allclose(
+        (forward * c).sum().item(), (pull(c)[0] * t).sum().item(), rtol=1e-12
+    )
 
 
 def test_vmap_over_chosen_dimensions() -> None:

@@ -43,9 +43,7 @@ def optimizer_step(shapes: list[tuple[int, ...]]) -> tuple[Graph, list[Any]]:
     rate = input_node("rate", ())
     parameters = [input_node(f"p{i}", s) for i, s in enumerate(shapes)]
     gradients = [input_node(f"g{i}", s) for i, s in enumerate(shapes)]
-    effects = tuple(
-        (p, update(p, g, rate)) for p, g in zip(parameters, gradients, strict=True)
-    )
+    effects = tuple((p, update(p, g, rate)) for p, g in zip(parameters, gradients, strict=True))
     arrays = [np.array(0.5, "f4")] + [rng.random(s, "f4") for s in shapes * 2]
     return Graph("step", (rate, *parameters, *gradients), (), effects), arrays
 

@@ -58,9 +58,7 @@ def _run(
     return _as_tuple(func(*inputs), f"the outputs of the function given to {name}", name)
 
 
-def _seeds_for(
-    name: str, v: Any, outputs: tuple[Tensor, ...]
-) -> tuple[Tensor, ...]:
+def _seeds_for(name: str, v: Any, outputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     if v is None:
         if len(outputs) != 1 or outputs[0]._array.size != 1:
             raise RuntimeError(at_user_line(f"{name}: v may be left out for one number only"))
@@ -131,7 +129,9 @@ def jacobian(
                 row.append(g)
         shape = tuple(y.shape)
         parts = [
-            stack(row).reshape(*shape, *x.shape) if row else zeros_like(x).new_zeros(*shape, *x.shape)
+            stack(row).reshape(*shape, *x.shape)
+            if row
+            else zeros_like(x).new_zeros(*shape, *x.shape)
             for row, x in zip(rows, xs, strict=True)
         ]
         table.append(_given(parts, several, create_graph))

@@ -23,10 +23,10 @@ from tracejit.codegen.cpu_reduce import (
     ColumnEmitter,
     FullEmitter,
     LaneEmitter,
-    no_memory,
     RowEmitter,
     combine,
     identity,
+    no_memory,
     partial,
 )
 from tracejit.codegen.loops import LoopProgram, Value
@@ -344,9 +344,7 @@ _EMITTERS: dict[str, type[Emitter]] = {
 assert BLOCK % LANES == 0 and LANES == 2 * WARP
 
 
-def device_emitter(
-    program: LoopProgram, variant: DeviceVariant, annotate: bool = False
-) -> Emitter:
+def device_emitter(program: LoopProgram, variant: DeviceVariant, annotate: bool = False) -> Emitter:
     """The emitter of a device variant; ask it for `source()`."""
     return _EMITTERS[variant.shape](program, variant, annotate)  # type: ignore[arg-type]
 

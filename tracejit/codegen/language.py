@@ -44,7 +44,7 @@ STORAGE: dict[str, tuple[str, str, ir.Type]] = {
     "i8": ("i8", "i1", I8), "u8": ("u8", "u1", I8), "b1": ("b1", "?", I8),
     "u16": ("u16", "u2", ir.IntType(16)), "u32": ("u32", "u4", ir.IntType(32)),
     "u64": ("u64", "u8", I64),
-}
+}  # fmt: skip
 NAMES: dict[str, Any] = {}
 SCOPES = 24  # kinds of memory told apart in one kernel
 
@@ -150,8 +150,10 @@ def _define_pointer(storage: str, pointer: PointerType) -> None:
     def ptr(address: int, scope: int = -1) -> Pointer:
         return Pointer(address, dtype)
 
-    ptr.__doc__ = (f"Return the pointer to {storage} elements at an address. Pointers of different "
-                   "scopes (literals) never overlap; those of scope 0 are only read.")
+    ptr.__doc__ = (
+        f"Return the pointer to {storage} elements at an address. Pointers of different "
+        "scopes (literals) never overlap; those of scope 0 are only read."
+    )
     _name(ptr, f"ptr_{storage}")
 
     @type_callable(ptr)
@@ -231,8 +233,10 @@ def _define_store(storage: str) -> None:
         with np.errstate(over="ignore"):  # a float above the half range rounds to inf
             p.at(i)[()] = np.asarray(v).astype(core.NUMPY_TYPE[kind]).astype(p.dtype)
 
-    store.__doc__ = (f"Store v into element i of a {storage} pointer: floats round, integers wrap; "
-                     "float to integer or to bool needs an explicit cast.")
+    store.__doc__ = (
+        f"Store v into element i of a {storage} pointer: floats round, integers wrap; "
+        "float to integer or to bool needs an explicit cast."
+    )
     _name(store, f"store_{storage}")
 
     @type_callable(store)
@@ -289,8 +293,10 @@ def _define_prefetch(storage: str) -> None:
         """Python twin: nothing to do."""
 
     _name(prefetch, f"prefetch_{storage}")
-    prefetch.__doc__ = (f"Ask for the cache lines of elements [i, i + count) of a {storage} "
-                        "pointer; they may lie outside its memory. `count` is a literal.")
+    prefetch.__doc__ = (
+        f"Ask for the cache lines of elements [i, i + count) of a {storage} "
+        "pointer; they may lie outside its memory. `count` is a literal."
+    )
 
     @type_callable(prefetch)
     def typer(context: Any) -> Any:
@@ -361,8 +367,10 @@ def _define_cast(kind: str) -> None:
         return _cast(x, kind)
 
     body.__name__ = f"to_{kind}"
-    body.__doc__ = (f"Cast to {kind}: floats truncate toward zero, integers wrap, to bool is != 0. "
-                    "NaN or a float outside i32 (i64 for 64-bit and u32) gives its lowest value.")
+    body.__doc__ = (
+        f"Cast to {kind}: floats truncate toward zero, integers wrap, to bool is != 0. "
+        "NaN or a float outside i32 (i64 for 64-bit and u32) gives its lowest value."
+    )
     _name(math_function(rule)(body))
 
 

@@ -76,9 +76,7 @@ def _from_disk(key: str) -> str | None:
     return None if held is None else held.decode()
 
 
-def _compile(
-    name: str, source: str, words: int, cc: tuple[int, int], fast: bool, key: str
-) -> str:
+def _compile(name: str, source: str, words: int, cc: tuple[int, int], fast: bool, key: str) -> str:
     from tracejit.codegen import frontend  # imports Numba
 
     try:
@@ -86,9 +84,7 @@ def _compile(
         flags = FAST_FLAGS if fast else frozenset()
         text = _emit(frontend.lower_device(code, ENTRY, flags, words), cc)
     except frontend.ERRORS as error:
-        raise CompileError(
-            f"device kernel {name} cannot be compiled: {error}\n{source}"
-        ) from error
+        raise CompileError(f"device kernel {name} cannot be compiled: {error}\n{source}") from error
     store = disk_cache()
     if store:
         store.store(key, text.encode())

@@ -114,7 +114,9 @@ def get_device_properties(device: Any = None) -> DeviceProperties:
     """Facts about a GPU; raises DeviceError if it does not exist."""
     facts = backend_of(_device(device)).describe()
     major, minor = facts["capability"]
-    return DeviceProperties(facts["name"], major, minor, facts["memory"], facts.get("processors", 1))
+    return DeviceProperties(
+        facts["name"], major, minor, facts["memory"], facts.get("processors", 1)
+    )
 
 
 def get_device_name(device: Any = None) -> str:
@@ -182,4 +184,3 @@ def memory_reserved(device: Any = None) -> int:
 def max_memory_reserved(device: Any = None) -> int:
     """Bytes held at most: pools do not shrink by themselves, so what is held now."""
     return memory_reserved(device)
-

@@ -32,7 +32,6 @@ from tracejit.runtime.target import beside_constants
 from tracejit.tensor import Tensor, new_tensor
 from tracejit.transforms.grad import backpropagate, depends_on
 
-
 _SECOND_TIME = (
     "backward through the same graph a second time: its saved values were freed; "
     "pass retain_graph=True to the first backward"

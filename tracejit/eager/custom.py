@@ -199,9 +199,7 @@ class _SavedTensor:
         return tensor
 
 
-def _save(
-    ctx: FunctionCtx, originals: list[Any], outputs: list[Any], tracked: list[int]
-) -> Saved:
+def _save(ctx: FunctionCtx, originals: list[Any], outputs: list[Any], tracked: list[int]) -> Saved:
     kept: list[_SavedTensor | None] = []
     for t in ctx._to_save:
         place = next((p for p, i in enumerate(tracked) if originals[i] is t), None)
@@ -217,9 +215,7 @@ class _Rule:
         self.cls = cls
         self.ctx = ctx
         self.count = len(args)
-        self.parents = [
-            i for i, a in enumerate(args) if isinstance(a, Tensor) and a._requires_grad
-        ]
+        self.parents = [i for i, a in enumerate(args) if isinstance(a, Tensor) and a._requires_grad]
         self.kinds = {i: type_of(args[i]) for i in self.parents}
         self.is_tensor = [isinstance(a, Tensor) for a in args]
 
@@ -311,5 +307,3 @@ def _sealed(part: Tensor, sources: Sequence[Tensor]) -> Tensor:
     result = new_tensor(part._array)
     result._requires_grad, result._node = True, call[0]
     return result
-
-

@@ -84,9 +84,7 @@ def solve(A: Tensor, B: Tensor, *, left: bool = True) -> Tensor:
 
 
 @linalg_function(out=True)
-def solve_ex(
-    A: Tensor, B: Tensor, *, left: bool = True, check_errors: bool = False
-) -> Any:
+def solve_ex(A: Tensor, B: Tensor, *, left: bool = True, check_errors: bool = False) -> Any:
     """(`solve`, info); a singular matrix raises."""
     result = solve(A, B, left=left)
     return named("solve_ex", "result info")(result, _no_info(A))
@@ -162,7 +160,6 @@ def cholesky_ex(A: Tensor, *, upper: bool = False, check_errors: bool = False) -
     return result(A * 0, failed)
 
 
-
 def _cholesky(input: Tensor, upper: bool = False) -> Tensor:
     """The lower (or upper) triangular factor of symmetric positive-definite matrices."""
     return cholesky(input, upper=upper)
@@ -226,14 +223,16 @@ def qr(A: Tensor, mode: str = "reduced") -> Any:
         raise RuntimeError(at_user_line(f"qr: mode must be reduced, complete or r, not {mode!r}"))
     m, n = sizes_of(A)[-2:]
     if mode == "r":
-        _, r = apply(OPS["qr"], (A.detach(), ), {"complete": False})
+        _, r = apply(OPS["qr"], (A.detach(),), {"complete": False})
         return result(A.new_empty(0), r)
     if m < n:  # the first m columns give Q; R follows for the others
-        q, r = apply(OPS["qr"], (A[..., :m], ), {"complete": False})
+        q, r = apply(OPS["qr"], (A[..., :m],), {"complete": False})
         return result(q, cat([r, matmul(q.mT, A[..., m:])], -1))
     complete = mode == "complete" and m != n
     if complete and A._requires_grad:
-        raise RuntimeError(at_user_line("qr: mode complete is not differentiable for tall matrices"))
+        raise RuntimeError(
+            at_user_line("qr: mode complete is not differentiable for tall matrices")
+        )
     return result(*apply(OPS["qr"], (A,), {"complete": complete}))
 
 

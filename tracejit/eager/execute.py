@@ -63,4 +63,3 @@ def _on_numpy(function: Callable[..., Any], arrays: Sequence[Any], params: dict[
 
 def _is_large(arrays: Sequence[Any]) -> bool:
     return any(a.size >= THREADED_SIZE for a in arrays) and config.threads > 1
-

@@ -89,7 +89,7 @@ def _array_from(data: Any, dtype: DType | None) -> np.ndarray:
     if array.dtype.kind == "c":
         raise DTypeError(at_user_line("tensor: complex numbers are not supported"))
     if dtype is None:
-        if array.size == 0 and array.dtype.kind == "f" or array.dtype.kind == "f":
+        if (array.size == 0 and array.dtype.kind == "f") or array.dtype.kind == "f":
             dtype = dtypes.get_default_dtype()
         elif array.dtype.kind == "b":
             dtype = dtypes.bool_

@@ -133,9 +133,7 @@ def _is_recorded(target: Tensor, value: Tensor) -> bool:
         return False
     base = target._base
     return (
-        value._requires_grad
-        or target._requires_grad
-        or (base is not None and base._requires_grad)
+        value._requires_grad or target._requires_grad or (base is not None and base._requires_grad)
     )
 
 

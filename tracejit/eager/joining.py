@@ -166,7 +166,7 @@ def split(input: Tensor, split_size_or_sections: Any, dim: int = 0) -> tuple[Ten
         raise RuntimeError(at_user_line("split: expects at least a 1-d tensor"))
     total = shape[at]
     if isinstance(split_size_or_sections, int):
-        if split_size_or_sections < 0 or split_size_or_sections == 0 and total != 0:
+        if split_size_or_sections < 0 or (split_size_or_sections == 0 and total != 0):
             raise RuntimeError(at_user_line(
                 f"split: size {split_size_or_sections} is not positive"))  # fmt: skip
         sizes = _equal_parts(total, split_size_or_sections)
@@ -376,7 +376,9 @@ def repeat_interleave(
     if isinstance(repeats, int):
         if repeats < 0:
             raise RuntimeError(at_user_line("repeat_interleave: repeats must not be negative"))
-        spread = expand(unsqueeze(x, at + 1), *sizes_of(x)[: at + 1], repeats, *sizes_of(x)[at + 1 :])
+        spread = expand(
+            unsqueeze(x, at + 1), *sizes_of(x)[: at + 1], repeats, *sizes_of(x)[at + 1 :]
+        )
         return reshape(spread, *sizes_of(x)[:at], n * repeats, *sizes_of(x)[at + 1 :]).clone()
     counts = repeats if isinstance(repeats, Tensor) else FUNCTIONS["tensor"](repeats)
     index = _repeat_index(counts, n)

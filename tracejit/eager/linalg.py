@@ -256,4 +256,3 @@ def cdist(x1: Tensor, x2: Tensor, p: float = 2.0, compute_mode: str | None = Non
 FUNCTIONS["chain_matmul"] = chain_matmul
 setattr(Tensor, "__matmul__", lambda self, other: matmul(self, other))
 setattr(Tensor, "__rmatmul__", lambda self, other: matmul(other, self))
-

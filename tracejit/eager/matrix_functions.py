@@ -8,7 +8,6 @@ from typing import Any
 
 from tracejit import dtypes
 from tracejit.eager.decompositions import (
-    LINALG,
     check_matrix,
     eigh,
     identity_like,
@@ -36,7 +35,6 @@ from tracejit.errors import DTypeError, ShapeError, at_user_line
 from tracejit.ir.op import OPS
 from tracejit.ir.sizes import product
 from tracejit.tensor import Tensor
-
 
 # --- norms -----------------------------------------------------------------------------------
 
@@ -129,9 +127,7 @@ def cond(A: Tensor, p: Any = None) -> Tensor:
 # --- rank, pseudo-inverse, least squares --------------------------------------------------------
 
 
-def _tolerances(
-    A: Tensor, atol: Any, rtol: Any, largest: Tensor
-) -> Tensor:
+def _tolerances(A: Tensor, atol: Any, rtol: Any, largest: Tensor) -> Tensor:
     """max(atol, rtol * largest singular value); rtol defaults to max(m, n) * eps."""
     if rtol is None:
         given = atol is not None and (isinstance(atol, Tensor) or atol > 0)
@@ -183,7 +179,9 @@ def pinv(
     return apply(OPS["pinv"], (A,), params)
 
 
-def _inverted(A: Tensor, values: Tensor, left: Tensor, right: Tensor, atol: Any, rtol: Any) -> Tensor:
+def _inverted(
+    A: Tensor, values: Tensor, left: Tensor, right: Tensor, atol: Any, rtol: Any
+) -> Tensor:
     if not values._array.shape[-1]:
         return A.mT.clone()
     limit = unsqueeze(_tolerances(A, atol, rtol, amax(values.abs(), -1)), -1)

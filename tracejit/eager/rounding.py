@@ -84,9 +84,7 @@ def frexp(input: Tensor) -> Any:
     half = (power / 2).floor()
     mantissa = wide * (-half).exp2() * (half - power).exp2()
     mantissa = where_of(regular, mantissa, wide, dtypes.float64)
-    return named("frexp", "mantissa exponent")(
-        mantissa.to(input.dtype), power.to(dtypes.int32)
-    )
+    return named("frexp", "mantissa exponent")(mantissa.to(input.dtype), power.to(dtypes.int32))
 
 
 @public(inplace=True, out=True)

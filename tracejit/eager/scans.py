@@ -74,9 +74,7 @@ _define_cumextreme("cummin", False)
 
 
 @public(out=True)
-def sort(
-    input: Tensor, dim: int = -1, descending: bool = False, stable: bool | None = None
-) -> Any:
+def sort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool | None = None) -> Any:
     """(sorted values, indices) along `dim`; stable; NaN counts as the largest."""
     at = axis_of(dim, input.ndim, "sort")
     result = named("sort", "values indices")

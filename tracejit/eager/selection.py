@@ -37,7 +37,7 @@ def clamp(input: Tensor, min: Any = None, max: Any = None) -> Tensor:
     check_tensors("clamp", input)
     if min is None and max is None:
         raise RuntimeError(at_user_line("clamp: at least one of min and max must be given"))
-    if isinstance(min, Tensor) and is_scalar(max) or isinstance(max, Tensor) and is_scalar(min):
+    if (isinstance(min, Tensor) and is_scalar(max)) or (isinstance(max, Tensor) and is_scalar(min)):
         raise TypeError(at_user_line("clamp: min and max must both be tensors or both numbers"))
     bounds = [x for x in (min, max) if x is not None]
     dtype = common_dtype((input, *bounds))
@@ -230,7 +230,7 @@ def isclose(
     close = input == other
     if equal_nan and input.dtype.kind == "f":
         close = close | (isnan(input) & isnan(other))
-    if rtol == 0 and atol == 0 or input.dtype.kind == "b":
+    if (rtol == 0 and atol == 0) or input.dtype.kind == "b":
         return close
     if input.dtype.kind != "f":
         input, other = (x.to(dtypes.float64) for x in (input, other))

@@ -73,7 +73,9 @@ def entr(input: Tensor) -> Tensor:
     return where_of(positive | isnan(x), value, rest, x.dtype)
 
 
-def _x_log(x: Any, y: Any, kind: dtypes.DType, log: Callable[[Tensor], Tensor], low: float) -> Tensor:
+def _x_log(
+    x: Any, y: Any, kind: dtypes.DType, log: Callable[[Tensor], Tensor], low: float
+) -> Tensor:
     """``x * log(y)``, 0 where x is 0 (unless y is NaN); `low`: where the logarithm is -inf."""
     x, y = _convert(x, kind), _convert(y, kind)
     y = y if isinstance(y, Tensor) else x.new_full((), y)

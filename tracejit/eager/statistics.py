@@ -8,9 +8,9 @@ from typing import Any
 
 from tracejit import dtypes
 from tracejit.eager.factories import tensor
-from tracejit.eager.ranges import linspace
 from tracejit.eager.modes import state
 from tracejit.eager.pointwise import check_tensors, where_of
+from tracejit.eager.ranges import linspace
 from tracejit.eager.reduce import count_of, reduce, safe_root, sum
 from tracejit.eager.register import FUNCTIONS, public
 from tracejit.eager.results import named
@@ -239,9 +239,7 @@ def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -
     return wide.new_zeros(size).index_add(0, input.to(dtypes.int64), wide)
 
 
-def _range_of(
-    name: str, x: Tensor, low: float, high: float, margin: float
-) -> tuple[float, float]:
+def _range_of(name: str, x: Tensor, low: float, high: float, margin: float) -> tuple[float, float]:
     if low == high and x.numel():
         low, high = float(x.min()), float(x.max())
     if low == high and not x.numel():

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from tracejit import dtypes
-from tracejit.errors import Location, user_location
 from tracejit.eager.modes import state
+from tracejit.errors import Location, user_location
 from tracejit.ir.node import Node, topological
 from tracejit.ir.op import OPS, Op
 from tracejit.ir.types import TensorType, TupleType

@@ -10,8 +10,8 @@ from typing import Any
 
 from tracejit.eager.dispatch import apply, view
 from tracejit.eager.factories import clone, detach
-from tracejit.eager.modes import state
 from tracejit.eager.joining import split, split_with_sizes, unbind
+from tracejit.eager.modes import state
 from tracejit.eager.pointwise import check_tensors
 from tracejit.eager.register import FUNCTIONS, public, with_out
 from tracejit.eager.shape import (

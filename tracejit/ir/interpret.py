@@ -32,9 +32,7 @@ def evaluate_node(node: Node, arrays: Sequence[Any]) -> Any:
         result = node.op.numpy(*arrays, **concrete_params(node.params))
     if isinstance(node.type, TensorType):
         return np.asarray(result, node.type.dtype.numpy)
-    return tuple(
-        np.asarray(r, t.dtype.numpy) for r, t in zip(result, node.type.items, strict=True)
-    )
+    return tuple(np.asarray(r, t.dtype.numpy) for r, t in zip(result, node.type.items, strict=True))
 
 
 def concrete_params(params: dict[str, Any]) -> dict[str, Any]:

@@ -156,7 +156,7 @@ class SymInt:
             for _ in range(other):
                 result = result * self
             return result
-        if modulus is None and isinstance(other, float) or (type(other) is int and other < 0):
+        if (modulus is None and isinstance(other, float)) or (type(other) is int and other < 0):
             return self._as_float() ** other
         return pow(int(self), other, modulus)
 

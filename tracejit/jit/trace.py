@@ -167,7 +167,9 @@ class PathBuilder:
 
     def _scalar_input(self, scalar: Any) -> None:
         number = len(self.inputs.scalars)
-        label = f"{scalar.label}#{sum(s.label == scalar.label for s in self.capture.scalars[: number])}"
+        label = (
+            f"{scalar.label}#{sum(s.label == scalar.label for s in self.capture.scalars[:number])}"
+        )
         position = self.inputs.scalar_keys.get(label)
         if position is None or scalar.label == "random offset":
             count = len([k for k in self.inputs.scalar_keys if k.startswith(scalar.label)])
@@ -219,7 +221,9 @@ class PathBuilder:
         if not capture.owns(tensor):
             source = self._source_of(tensor)
             if source is None:
-                raise Refusal("returns a tensor that it did not make and that cannot be traced back")
+                raise Refusal(
+                    "returns a tensor that it did not make and that cannot be traced back"
+                )
             capture.node_of(tensor)
             self._tensor_input(tensor, capture.input_ids[id(tensor)])
             return Result("input", self._position(tensor))

@@ -198,9 +198,7 @@ class Tree:
             stack.extend(child.children.values())
         return wanted
 
-    def _segment_graph(
-        self, segment: Segment, available: set[int], carried: list[Node]
-    ) -> Graph:
+    def _segment_graph(self, segment: Segment, available: set[int], carried: list[Node]) -> Graph:
         """The graph of one segment over graph inputs and carried values."""
         replaced: dict[int, Node] = {}
         inputs: list[Node] = []

@@ -79,9 +79,7 @@ class Hardsigmoid(_InplaceActivation):
 class Hardtanh(Module):
     """x brought into [min_val, max_val]."""
 
-    def __init__(
-        self, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False
-    ) -> None:
+    def __init__(self, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> None:
         super().__init__()
         if min_val >= max_val:
             raise AssertionError("max_val must be larger than min_val")

@@ -128,9 +128,7 @@ class GroupNorm(Module):
 class LocalResponseNorm(Module):
     """Divided by the size of `size` neighbouring channels (Krizhevsky et al., 2012)."""
 
-    def __init__(
-        self, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
-    ) -> None:
+    def __init__(self, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> None:
         super().__init__()
         self.size = size
         self.alpha = alpha

@@ -10,8 +10,8 @@ from tracejit.ops import (
     random,
     reduction,
     scan,
-    special,
     source,
+    special,
 )
 
 __all__ = [

@@ -21,7 +21,6 @@ from tracejit.ops import reference
 from tracejit.ops.declare import (
     ANY,
     BITS,
-    FLOAT,
     INTEGER,
     NUMERIC,
     check_arity,

@@ -218,9 +218,7 @@ index_put = Op(
 _COMBINE: dict[str, Any] = {"prod": np.multiply, "amax": np.maximum, "amin": np.minimum}
 
 
-def _infer_scatter_reduce(
-    types: Sequence[TensorType], *, axis: int, reduce: str
-) -> TensorType:
+def _infer_scatter_reduce(types: Sequence[TensorType], *, axis: int, reduce: str) -> TensorType:
     if reduce not in _COMBINE:
         raise ShapeError(f"scatter_reduce: unknown reduction {reduce!r}")
     return _infer_scatter(types, axis=axis)

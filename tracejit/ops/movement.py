@@ -90,13 +90,11 @@ broadcast_to = Op(
 )  # fmt: skip
 
 
-def _infer_slice(
-    types: Sequence[TensorType], *, starts: Any, stops: Any, steps: Any
-) -> TensorType:
+def _infer_slice(types: Sequence[TensorType], *, starts: Any, stops: Any, steps: Any) -> TensorType:
     check_arity("slice", types, 1)
     shape = []
     for size, low, high, step in zip(types[0].shape, starts, stops, steps, strict=True):
-        if not (0 <= low and low <= high and high <= size and step >= 1):
+        if not (low >= 0 and low <= high and high <= size and step >= 1):
             raise ShapeError(f"slice: {low}:{high}:{step} does not fit {types[0]}")
         shape.append(high - low if step == 1 else (high - low + step - 1) // step)
     return types[0].with_shape(tuple(shape))
@@ -342,7 +340,7 @@ def _infer_strided(
     if types[0].ndim != 1 or len(shape) != len(steps):
         raise ShapeError(f"as_strided: {types[0]} with shape {shape} and steps {steps}")
     last = offset + sum((n - 1) * s for n, s in zip(shape, steps, strict=True))
-    if 0 not in shape and not (0 <= offset and last < types[0].size):
+    if 0 not in shape and not (offset >= 0 and last < types[0].size):
         raise ShapeError(f"as_strided: element {last} is beyond the memory of {types[0]}")
     return types[0].with_shape(shape)
 

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from tracejit.dtypes import int64
 from tracejit.errors import DTypeError
 from tracejit.ir.op import NONDIFF, Op

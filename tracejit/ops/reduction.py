@@ -62,9 +62,7 @@ def reduction(
         reduced = types[0].with_shape(shape)
         return reduced if result is None else reduced.with_dtype(result)
 
-    return Op(
-        name, "reduction", infer, numpy, vjp, doc, decompose=decompose, sample=uniform(-3, 3)
-    )
+    return Op(name, "reduction", infer, numpy, vjp, doc, decompose=decompose, sample=uniform(-3, 3))
 
 
 def _numpy_sum(x: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:

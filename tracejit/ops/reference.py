@@ -45,8 +45,10 @@ def _scalar_erfinv(v: float) -> float:
         return v
     y = NormalDist().inv_cdf((v + 1) / 2) / math.sqrt(2) if abs(v) > 1e-3 else v
     for _ in range(4):  # Newton; erfc keeps the digits near +-1 that erf would lose
-        error = math.erf(y) - v if abs(v) < 0.5 else math.copysign(1, v) * (
-            (1 - abs(v)) - math.erfc(abs(y))
+        error = (
+            math.erf(y) - v
+            if abs(v) < 0.5
+            else math.copysign(1, v) * ((1 - abs(v)) - math.erfc(abs(y)))
         )
         y -= error * math.sqrt(math.pi) / 2 * math.exp(y * y)
     return y
@@ -118,6 +120,7 @@ def cast(x: np.ndarray, dtype: DType) -> np.ndarray:
 
 def nested(array: np.ndarray) -> Any:
     """The elements as nested tuples."""
+
     def freeze(v: Any) -> Any:
         return tuple(map(freeze, v)) if isinstance(v, list) else v
 

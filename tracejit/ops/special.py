@@ -201,5 +201,3 @@ igammac = library(
     numpy=reference.igammac, sample=uniform(0.5, 4),
     names=("a", "x"), vjp=lambda g, out, a, x: (UNKNOWN, -(g * _density(a, x))),
 )  # fmt: skip
-
-

@@ -31,9 +31,7 @@ class Found:
     evaluations: int
 
 
-def cubic_minimum(
-    a: Point, b: Point, bounds: tuple[float, float] | None = None
-) -> float:
+def cubic_minimum(a: Point, b: Point, bounds: tuple[float, float] | None = None) -> float:
     """The minimum of the cubic through two points with their slopes, within `bounds`."""
     low, high = bounds if bounds is not None else sorted((a.length, b.length))
     if a.length == b.length:

@@ -252,9 +252,7 @@ class _Builder:
         """Append the launches of a program."""
         self.pending += plan_launches(self, program, nest, loads, stores)
 
-    def kernel(
-        self, program: LoopProgram, variant: Variant, operands: Sequence[Operand]
-    ) -> Kernel:
+    def kernel(self, program: LoopProgram, variant: Variant, operands: Sequence[Operand]) -> Kernel:
         """The compiled kernel of a variant."""
         return self.executable.kernel(program, variant)
 

@@ -74,12 +74,8 @@ def span(operand: Operand) -> tuple[int, int]:
     """The first byte and the one after the last that the operand covers, from its address."""
     if 0 in operand.layout.shape:
         return 0, 0
-    steps = [
-        (n - 1) * s for n, s in zip(operand.layout.shape, operand.layout.strides, strict=True)
-    ]
+    steps = [(n - 1) * s for n, s in zip(operand.layout.shape, operand.layout.strides, strict=True)]
     size = operand.dtype.itemsize
     low = sum(x for x in steps if x < 0)
     high = sum(x for x in steps if x > 0)
     return low * size, (high + 1) * size
-
-

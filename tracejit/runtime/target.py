@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from tracejit.dtypes import from_numpy
 from tracejit.errors import DeviceError
 from tracejit.ir.graph import Graph
 from tracejit.ir.node import Node
 from tracejit.ir.op import OPS, Op
 from tracejit.ir.types import TensorType
-from tracejit.dtypes import from_numpy
 from tracejit.runtime import executable
 from tracejit.runtime.device import Backend, backend_of
 from tracejit.runtime.device_array import DeviceArray, from_host, moved

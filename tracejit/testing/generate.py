@@ -140,7 +140,9 @@ class _Calls:
                                            "BOX.last = torch.ones(2)", "BOX = Box(scale=2, on=False, "
                                            "last=torch.zeros(1), count=3)"]))  # fmt: skip
             elif kind == 3 and "TABLE" in self.state:
-                lines.append(b.rng.choice([f"TABLE[0] = {b.rng.choice(_FLOATS)}", "TABLE.append(4.5)"]))
+                lines.append(
+                    b.rng.choice([f"TABLE[0] = {b.rng.choice(_FLOATS)}", "TABLE.append(4.5)"])
+                )
             elif kind == 4:
                 self.number = b.rng.choice((*_FLOATS, "2", "3", "True"))
             elif kind == 5:

@@ -99,7 +99,10 @@ class Observer:
         if isinstance(value, (set, frozenset)):
             return (type(value).__name__, sorted(map(repr, value)))
         if isinstance(value, dict):
-            return (type(value).__name__, [(repr(k), self._value(v, above)) for k, v in value.items()])
+            return (
+                type(value).__name__,
+                [(repr(k), self._value(v, above)) for k, v in value.items()],
+            )
         if isinstance(value, (list, tuple)):
             return (type(value).__name__, [self._value(v, above) for v in value])
         if isinstance(value, BaseException):

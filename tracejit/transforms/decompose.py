@@ -74,9 +74,7 @@ def arg_as_minimum(node: Node) -> Node | None:
     if x.dtype.kind == "f":
         hit = OPS["bitwise_or"](hit, OPS["isnan"](x))
     index = OPS["iota"](type=x.type.with_dtype(int64), axis=axes[0])
-    return OPS["reduce_min"](
-        OPS["where"](hit, index, full_like(index, _LAST_INT64)), axes=axes
-    )
+    return OPS["reduce_min"](OPS["where"](hit, index, full_like(index, _LAST_INT64)), axes=axes)
 
 
 def split_axes(node: Node) -> Node | None:
@@ -123,9 +121,7 @@ def take_as_gather(node: Node) -> Node | None:
     lead = index.shape[:-1]
     spread = OPS["reshape"](x, shape=(*before, *(1 for _ in lead), x.shape[axis], *after))
     spread = OPS["broadcast_to"](spread, shape=(*before, *lead, x.shape[axis], *after))
-    column = OPS["reshape"](
-        index, shape=(*(1 for _ in before), *index.shape, *(1 for _ in after))
-    )
+    column = OPS["reshape"](index, shape=(*(1 for _ in before), *index.shape, *(1 for _ in after)))
     column = OPS["broadcast_to"](column, shape=node.shape)
     return OPS["gather"](spread, column, axis=axis + len(lead))
 

@@ -184,8 +184,10 @@ class Fuser:
             if reads_anywhere(node, x):
                 return "it reads elements at computed places"
             if group.level[id(base)] == "element":
-                if through is None or through != identity_map(base.shape) or (
-                    sizes_key(base.shape) != group.key
+                if (
+                    through is None
+                    or through != identity_map(base.shape)
+                    or (sizes_key(base.shape) != group.key)
                 ):
                     return "it reads the elements in another order or place"
             elif group.shape != "row":

@@ -52,4 +52,4 @@ __all__ = ["abs", "acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "c
            "expm1", "floor", "floor_divide", "fmax", "fmin", "fmod", "gcd", "hypot", "isfinite",
            "isinf", "isnan", "lgamma", "log", "log10", "log1p", "log2", "maximum", "minimum",
            "nextafter", "pow", "remainder", "round", "rsqrt", "shift_left", "shift_right",
-           "sigmoid", "sign", "signbit", "sin", "sinh", "sqrt", "tan", "tanh", "trunc"]
+           "sigmoid", "sign", "signbit", "sin", "sinh", "sqrt", "tan", "tanh", "trunc"]  # fmt: skip

@@ -23,7 +23,7 @@ Kinds = tuple[str, ...]
 Rule = Callable[[Kinds], tuple[Kinds, "str | Kinds"] | None]
 NUMBA_TYPE = {name: getattr(types, {"b": "boolean", "i": "int", "u": "uint", "f": "float"}[name[0]]
                             + ("" if name == "b1" else str(bits)))
-              for name, bits in BITS.items()}
+              for name, bits in BITS.items()}  # fmt: skip
 KIND = {t: name for name, t in NUMBA_TYPE.items()}
 FUNCTIONS: dict[str, MathFunction] = {}
 
@@ -125,4 +125,4 @@ def _numba_type(dtype: np.dtype[Any]) -> Any:
 
 
 __all__ = ["FUNCTIONS", "MathFunction", "common", "floating", "math_function", "predicate",
-           "register"]
+           "register"]  # fmt: skip

@@ -28,14 +28,17 @@ NAN = float("nan")
 LOG2E = 1.4426950408889634
 # ln 2 = HI + LO: HI has trailing zeros enough for n*HI to be exact for every exponent n.
 LN2 = {"f32": (0.693359375, -2.12194440e-4), "f64": (0.6931471803691238, 1.9082149292705877e-10)}
-LN2_PAIR = {"f32": (0.6931472, -1.9046542e-09),
-            "f64": (0.6931471805599453, 2.3190468138462996e-17)}
+LN2_PAIR = {"f32": (0.6931472, -1.9046542e-09), "f64": (0.6931471805599453, 2.3190468138462996e-17)}
 LOG2E_PAIR = {"f32": (1.442695, 1.925963e-08), "f64": (LOG2E, 2.0355273740931033e-17)}
-LOG10E_PAIR = {"f32": (0.4342945, -1.010305e-08),
-               "f64": (0.4342944819032518, 1.098319650216765e-17)}
+LOG10E_PAIR = {
+    "f32": (0.4342945, -1.010305e-08),
+    "f64": (0.4342944819032518, 1.098319650216765e-17),
+}
 # the high part has trailing zeros enough for its product with an exponent to be exact
-LOG10_2_PAIR = {"f32": (0.3010254, 4.605039e-06),
-                "f64": (0.30102999566383914, 1.42050232272661e-13)}
+LOG10_2_PAIR = {
+    "f32": (0.3010254, 4.605039e-06),
+    "f64": (0.30102999566383914, 1.42050232272661e-13),
+}
 # e**x - 1 rounds to -1 below; half of it, or a quarter, is infinite above
 EXPM1_RANGE = {"f32": (-20.0, 89.0, 89.5), "f64": (-40.0, 710.0, 710.5)}
 # Adding then subtracting 1.5 * 2**mantissa_bits rounds to an integer, held in the low bits.
@@ -49,13 +52,14 @@ EXP = {
             2.755724509358342e-06, 2.4801587279186875e-05, 0.00019841269885380756,
             0.0013888888888893662, 0.008333333333321789, 0.041666666666666685,
             0.16666666666666677, 0.5),
-}
+}  # fmt: skip
 # Exponents beyond which the two factors of `scaled_exp` are 0, or their product is infinite.
 EXPONENTS = {"f32": (-254.0, 200.0), "f64": (-2046.0, 1500.0)}
 LOG32 = (0.11722369, -0.12885138, 0.108227246, -0.12187549, 0.14298937, -0.16680095, 0.19999765,
-         -0.24999811, 0.33333334)
+         -0.24999811, 0.33333334)  # fmt: skip
 LOG64 = (0.13842527287042905, 0.1317366713713839, 0.15391108322249591, 0.1818166597540731,
-         0.22222224294991874, 0.2857142855583929, 0.40000000000056646, 0.666666666666666)
+         0.22222224294991874, 0.2857142855583929, 0.40000000000056646, 0.666666666666666
+)  # fmt: skip
 
 
 def reduce_exp(x: Scalar, offset: int) -> tuple[Scalar, Scalar]:
@@ -133,7 +137,7 @@ def expm1(x: Scalar) -> Scalar:
     """Return e**x - 1 without cancellation; -1 at -inf, -0.0 at -0.0."""
     power, p = exp_parts(x, 1)  # half of the result: 2**128 would not be finite
     half = fma(power, p, power - 0.5)
-    return select(fabs(x) < 2.0 ** -60, x, half + half)
+    return select(fabs(x) < 2.0**-60, x, half + half)
 
 
 def expm1_pair(x: Scalar) -> tuple[Scalar, Scalar]:
@@ -185,7 +189,7 @@ def split_log(x: Scalar) -> tuple[Scalar, Scalar]:
     kind = kind_of(x)
     tiny = x < 2.0 ** (2 - BIAS[kind] - 1)
     lift = MANTISSA[kind] + 2
-    i = bits(select(tiny, x * 2.0 ** lift, x))
+    i = bits(select(tiny, x * 2.0**lift, x))
     base = 0x3F2AAAAB if kind == "f32" else 0x3FE5555555555555
     i = i - base
     mantissa = (i & ((1 << MANTISSA[kind]) - 1)) + base

@@ -49,14 +49,14 @@ LGAMMA_AT_2 = (-7.748682293482868e-08, 1.237868151476116e-07, -1.608303227262171
                3.816902421657828e-05, -8.309507725639062e-05, 0.00018255262955052317,
                -0.0004057074001873081, 0.0009153769226334779, -0.0021081308338772122,
                0.004998641164689757, -0.012384192193372301, 0.03296500062115588,
-               -0.10031730167435392)
+               -0.10031730167435392)  # fmt: skip
 DIGAMMA_AT_2 = (1.492282731890385e-06, -2.656317966835077e-06, 3.406059153071561e-06,
                 -7.20140147109017e-06, 1.5445950993762368e-05, -3.072430289444327e-05,
                 6.120965839527226e-05, -0.00012268804778129967, 0.00024609212469360863,
                 -0.0004941914859868709, 0.0009945746317508062, -0.0020083926284006006,
                 0.0040773562240272775, -0.00834927738958149, 0.017343061983711206,
                 -0.03692775514322457, 0.08232323371114741, -0.20205690315959524,
-                0.6449340668482264)
+                0.6449340668482264)  # fmt: skip
 # digamma(ROOT + d) / d on [1.2, 1.75]: constant term, then (f(d) - f(0)) / d
 ROOT: Pair = (1.4616321449683622, 9.549995429965697e-17)
 DIGAMMA_SLOPE: Pair = (0.9676722454476212, -3.387874303038943e-17)
@@ -65,14 +65,14 @@ DIGAMMA_AT_ROOT = (0.001096609289178967, -0.0018183741201157739, 0.0023247817315
                    0.010539001734806814, -0.015424686701010356, 0.022597641006303505,
                    -0.03316112818983247, 0.0488042882931738, -0.07219956123684824,
                    0.10782405069018694, -0.16394270544250547, 0.258499760955654,
-                   -0.44276316898359197)
+                   -0.44276316898359197)  # fmt: skip
 # Stirling's remainders in 1/x**2: lgamma's times x, digamma's times x**2
 LGAMMA_TAIL = (0.004424478330109433, -0.00186062902258322, 0.000840953690715555,
                -0.0005952324666638053, 0.0007936507749762595, -0.002777777777754728,
-               0.08333333333333333)
+               0.08333333333333333)  # fmt: skip
 DIGAMMA_TAIL = (-0.06376137813508712, 0.020704868207858808, -0.00757181877414919,
                 0.004166645973204133, -0.003968253916842402, 0.00833333333328726,
-                -0.08333333333333333)
+                -0.08333333333333333)  # fmt: skip
 
 
 def _zero() -> Scalar:
@@ -141,7 +141,7 @@ def _lgamma64(x: Scalar) -> Scalar:
     positive = select(reflected, a, x)
     near = positive < STIRLING_FROM
     value = _choose(near, _lgamma_near(select(near, positive, number(2.0, "f64"))),
-                    _lgamma_far(select(near, number(8.0, "f64"), positive)))
+                    _lgamma_far(select(near, number(8.0, "f64"), positive)))  # fmt: skip
     sine, cosine, swap = _sin_cos_of_pi(a)
     size = _choose(swap, cosine, sine)
     area = divide(PI, multiply((a, _zero()), size))
@@ -190,7 +190,7 @@ def _digamma64(x: Scalar) -> Scalar:
     positive = select(reflected, a, x)
     near = positive < STIRLING_FROM
     value = _choose(near, _digamma_near(select(near, positive, number(2.0, "f64"))),
-                    _digamma_far(select(near, number(8.0, "f64"), positive)))
+                    _digamma_far(select(near, number(8.0, "f64"), positive)))  # fmt: skip
     # digamma(-a) = digamma(a) + 1/a + pi / tan(pi*a)
     sine, cosine, swap = _sin_cos_of_pi(a)
     minus_sine = (-sine[0], -sine[1])
@@ -198,7 +198,7 @@ def _digamma64(x: Scalar) -> Scalar:
     whole: Pair = (number(1.0, "f64"), _zero())
     mirror = add(add(value, divide(whole, (a, _zero()))), multiply(PI, cotangent))
     high, low = _choose(reflected, mirror, value)
-    tiny = a < 2.0 ** -200
+    tiny = a < 2.0**-200
     result = select(tiny, -1.0 / x, high + low)
     undefined = (x < 0.0) & (floor(x) == x)
     result = select(undefined, number(NAN, "f64"), result)

@@ -39,8 +39,8 @@ from tracejit.codegen.mathlib.exp_log import (
 )
 
 ONE: Pair = (1.0, 0.0)
-LARGE = 2.0 ** 30  # above, sqrt(x*x + 1) rounds to x
-TINY = 2.0 ** -28  # below, the odd functions round to x
+LARGE = 2.0**30  # above, sqrt(x*x + 1) rounds to x
+TINY = 2.0**-28  # below, the odd functions round to x
 
 # (sinh(x) - x) / x**3 in x*x on [0, 1], highest power first
 SINH = {
@@ -48,7 +48,7 @@ SINH = {
     "f64": (7.77654559356564e-13, 1.6056660528660533e-10, 2.5052130986606775e-08,
             2.7557319106801946e-06, 0.0001984126984159335, 0.008333333333332912,
             0.16666666666666669),
-}
+}  # fmt: skip
 
 
 @math_function()

@@ -64,16 +64,16 @@ def _fmod_by_f64(x: Scalar, y: Scalar) -> Scalar:
     a, b = fabs(x), fabs(y)
     inverse, rest = 1.0 / b, a
     for power in (250, 200, 150, 100, 50, 0):
-        quotient = rint(rest * (inverse * 2.0 ** -power))
-        rest = fma(-quotient, b * 2.0 ** power, rest)
+        quotient = rint(rest * (inverse * 2.0**-power))
+        rest = fma(-quotient, b * 2.0**power, rest)
     rest = select(rest < 0.0, rest + b, rest)
     return select((b == INF) & (a < INF), x, copysign(rest, x))
 
 
 def _split(a: Scalar) -> tuple[Scalar, Scalar]:
     """Split a >= 0 in f64 as m * 2**e: m an integer in [2**52, 2**53), e an i64."""
-    subnormal = a < 2.0 ** -1022
-    word = bits(select(subnormal, a * 2.0 ** 54, a))
+    subnormal = a < 2.0**-1022
+    word = bits(select(subnormal, a * 2.0**54, a))
     exponent = (word >> 52) - select(subnormal, number(1075 + 54, "i64"), number(1075, "i64"))
     return unbits((word & ((1 << 52) - 1)) | (1075 << 52)), exponent
 

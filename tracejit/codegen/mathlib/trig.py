@@ -42,14 +42,14 @@ SIN = {
             -0.16666666666666666),
     "mid": (2.718084088631017e-06, -0.00019839308349877056, 0.008333329292717772,
             -0.16666666640692995),
-}
+}  # fmt: skip
 COS = {
     "f32": (2.4432351e-05, -0.001388731, 0.041666646),
     "f64": (-1.1358683281348432e-11, 2.087570427052762e-09, -2.755731421007433e-07,
             2.4801587288983682e-05, -0.0013888888888873325, 0.041666666666666595),
     "mid": (-2.720540276762671e-07, 2.4799455907889817e-05, -0.0013888883484020178,
             0.04166666661930585),
-}
+}  # fmt: skip
 HALF_PI = (1.5707963267948966, 6.123233995736766e-17)
 # the binary fraction of 2/pi, 1216 bits
 TWO_OVER_PI = int(
@@ -57,8 +57,9 @@ TWO_OVER_PI = int(
     "b7246e3a424dd2e006492eea09d1921cfe1deb1cb129a73ee88235f52ebb4484"
     "e99c7026b45f7e413991d639835339f49c845f8bbdf9283b1ff897ffde05980f"
     "ef2f118b5a0a6d1f6d367ecf27cb09b74f463f669e5fea2d7527bac7ebe5f17b"
-    "3d0739f78a5292ea6bfb5fb11f8d5d0856033046fc7b6bab"
-    , 16)
+    "3d0739f78a5292ea6bfb5fb11f8d5d0856033046fc7b6bab",
+    16,
+)
 FRACTION_BITS = 1216
 
 
@@ -84,7 +85,8 @@ def _pieces(lowest_exponent: int, mantissa: int, count: int, scale: int = 0) -> 
 STEPS32 = (46, 67, 88, 109)
 PIECES32 = [_pieces(e, 23, 2) for e in (0, *STEPS32)]
 TABLES64 = [np.array(column) for column in
-            zip(*(_pieces(32 * row - 1023, 52, 4, 200 if row >= 40 else 0) for row in range(64)))]
+            zip(*(_pieces(32 * row - 1023, 52, 4, 200 if row >= 40 else 0) for row in range(64)))
+]  # fmt: skip
 
 
 def _quarter_turns32(x: Scalar) -> tuple[Scalar, Scalar]:
@@ -92,7 +94,7 @@ def _quarter_turns32(x: Scalar) -> tuple[Scalar, Scalar]:
     a, wide = fabs(x), convert(x, "f64")
     high, low = (number(v, "f64") for v in PIECES32[-1])
     for step, row in zip(STEPS32[::-1], PIECES32[-2::-1]):
-        inside = a < 2.0 ** step
+        inside = a < 2.0**step
         high, low = select(inside, row[0], high), select(inside, row[1], low)
     p, p_low = two_product(wide, high)
     shifted = p + ROUNDER["f64"]
@@ -109,7 +111,7 @@ def _quarter_turns64(x: Scalar) -> tuple[Pair, Scalar]:
     """Reduce an f64: x = (n + r) * pi/2, |r| <= 1/2 as a pair, n in the low bits of an i64."""
     row = (bits(x) >> 57) & 63
     t1, t2, t3, t4 = (lookup(column, row) for column in TABLES64)
-    x = select(row >= 40, x * 2.0 ** -200, x)  # the pieces for a huge x would be subnormal
+    x = select(row >= 40, x * 2.0**-200, x)  # the pieces for a huge x would be subnormal
     h1, l1 = two_product(x, t1)
     h2, l2 = two_product(x, t2)
     h3, l3 = two_product(x, t3)
@@ -166,9 +168,9 @@ def sin(x: Scalar) -> Scalar:
     """Return the sine; NaN at infinities."""
     if kind_of(x) == "f32":
         sine, cosine, n = _sin_cos32(x)
-        return select(fabs(x) < 2.0 ** -13, x, _turned(sine, cosine, n))
+        return select(fabs(x) < 2.0**-13, x, _turned(sine, cosine, n))
     sine, cosine, n = _sin_cos64(x)
-    return select(fabs(x) < 2.0 ** -27, x, _turned(sine[0], cosine[0], n))
+    return select(fabs(x) < 2.0**-27, x, _turned(sine[0], cosine[0], n))
 
 
 @math_function()
@@ -195,9 +197,9 @@ def _tan32(x: Scalar) -> Scalar:
 def tan(x: Scalar) -> Scalar:
     """Return the tangent; NaN at infinities."""
     if kind_of(x) == "f32":
-        return select(fabs(x) < 2.0 ** -13, x, _tan32(x))
+        return select(fabs(x) < 2.0**-13, x, _tan32(x))
     sine, cosine, n = _sin_cos64(x)
     odd = (n & 1) != 0
     above = tuple(select(odd, -c, s) for s, c in zip(sine, cosine))
     below = tuple(select(odd, s, c) for s, c in zip(sine, cosine))
-    return select(fabs(x) < 2.0 ** -27, x, divide(above, below)[0])
+    return select(fabs(x) < 2.0**-27, x, divide(above, below)[0])

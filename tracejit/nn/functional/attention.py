@@ -90,9 +90,7 @@ def _additive(mask: Any, like: Any, name: str) -> Any:
     return mask
 
 
-def _projections(
-    query: Any, key: Any, value: Any, weight: Any, bias: Any, separate: Any
-) -> Any:
+def _projections(query: Any, key: Any, value: Any, weight: Any, bias: Any, separate: Any) -> Any:
     """Queries, keys and values after their input projections."""
     biases: Any = (None, None, None) if bias is None else bias.chunk(3)
     if separate is not None:

@@ -60,9 +60,7 @@ def batch_norm(
     momentum: float, eps: float, cudnn_enabled: bool = True,
 ) -> Tensor:  # fmt: skip
     """``nn.functional.batch_norm``, which takes the statistics before the weights."""
-    return _F.batch_norm(
-        input, running_mean, running_var, weight, bias, training, momentum, eps
-    )
+    return _F.batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
 
 
 def instance_norm(
