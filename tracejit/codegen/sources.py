@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from tracejit.codegen.cpu import Emitter, MapEmitter, Variant
 from tracejit.codegen.cpu_reduce import ColumnEmitter, FullEmitter, RowEmitter
+from tracejit.codegen.cpu_tile import TileEmitter
 from tracejit.codegen.loops import LoopProgram
 
 _EMITTERS: dict[str, type[Emitter]] = {
     "map": MapEmitter,
+    "tile": TileEmitter,
     "row": RowEmitter,
     "column": ColumnEmitter,
     "full": FullEmitter,

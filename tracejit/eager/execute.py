@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from tracejit import config
-from tracejit.ir.op import Op
+from tracejit.ir.op import OPS, Op
 from tracejit.runtime import gemm
 from tracejit.runtime.device import backend_of
-from tracejit.runtime.device_array import DeviceArray, moved
+from tracejit.runtime.device_array import DeviceArray, copy_array, moved
 from tracejit.runtime.single import run_op
 from tracejit.runtime.target import run_on_device
 
@@ -51,6 +51,13 @@ def execute(op: Op, arrays: Sequence[Any], params: dict[str, Any]) -> Any:
     if op.name == "to_device":
         return moved(arrays[0], params["device"])
     return _on_numpy(op.numpy, arrays, params)
+
+
+def dense_copy(array: Any) -> Any:
+    """A row-major copy on the array's device: of a large one by threads, in tiles if transposed."""
+    if type(array) is np.ndarray and array.size and _is_large((array,)):
+        return run_op(OPS["alias"], [array], {})
+    return copy_array(array)
 
 
 def _on_numpy(function: Callable[..., Any], arrays: Sequence[Any], params: dict[str, Any]) -> Any:

@@ -13,6 +13,7 @@ import numpy as np
 from tracejit import dtypes
 from tracejit.dtypes import DType
 from tracejit.eager.dispatch import link_view, pointwise
+from tracejit.eager.execute import dense_copy
 from tracejit.eager.inplace import check_writable, deliver, store
 from tracejit.eager.modes import state
 from tracejit.eager.register import FUNCTIONS, public
@@ -23,7 +24,7 @@ from tracejit.ir.op import OPS
 from tracejit.ir.sizes import SymInt, hints_of
 from tracejit.ir.types import CPU, Device, TensorType
 from tracejit.ops.reference import nested
-from tracejit.runtime.device_array import copy_array, moved
+from tracejit.runtime.device_array import moved
 from tracejit.tensor import Tensor, new_tensor
 
 
@@ -393,7 +394,7 @@ FUNCTIONS.update({
 @public()
 def clone(input: Tensor, *, memory_format: Any = None) -> Tensor:
     """A copy that gradients flow through."""
-    result = new_tensor(copy_array(input._array))
+    result = new_tensor(dense_copy(input._array))
     _record_identity(input, result)
     return result
 

@@ -220,6 +220,7 @@ class _DeviceBuilder(_Builder):
     """Builds one frame of a device."""
 
     columns = 1  # threads are many: neighbouring columns are neighbouring threads
+    tiles = False
 
     def __init__(self, executable: DeviceExecutable, arrays: Sequence[Any], in_place: Any):
         super().__init__(executable, arrays, in_place)

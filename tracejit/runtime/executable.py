@@ -55,7 +55,7 @@ def as_compile_error(doing: str) -> Iterator[None]:
 class Kernel:
     """A compiled variant of a fused group.
 
-    `name`, `shape` ('map', 'row', 'column', 'full'), `nodes` (what it computes), `source` (with
+    `name`, `shape` ('map', 'tile', 'row', 'column', 'full'), `nodes` (what it computes), `source` (with
     the user's lines), `llvm`, `asm`, `address`; `scratch` are the row values it needs room for.
     """
 

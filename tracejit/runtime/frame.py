@@ -101,6 +101,7 @@ class _Builder:
     """Builds one frame; thrown away afterwards."""
 
     columns = COLUMNS  # neighbouring elements that make a unit of work of a library kernel
+    tiles = True  # whether maps with transposed operands go through memory in tiles
 
     def __init__(self, executable: Executable, arrays: Sequence[Any], in_place: dict[int, Node]):
         self.executable = executable

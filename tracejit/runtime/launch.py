@@ -16,6 +16,7 @@ import numpy as np
 from tracejit import config
 from tracejit.codegen.cpu import Variant, table_layout
 from tracejit.codegen.cpu_reduce import BLOCK, COLUMN_BLOCK
+from tracejit.codegen.cpu_tile import TILE, tile_count, wants_tiles
 from tracejit.codegen.loops import LoopProgram
 from tracejit.dtypes import DType
 from tracejit.errors import CompileError
@@ -264,7 +265,12 @@ def _map(
 ) -> list[Launch]:
     collapsed = _or_one(collapse(nest, (0, len(nest.domain)), operands, [True] * len(operands)), 1)
     units = prod(collapsed.sizes)
-    return [_launch(builder, program, "map", collapsed, operands, units, 1)] if units else []
+    if not units:
+        return []
+    if builder.tiles and wants_tiles(*collapsed):
+        count = tile_count(collapsed.sizes)
+        return [_launch(builder, program, "tile", collapsed, operands, count, TILE * TILE)]
+    return [_launch(builder, program, "map", collapsed, operands, units, 1)]
 
 
 def _single_axis(
