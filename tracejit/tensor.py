@@ -170,7 +170,7 @@ class Tensor:
 
     @property
     def _version(self) -> int:
-        return 0 if self._storage is None else self._storage.version
+        return 0 if self._storage is None else self._storage.noticed
 
 
 def new_tensor(array: Any) -> Tensor:

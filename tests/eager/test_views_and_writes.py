@@ -6,10 +6,12 @@ Invariant: expected contents and gradients are written out by hand.
 from __future__ import annotations
 
 import re
+import warnings
 
 import pytest
 
 import tracejit as torch
+from tracejit.errors import TraceWarning
 
 
 def square(n: int = 3) -> torch.Tensor:
@@ -208,3 +210,34 @@ def test_out_arguments_are_written() -> None:
     out = torch.zeros(2)
     assert torch.add(torch.ones(2), 2, out=out) is out
     assert out.tolist() == [3.0, 3.0]
+
+
+def test_backward_does_not_notice_writes_through_data():
+    x = torch.tensor([2.0, 3.0], requires_grad=True)
+    y = (x * x).sum()
+    before = x._version
+    x.data.mul_(10)
+    assert x._version == before and x.tolist() == [20.0, 30.0]
+    y.backward()
+    assert x.grad.tolist() == [40.0, 60.0], "the gradient reads the memory as it is, as in torch"
+    values, w = x.data, torch.ones(2, requires_grad=True)
+    z = (values * w).sum()
+    values.add_(1)
+    with pytest.raises(RuntimeError, match="in-place"):
+        z.backward()
+
+
+def test_a_compiled_step_that_writes_through_data_before_backward_runs_eagerly():
+    def run(x):
+        y = (x * x).sum()
+        x.data.mul_(10)
+        y.backward()
+
+    gradients = []
+    for function in (run, torch.compile(run)):
+        x = torch.tensor([2.0, 3.0], requires_grad=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", TraceWarning)
+            function(x)
+        gradients.append(x.grad.tolist())
+    assert gradients[0] == gradients[1] == [40.0, 60.0]

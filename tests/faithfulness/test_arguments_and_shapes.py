@@ -302,3 +302,30 @@ def test_thousand_batch_sizes() -> None:
     assert len(made) <= 3 * groups, made
     assert f.captures <= 3
     assert f.eager_reason is None
+
+
+_EINOPS = """
+import functools
+
+def uncached(shape):
+    return [shape[0] * shape[1], *shape[2:]]
+
+cached = functools.lru_cache(16)(uncached)
+
+def _apply_recipe(x):
+    try:
+        return x.reshape(cached(tuple(x.shape)))
+    except TypeError:
+        return x.reshape(uncached(tuple(x.shape)))
+"""
+
+
+def test_sizes_do_not_enter_the_cache_of_einops() -> None:
+    names = {"__name__": "einops.einops", "__builtins__": {"tuple": tuple, "TypeError": TypeError,
+                                                          "__import__": __import__}}  # fmt: skip
+    exec(_EINOPS, names)
+    recipe = names["_apply_recipe"]
+    f = torch.compile(lambda x: recipe(x) * 2)
+    for rows in (2, 3, 4, 5, 6):
+        assert f(torch.ones(rows, 2, 3)).shape == (rows * 2, 3)
+    assert f.cache_info().traces == 2

@@ -85,6 +85,8 @@ class Evaluator:
                 return False
         elif not saved.is_current:
             raise RuntimeError(at_user_line(changed_message(saved, node.op.name)))
+        elif state.capture is not None and saved.was_changed:
+            state.capture.refuse("a value that a gradient needs was changed through .data", None)
         self.set(node, array)
         self.read.append(node)
         return True

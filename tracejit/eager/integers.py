@@ -16,7 +16,7 @@ import numpy as np
 
 from tracejit.eager.scalars import CallNumber, SymFloat
 from tracejit.ir.node import Node
-from tracejit.ir.sizes import SymInt
+from tracejit.ir.sizes import SymInt, prefers_symbols
 
 Read = Callable[[tuple[Any, ...]], Any]
 
@@ -149,6 +149,8 @@ class LiftedInt:
         return round(self.pinned(), digits)
 
     def __hash__(self) -> int:
+        if not self.capture.env.closed and prefers_symbols():
+            raise TypeError("unhashable type: a number of a trace")
         return hash(self.pinned())
 
     def __repr__(self) -> str:

@@ -19,7 +19,15 @@ from tracejit.eager.formatting import format_tensor, html_tensor, set_printoptio
 from tracejit.eager.modes import MODULE_VERSION, state
 from tracejit.eager.register import FUNCTIONS, public
 from tracejit.eager.shape import sizes_of
-from tracejit.eager.tape import Leaf, autograd_node, bump_version, node_of, type_of
+from tracejit.eager.tape import (
+    DataStorage,
+    Leaf,
+    autograd_node,
+    bump_version,
+    node_of,
+    storage_of,
+    type_of,
+)
 from tracejit.errors import DTypeError, ShapeError, at_user_line, user_location
 from tracejit.runtime.device_array import host_copy
 from tracejit.tensor import Tensor, new_tensor
@@ -172,7 +180,10 @@ setattr(Tensor, "grad", property(_get_grad, _set_grad))
 
 
 def _get_data(self: Tensor) -> Tensor:
-    return detach(self)
+    """The same memory, without gradients: a backward pass does not notice writes through it."""
+    result = detach(self)
+    result._storage = DataStorage(storage_of(self))
+    return result
 
 
 def _set_data(self: Tensor, value: Tensor) -> None:

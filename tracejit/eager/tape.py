@@ -23,13 +23,50 @@ if TYPE_CHECKING:
 
 
 class Storage:
-    """What tensors that share memory share besides: how often it was written to, and where."""
+    """What tensors that share memory share besides: how often it was written to, and where.
 
-    __slots__ = ("version", "changed_at")
+    hidden  how many of the writes a backward pass does not notice: those through ``.data``.
+    """
+
+    __slots__ = ("version", "hidden", "changed_at")
 
     def __init__(self) -> None:
         self.version = 0
+        self.hidden = 0
         self.changed_at: Location | None = None
+
+    @property
+    def noticed(self) -> int:
+        """The version that autograd goes by, and that users see."""
+        return self.version - self.hidden
+
+
+class DataStorage(Storage):
+    """The storage as ``.data`` shows it: writes count here, and as hidden ones in the original."""
+
+    __slots__ = ("original", "own")
+
+    def __init__(self, original: Storage) -> None:
+        self.original = original
+        self.own = 0
+        self.changed_at = None
+
+    @property
+    def version(self) -> int:  # type: ignore[override]
+        """That of the original: views are replayed by it."""
+        return self.original.version
+
+    @version.setter
+    def version(self, value: int) -> None:
+        written = value - self.original.version
+        self.own += written
+        self.original.version += written
+        self.original.hidden += written
+
+    @property
+    def hidden(self) -> int:  # type: ignore[override]
+        """Writes that were not made through this view."""
+        return self.original.version - self.own
 
 
 def storage_of(tensor: Tensor) -> Storage:
@@ -43,17 +80,23 @@ def storage_of(tensor: Tensor) -> Storage:
 class Saved:
     """An array that a gradient rule will read, and the version it must still have."""
 
-    __slots__ = ("array", "storage", "version")
+    __slots__ = ("array", "storage", "version", "hidden")
 
     def __init__(self, array: Any, storage: Storage | None):
         self.array = array
         self.storage = storage
         self.version = 0 if storage is None else storage.version
+        self.hidden = 0 if storage is None else storage.hidden
 
     @property
     def is_current(self) -> bool:
-        """Whether the memory still holds what was saved."""
-        return self.storage is None or self.storage.version == self.version
+        """Whether no write that autograd notices has changed the memory since."""
+        return self.storage is None or self.storage.noticed == self.version - self.hidden
+
+    @property
+    def was_changed(self) -> bool:
+        """Whether any write has changed the memory since."""
+        return self.storage is not None and self.storage.version != self.version
 
 
 class Leaf(Saved):
@@ -239,5 +282,5 @@ def changed_message(saved: Saved, op: str) -> str:
     place = f" at {storage.changed_at.full()}" if storage.changed_at is not None else ""
     return (
         f"a tensor needed for the gradient of {op} was changed by an in-place operation{place} "
-        f"(version {storage.version}, expected {saved.version}); clone it before the change"
+        f"(version {storage.noticed}, expected {saved.version - saved.hidden}); clone it before the change"
     )

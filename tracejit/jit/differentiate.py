@@ -129,12 +129,12 @@ class Differentiable:
         ]
         for at, result in zip(self.tracked, results, strict=True):
             if at in self.eager.outputs:
-                watched.append((storage_of(result), storage_of(result).version))
+                watched.append((storage_of(result), storage_of(result).noticed))
         return Saved((kept, watched, [outputs[i] for i in self.saved_at]), None)
 
     def _version(self, position: int, tensor: Any) -> int:
         """The version of an input when its value was read: before this call wrote to it."""
-        return storage_of(tensor).version - (position in self.mutated)
+        return storage_of(tensor).noticed - (position in self.mutated)
 
     def backward(self, walk: Any, node: Node, g: tuple[Node, ...]) -> list[Node | None]:
         """The rule: runs the backward program on what the call saved."""
@@ -144,9 +144,9 @@ class Differentiable:
                 "pass retain_graph=True to the first backward"))  # fmt: skip
         tensors, watched, saved = node.saved.array
         for storage, version in watched:
-            if storage.version != version:
+            if storage.noticed != version:
                 stale = Saved(None, storage)
-                stale.version = version
+                stale.version, stale.hidden = version, 0
                 raise RuntimeError(at_user_line(changed_message(stale, "a compiled function")))
         if not self.live:  # no gradient flows, though the results depend on leaves
             return [None] * len(node.inputs)
