@@ -90,6 +90,8 @@ class Capture:
     picks     (result, where from, version of that) of indexing by 0-d tensors: views that the
               trace takes for copies.
     unsound   (reason, location) of what a replay could not repeat.
+    custom    results of ``autograd.Function`` by the id of their node: (node, node of what forward
+              computed, storage, its version then).
     """
 
     def __init__(self, symbolic: Callable[[Tensor, SizeEnv], Any] | None = None, lift_items: Any = ()):
@@ -115,6 +117,7 @@ class Capture:
         self.layouts: list[tuple[Node, bool]] = []
         self.picks: list[tuple[Tensor, Tensor, int]] = []
         self.used_backward = False
+        self.custom: dict[int, tuple[Node, Node, Any, int]] = {}
 
     # --- nodes ------------------------------------------------------------------------------
 

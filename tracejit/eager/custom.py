@@ -14,9 +14,9 @@ from tracejit.eager.modes import state
 from tracejit.eager.tape import (
     FREED,
     Saved,
-    autograd_node,
     bump_version,
     changed_message,
+    node_of,
     storage_of,
     type_of,
 )
@@ -113,8 +113,6 @@ class Function:
         ctx._name = cls.__name__
         recorded = state.grad and any(isinstance(a, Tensor) and a._requires_grad for a in args)
         ctx.needs_input_grad = tuple(isinstance(a, Tensor) and a._requires_grad for a in args)
-        if recorded and state.capture is not None:
-            state.capture.refuse(f"the custom gradient of {cls.__name__}", user_location())
         before = state.grad
         state.grad = False
         try:
@@ -136,21 +134,39 @@ def _attach(cls: Any, ctx: FunctionCtx, args: tuple[Any, ...], output: Any) -> A
     if not tracked:
         return output
     rule = _Rule(cls, ctx, args)
-    parents = [autograd_node(args[i]) for i in rule.parents]
+    parents = [node_of(args[i]) for i in rule.parents]
+    values = [node_of(outputs[i]) for i in tracked] if state.capture is not None else []
     for t in ctx._dirty:
         if t.is_leaf and t._requires_grad:
             raise RuntimeError(at_user_line("a leaf that requires grad cannot be changed in place"))
         if t._base is not None:
             raise RuntimeError(at_user_line("mark_dirty: a view cannot get a gradient of its own"))
-    kinds = TupleType(tuple(type_of(outputs[i]) for i in tracked))
-    call = OPS["call"](*parents, rule=rule, result=kinds)
+    kinds = tuple(v.type for v in values) or tuple(type_of(outputs[i]) for i in tracked)
+    call = OPS["call"](*parents, *values, rule=rule, result=TupleType(kinds))
     call.loc = user_location()
     originals = list(outputs)
+    rule.results = [call[place] for place in range(len(tracked))]
     for place, i in enumerate(tracked):
-        outputs[i] = _tracked(ctx, args, outputs[i], call[place])
+        outputs[i] = _tracked(ctx, args, outputs[i], rule.results[place])
+    if state.capture is not None:
+        _tell_capture(ctx, cls.__name__, rule.results, values, [outputs[i] for i in tracked])
     call.saved = _save(ctx, originals, outputs, tracked)
     ctx._to_save, ctx._dirty, ctx._constant = (), (), ()
     return type(output)(outputs) if several else outputs[0]
+
+
+def _tell_capture(
+    ctx: FunctionCtx, name: str, results: Sequence[Node], values: Sequence[Node],
+    outputs: Sequence[Tensor],
+) -> None:  # fmt: skip
+    """A replay computes the outputs as forward did: the rule was used by backward, in this run."""
+    capture = state.capture
+    assert capture is not None
+    if ctx._dirty:
+        capture.refuse(f"the custom gradient of {name}, which writes in place", user_location())
+    for result, value, output in zip(results, values, outputs, strict=True):
+        capture.custom[id(result)] = (result, value, storage_of(output), storage_of(output).version)
+        capture.set_node(output, result)
 
 
 def _is_differentiable(ctx: FunctionCtx, output: Any) -> bool:
@@ -195,7 +211,9 @@ class _SavedTensor:
             return self.tensor
         tensor = new_tensor(self.array)
         tensor._storage, tensor._requires_grad = self.storage, True
-        tensor._node = call[self.place]  # type: ignore[index]
+        tensor._node = call.params["rule"].results[self.place]
+        if state.capture is not None:
+            state.capture.set_node(tensor, tensor._node)
         return tensor
 
 
@@ -218,6 +236,7 @@ class _Rule:
         self.parents = [i for i, a in enumerate(args) if isinstance(a, Tensor) and a._requires_grad]
         self.kinds = {i: type_of(args[i]) for i in self.parents}
         self.is_tensor = [isinstance(a, Tensor) for a in args]
+        self.results: list[Node] = []
 
     def backward(self, walk: Any, node: Node, g: tuple[Node, ...]) -> list[Node | None]:
         ctx, name = self.ctx, self.cls.__name__
@@ -232,7 +251,8 @@ class _Rule:
         finally:
             ctx._restored = None
         parts = given if isinstance(given, (tuple, list)) else (given,)
-        return self._checked(walk, list(parts))
+        found = self._checked(walk, list(parts))
+        return found + [None] * (len(node.inputs) - len(found))  # none for a capture's values
 
     def _is_missing(self, part: Node) -> bool:
         """Zeros that the gradient transform put in for an output without a gradient."""

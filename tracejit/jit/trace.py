@@ -85,6 +85,7 @@ class PathBuilder:
             self._scalar_input(scalar)
         if structure.problem is not None:
             raise Refusal(structure.problem)
+        self._custom_results()
         self.seen_after = [t for t in (*structure.leaves, *stored, *self._final_grads())
                            if isinstance(t, Tensor)]  # fmt: skip
         if capture.picks_show({id(root_of(t)) for t in self.seen_after}):
@@ -183,6 +184,18 @@ class PathBuilder:
 
     # --- values -----------------------------------------------------------------------------
 
+    def _custom_results(self) -> None:
+        """What custom functions gave is what their forward computed."""
+        for result, value, storage, version in self.capture.custom.values():
+            if storage.version != version:
+                raise Refusal("changes in place what a function with a custom gradient gave")
+            self.known[id(result)] = self._node(value)
+
+    def _needs_custom_rule(self, tensor: Tensor) -> bool:
+        """Whether a later backward pass through the tensor would run a custom rule."""
+        below = topological([self.capture.node_of(tensor)])
+        return any(n.op.name == "call" and n.saved is not FREED for n in below)
+
     def _node(self, node: Node) -> Node:
         for below in reachable([node], self.known):
             if below.op.name == "input":
@@ -246,7 +259,11 @@ class PathBuilder:
 
     def tracked_values(self) -> list[tuple[Tensor, Result]]:
         """The outputs that require grad, as tensors of the captured run and as results."""
-        return [(t, r) for t, r in self.made if t._requires_grad]
+        tracked = [(t, r) for t, r in self.made if t._requires_grad]
+        if self.capture.custom and any(self._needs_custom_rule(t) for t, _ in tracked):
+            raise Refusal("a custom gradient (autograd.Function) that is needed after the call; "
+                          "compile the training step, with its backward")  # fmt: skip
+        return tracked
 
     def is_spent(self, tensor: Tensor) -> bool:
         """Whether backward has been run on the tensor's graph, which freed what it saved."""
