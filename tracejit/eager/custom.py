@@ -323,7 +323,7 @@ def once_differentiable(backward: Callable[..., Any]) -> Callable[..., Any]:
 
 def _sealed(part: Tensor, sources: Sequence[Tensor]) -> Tensor:
     kinds = TupleType((type_of(part),))
-    call = OPS["call"](*(autograd_node(s) for s in sources), rule=_NoSecond(), result=kinds)
+    call = OPS["call"](*(node_of(s) for s in sources), rule=_NoSecond(), result=kinds)
     result = new_tensor(part._array)
     result._requires_grad, result._node = True, call[0]
     return result
