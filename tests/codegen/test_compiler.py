@@ -198,3 +198,24 @@ def test_kernels_in_memory_are_bounded(monkeypatch):
     x = np.arange(4, dtype=np.float32)
     assert len(compiler._table) == 3
     assert (run(held, x, 0, 4) == x).all()  # evicted, yet alive while someone holds it
+
+
+def test_keys_hold_versions_processor_and_library(monkeypatch):
+    """The cache goes by content: another Numba, processor or math library is another key."""
+    import importlib.metadata
+
+    source = "def kernel(t, lo, hi):\n    pass\n"
+    first = compiler.kernel_key(source)
+    assert first == compiler.kernel_key(source) != compiler.kernel_key(source, fast=True)
+    real = importlib.metadata.version
+    changes = (
+        (importlib.metadata, "version", lambda name: real(name) + ".post1"),
+        (compiler, "target_fingerprint", lambda: "another processor"),
+    )
+    for holder, name, other in changes:
+        with monkeypatch.context() as patch:
+            patch.setattr(holder, name, other)
+            compiler._toolchain.cache_clear()
+            assert compiler.kernel_key(source) != first, name
+        compiler._toolchain.cache_clear()
+    assert compiler.kernel_key(source) == first

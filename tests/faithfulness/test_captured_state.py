@@ -8,6 +8,7 @@ from __future__ import annotations
 import collections
 import math
 import sys
+import types
 
 import numpy as np
 from scenario import arange, error, module, near, scenario
@@ -400,6 +401,18 @@ def test_odd_names(compile):
     f = compile(space.f)
     for k in range(2):
         yield f(*[arange(3, start=i + k) for i in range(9)])
+
+
+@scenario("names and keys that look like code", "strings, nothing more", "guard", 2)
+def test_strings_that_look_like_code(compile):
+    name = "x\"]\nraise SystemExit(1)  #"
+    table = {name: 2.0, "'": 3.0, "{0}": 4.0, "\\": 5.0}
+    thing = types.SimpleNamespace()
+    setattr(thing, name, 6.0)
+    f = compile(lambda x, **given: x * table[name] + getattr(thing, name) + given[name] + table["'"])
+    for k in (2.0, 7.0, 2.0):
+        table["\\"] = k
+        yield f(arange(3), **{name: arange(3), "__import__('os')": arange(3)})
 
 
 @scenario("an enum, a string and None as arguments", "what they select", "guard", 4)
