@@ -245,8 +245,6 @@ def run_samples(report: Report, info: Any, dtype: torch.dtype, training: bool) -
             checks["grad"] = partial(check_grad, case, case.ours)
         if dtype is torch.float32:
             checks["compiled"] = partial(check_compiled, case)
-            checks["compiled grad"] = partial(
-                check_grad, case, tracejit.compile(case.ours), 2
-            )
+            checks["compiled grad"] = partial(check_grad, case, tracejit.compile(case.ours), 2)
         for kind, action in checks.items():
             report.check("modules", info.name, kind, label, action)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import collections
 import signal
 import traceback
+from collections.abc import Collection
 from typing import Any
 
 from bench.conformance.convert import Skip
@@ -43,12 +44,15 @@ class Tally:
 class Report:
     """Tallies by (section, name, kind)."""
 
-    def __init__(self, verbose: bool = False):
+    def __init__(self, verbose: bool = False, kinds: Collection[str] = ()):
         self.verbose = verbose
+        self.kinds = kinds  # the only ones to run; all if there are none
         self.tallies: dict[tuple[str, str, str], Tally] = collections.defaultdict(Tally)
 
     def check(self, section: str, name: str, kind: str, label: str, action: Any) -> None:
         """Run `action`; Skip does not count, any other exception is a failure."""
+        if self.kinds and kind not in self.kinds and kind != "construct":
+            return
         tally = self.tallies[section, name, kind]
         try:
             signal.setitimer(signal.ITIMER_PROF, TIMEOUT)
