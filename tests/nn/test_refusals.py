@@ -69,3 +69,25 @@ def test_empty_batch_norm_and_sums_to_a_scalar() -> None:
 
 def test_arange_counts_in_floats_and_adds_in_integers() -> None:
     assert torch.arange(0.1, -7.9, -4.0, dtype=torch.int32).tolist() == [0, -4]
+
+
+def test_out_of_activations_and_pools() -> None:
+    x = torch.linspace(-3, 3, 8)
+    for function in (F.gelu, F.softplus, F.logsigmoid, F.softshrink, F.hardshrink):
+        out = torch.empty(8)
+        assert function(x, out=out) is out
+        assert torch.equal(out, function(x))
+    out = torch.empty(1, 1, 1)
+    assert F.avg_pool2d(torch.ones(1, 2, 2), 2, out=out) is out and out.item() == 1.0
+
+
+def test_linear_cross_entropy() -> None:
+    x, w, b = torch.randn(5, 3), torch.randn(4, 3), torch.randn(4)
+    target = torch.tensor([0, 3, 1, 2, 1])
+    got = F.linear_cross_entropy(x, w, target, linear_bias=b, label_smoothing=0.1)
+    assert torch.equal(got, F.cross_entropy(F.linear(x, w, b), target, label_smoothing=0.1))
+
+
+def test_matrix_exp_of_halves() -> None:
+    got = torch.matrix_exp(torch.zeros(2, 2, dtype=torch.float16))
+    assert got.dtype is torch.float16 and torch.equal(got, torch.eye(2, dtype=torch.float16))

@@ -11,7 +11,7 @@ import warnings
 from typing import Any
 
 from tracejit.dtypes import DType
-from tracejit.eager.inplace import write_into
+from tracejit.eager.inplace import deliver, write_into
 from tracejit.eager.modes import state
 from tracejit.eager.pointwise import where_of
 from tracejit.random import draw
@@ -23,6 +23,10 @@ _SELU_SCALE = 1.0507009873554804934193349852946
 
 def _deliver(result: Tensor, input: Tensor, inplace: bool) -> Tensor:
     return write_into(input, result, "inplace activation") if inplace else result
+
+
+def _into(result: Any, out: Tensor | None) -> Tensor:
+    return result if out is None else deliver(result, out)  # type: ignore[no-any-return]
 
 
 def _operand(input: Tensor, inplace: bool) -> Tensor:
@@ -166,14 +170,14 @@ def threshold_(input: Tensor, threshold_: float, value: float) -> Tensor:
     return threshold(input, threshold_, value, inplace=True)
 
 
-def gelu(input: Any, approximate: str = "none") -> Tensor:
+def gelu(input: Any, approximate: str = "none", *, out: Tensor | None = None) -> Tensor:
     """``x * Phi(x)``, or its tanh approximation (Hendrycks and Gimpel, 2016)."""
     if approximate == "none":
-        return input * 0.5 * ((input * (1 / math.sqrt(2.0))).erf() + 1.0)
+        return _into(input * 0.5 * ((input * (1 / math.sqrt(2.0))).erf() + 1.0), out)
     if approximate != "tanh":
         raise RuntimeError(f"gelu: approximate must be 'none' or 'tanh', not {approximate!r}")
     inner = (input + input * input * input * 0.044715) * math.sqrt(2.0 / math.pi)
-    return input * 0.5 * (inner.tanh() + 1.0)
+    return _into(input * 0.5 * (inner.tanh() + 1.0), out)
 
 
 def sigmoid(input: Any) -> Tensor:
@@ -198,19 +202,21 @@ def mish(input: Any, inplace: bool = False) -> Tensor:
     return _deliver(x * softplus(x).tanh(), input, inplace)
 
 
-def softplus(input: Any, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
+def softplus(
+    input: Any, beta: float = 1.0, threshold: float = 20.0, *, out: Tensor | None = None
+) -> Tensor:
     """``log(1 + exp(beta * x)) / beta``; x itself where ``beta * x > threshold``."""
     scaled = input if beta == 1 else input * beta
     soft = scaled.clamp(max=threshold).exp().log1p()
-    return _where(scaled > threshold, input, soft if beta == 1 else soft / beta, input)
+    return _into(_where(scaled > threshold, input, soft if beta == 1 else soft / beta, input), out)
 
 
-def logsigmoid(input: Any) -> Tensor:
+def logsigmoid(input: Any, *, out: Tensor | None = None) -> Tensor:
     """``log(sigmoid(x))`` without overflow."""
     below = input < 0  # at 0 both selections must have the slopes whose sum is 1/2
     low = _where(below, input, 0.0, input)
     distance: Any = _where(below, -input, input, input)
-    return low - (-distance).exp().log1p()
+    return _into(low - (-distance).exp().log1p(), out)
 
 
 def softsign(input: Any) -> Tensor:
@@ -223,17 +229,17 @@ def tanhshrink(input: Any) -> Tensor:
     return input - input.tanh()
 
 
-def softshrink(input: Any, lambd: float = 0.5) -> Tensor:
+def softshrink(input: Any, lambd: float = 0.5, *, out: Tensor | None = None) -> Tensor:
     """x moved towards 0 by `lambd`, 0 where it would cross."""
     if lambd < 0:
         raise RuntimeError(f"softshrink: lambd must not be negative, got {lambd}")
     moved = _where(input > 0, input - lambd, input + lambd, input)
-    return _where(input.abs() <= lambd, 0.0, moved, input)
+    return _into(_where(input.abs() <= lambd, 0.0, moved, input), out)
 
 
-def hardshrink(input: Any, lambd: float = 0.5) -> Tensor:
+def hardshrink(input: Any, lambd: float = 0.5, *, out: Tensor | None = None) -> Tensor:
     """x, but 0 where ``|x| <= lambd``."""
-    return _where(input.abs() <= lambd, 0.0, input, input)
+    return _into(_where(input.abs() <= lambd, 0.0, input, input), out)
 
 
 def hardsigmoid(input: Any, inplace: bool = False) -> Tensor:

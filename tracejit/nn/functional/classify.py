@@ -11,6 +11,7 @@ from tracejit import dtypes
 from tracejit.eager.pointwise import where_of
 from tracejit.eager.tape import type_of
 from tracejit.errors import ShapeError, at_user_line
+from tracejit.nn.functional.linear import linear
 from tracejit.nn.functional.loss import legacy_reduction, reduce_loss
 from tracejit.tensor import Tensor
 
@@ -124,3 +125,24 @@ def _soft_cross_entropy(
     if reduction == "mean":
         return loss.sum() / loss.numel()
     return reduce_loss(loss, reduction)
+
+
+def linear_cross_entropy(
+    input: Any, linear_weight: Any, target: Any, *, linear_bias: Any = None, weight: Any = None,
+    reduction: str = "mean", ignore_index: int | None = None, label_smoothing: float = 0.0,
+    options: Any = None,
+) -> Tensor:  # fmt: skip
+    """`cross_entropy` of ``linear(input, linear_weight, linear_bias)``.
+
+    options  how torch splits the work; a compiled call fuses what can be fused, so none matters.
+    """
+    if linear_weight.ndim != 2:
+        raise NotImplementedError(at_user_line(
+            f"linear_cross_entropy: needs a 2-d weight, got {type_of(linear_weight)}"
+        ))  # fmt: skip
+    ignored = -100 if ignore_index is None else ignore_index
+    scores = linear(input, linear_weight, linear_bias)
+    return cross_entropy(
+        scores, target, weight, ignore_index=ignored, reduction=reduction,
+        label_smoothing=label_smoothing,
+    )  # fmt: skip

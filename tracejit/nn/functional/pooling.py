@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from tracejit.eager.factories import constant_tensor
+from tracejit.eager.inplace import deliver
 from tracejit.eager.pointwise import where_of
 from tracejit.eager.tape import type_of
 from tracejit.errors import ShapeError, at_user_line
@@ -136,19 +137,23 @@ def avg_pool1d(
 def avg_pool2d(
     input: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False,
     count_include_pad: bool = True, divisor_override: int | None = None,
+    *, out: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
     """Averages over windows of the last two dimensions."""
-    return _average("avg_pool2d", 2, input, kernel_size, stride, padding, ceil_mode,
-                    count_include_pad, divisor_override)  # fmt: skip
+    result = _average("avg_pool2d", 2, input, kernel_size, stride, padding, ceil_mode,
+                      count_include_pad, divisor_override)  # fmt: skip
+    return result if out is None else deliver(result, out)  # type: ignore[no-any-return]
 
 
 def avg_pool3d(
     input: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False,
     count_include_pad: bool = True, divisor_override: int | None = None,
+    *, out: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
     """Averages over windows of the last three dimensions."""
-    return _average("avg_pool3d", 3, input, kernel_size, stride, padding, ceil_mode,
-                    count_include_pad, divisor_override)  # fmt: skip
+    result = _average("avg_pool3d", 3, input, kernel_size, stride, padding, ceil_mode,
+                      count_include_pad, divisor_override)  # fmt: skip
+    return result if out is None else deliver(result, out)  # type: ignore[no-any-return]
 
 
 def _norm_pool(rank: int, input: Any, p: float, kernel: Any, stride: Any, ceil: bool) -> Tensor:
