@@ -6,7 +6,7 @@ and ``out=`` forms; gradients; the same again through ``compile``; and that trac
 torch refuses.
 
     python -m bench.torch_conformance [-k NAME] [-v] [--samples N] [--sections ops,modules,...]
-                                      [--kinds value,grad,...] [--write docs/conformance.md]
+        [--kinds value,grad,...] [--keep FILE] [--write docs/conformance.md]
 """
 
 from __future__ import annotations
@@ -74,9 +74,10 @@ def forward_checks(info: Any, function: Any, sample: Any, i: int, dtype: str) ->
         found["keyword"] = partial(ops.check_keyword, info, function, sample)
     if info.supports_out and i < 2:
         found["out"] = partial(ops.check_out, info, function, sample)
-    if i < {"float32": 6, "int64": 2, "float16": 2, "bool": 1}.get(dtype, 0):
-        found["compiled"] = partial(compiled.check_compiled, info, function, sample)
-        found["captured"] = partial(compiled.check_captured, function, sample)
+    if i < {"float32": 6, "int64": 1, "float16": 1, "bool": 1}.get(dtype, 0):
+        calls: list[Any] = []
+        found["compiled"] = partial(compiled.check_compiled, info, function, sample, calls)
+        found["captured"] = partial(compiled.check_captured, calls)
     return found
 
 
@@ -105,6 +106,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--sections", default=",".join(SECTIONS))
     parser.add_argument("--kinds", default="", help="only these kinds of checks")
     parser.add_argument("--write", default="", help="write the tables to this Markdown file")
+    parser.add_argument("--keep", default="", help="a file that gathers several runs' results")
     options = parser.parse_args()
     options.kinds = [k for k in options.kinds.split(",") if k]
     options.sections = options.sections.split(",")
@@ -123,18 +125,23 @@ def main() -> None:
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     signal.signal(signal.SIGPROF, _timed_out)
-    report = Report(options.v, options.kinds)
+    report = Report(options.v, options.kinds, options.keep)
+    report.load()
     started = time.time()
     if "names" in options.sections:
         surface.run(report, options)
+        report.save()
     if "ops" in options.sections:
         for info in op_db:
             if options.wants(info.name) and not is_skipped(info.name):
                 run_op(info, report, options)
+                report.save()
     if "modules" in options.sections:
         modules.run(report, options)
     if "optimizers" in options.sections:
         optimizers.run(report, options)
+        report.save()
+    report = report.whole()
     print(report.failures())
     print(f"\n{table(report.rows())}")
     if options.write:

@@ -204,6 +204,7 @@ def run(report: Report, options: Any) -> None:
             if dtype in info.dtypes or dtype is torch.float16:
                 for training in (True, False):
                     run_samples(report, info, dtype, training)
+        report.save()
         if info.module_error_inputs_func is None:
             continue
         errors = info.module_error_inputs_func(

@@ -6,6 +6,8 @@ Invariant: every sample that ran is counted once; a sample that raised `Skip` is
 from __future__ import annotations
 
 import collections
+import json
+import os
 import signal
 import traceback
 from collections.abc import Collection
@@ -44,8 +46,10 @@ class Tally:
 class Report:
     """Tallies by (section, name, kind)."""
 
-    def __init__(self, verbose: bool = False, kinds: Collection[str] = ()):
+    def __init__(self, verbose: bool = False, kinds: Collection[str] = (), keep: str = ""):
         self.verbose = verbose
+        self.keep = keep  # the file that gathers the results of several runs
+        self.earlier: dict[tuple[str, str, str], Tally] = {}
         self.kinds = kinds  # the only ones to run; all if there are none
         self.tallies: dict[tuple[str, str, str], Tally] = collections.defaultdict(Tally)
 
@@ -75,6 +79,30 @@ class Report:
             tally.passed += 1
         finally:
             signal.setitimer(signal.ITIMER_PROF, 0)
+
+    def load(self) -> None:
+        """Read what earlier runs kept."""
+        if self.keep and os.path.exists(self.keep):
+            with open(self.keep, encoding="utf-8") as file:
+                for section, name, kind, *counts in json.load(file):
+                    tally = self.earlier[section, name, kind] = Tally()
+                    tally.passed, tally.failed, tally.missing, tally.first = counts
+
+    def save(self) -> None:
+        """Keep all tallies, this run's in place of an earlier one's; called after each name."""
+        if self.keep:
+            rows = [
+                [*key, t.passed, t.failed, t.missing, t.first]
+                for key, t in {**self.earlier, **self.tallies}.items()
+            ]
+            with open(self.keep, "w", encoding="utf-8") as file:
+                json.dump(rows, file)
+
+    def whole(self) -> Report:
+        """This run's tallies with those of earlier runs that it did not repeat."""
+        report = Report()
+        report.tallies.update({**self.earlier, **self.tallies})
+        return report
 
     def failures(self) -> str:
         """Every name that does not wholly agree, with its first failures."""
