@@ -108,6 +108,10 @@ class CheckFailed(TracejitError, RuntimeError):
     """A check of a compiled trace does not hold (an index out of range, a division by zero)."""
 
 
+class DeviceCheckFailed(CheckFailed, IndexError):
+    """A check of a compiled function that a device found not to hold, told at a later wait."""
+
+
 class DeviceError(TracejitError, RuntimeError):
     """A device that is missing, mixed devices, or device memory run out."""
 

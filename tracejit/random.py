@@ -175,7 +175,7 @@ def randint(
         low = 0
     if high <= low:
         raise RuntimeError(at_user_line(f"randint: expects low < high, got {low}, {high}"))
-    bits = draw("random_bits", tuple(size), dtypes.int64, generator)
+    bits = draw("random_bits", tuple(size), dtypes.int64, generator, device)
     kind = dtypes.int64 if dtype is None else dtypes.as_dtype(dtype)
     kind = out.dtype if out is not None else kind
     return _finish((bits % (high - low) + low).to(kind), requires_grad, device, out)
@@ -186,7 +186,7 @@ def randperm(
     layout: Any = None, device: Any = None, requires_grad: bool = False, pin_memory: bool = False,
 ) -> Tensor:  # fmt: skip
     """A random order of ``0 .. n - 1``."""
-    bits = draw("random_bits", (n,), dtypes.int64, generator)
+    bits = draw("random_bits", (n,), dtypes.int64, generator, device)
     kind = dtypes.int64 if dtype is None else dtypes.as_dtype(dtype)
     return _finish(FUNCTIONS["argsort"](bits).to(kind), requires_grad, device, out)
 
@@ -241,7 +241,7 @@ def bernoulli(input: Tensor, p: Any = None, *, generator: Generator | None = Non
     if state.capture is None and not (float(lowest) >= 0 and float(highest) <= 1):
         raise RuntimeError(at_user_line("bernoulli: probabilities must be in [0, 1]"))
     kind = input.dtype if input.dtype.kind == "f" else dtypes.float32
-    u = draw("random_uniform", sizes_of(input), kind, generator)
+    u = draw("random_uniform", sizes_of(input), kind, generator, input.device)
     return (u < chance).to(input.dtype)
 
 
@@ -263,12 +263,12 @@ def multinomial(
     if not replacement:  # exponential race (Efraimidis and Spirakis, 2006)
         if bool(((weights > 0).sum(1) < num_samples).any()):
             raise RuntimeError(at_user_line("multinomial: fewer nonzero weights than samples"))
-        u = draw("random_uniform", sizes_of(weights), dtypes.float64, generator)
+        u = draw("random_uniform", sizes_of(weights), dtypes.float64, generator, input.device)
         race = (1 - u).log() / weights
         picked = race.topk(num_samples, dim=1).indices
     else:
         count = (*sizes_of(weights)[:1], num_samples, 1)
-        u = draw("random_uniform", count, dtypes.float64, generator)
+        u = draw("random_uniform", count, dtypes.float64, generator, input.device)
         cumulative = (weights / weights.sum(1, keepdim=True)).cumsum(1).unsqueeze(1)
         picked = (u >= cumulative[:, :, :-1]).sum(2)
     return picked if input._array.ndim == 2 else picked.squeeze(0)
@@ -289,7 +289,7 @@ def uniform_(
     from_ = how.get("from", from_)
     if from_ > to:
         raise RuntimeError(at_user_line(f"uniform_: expects from <= to, got {from_} > {to}"))
-    u = draw("random_uniform", sizes_of(self), self.dtype, generator)
+    u = draw("random_uniform", sizes_of(self), self.dtype, generator, self.device)
     return self.copy_(u * (to - from_) + from_)
 
 
@@ -300,14 +300,14 @@ def normal_(
     """Overwritten with normal numbers."""
     if std < 0:
         raise RuntimeError(at_user_line(f"normal_: expects std >= 0, got {std}"))
-    z = draw("random_normal", sizes_of(self), self.dtype, generator)
+    z = draw("random_normal", sizes_of(self), self.dtype, generator, self.device)
     return self.copy_(z * std + mean)
 
 
 @public(function=False)
 def bernoulli_(self: Tensor, p: Any = 0.5, *, generator: Any = None) -> Tensor:
     """Overwritten with 1 (probability p) and 0."""
-    u = draw("random_uniform", sizes_of(self), dtypes.float32, generator)
+    u = draw("random_uniform", sizes_of(self), dtypes.float32, generator, self.device)
     return self.copy_((u < p).to(self.dtype))
 
 
@@ -316,7 +316,7 @@ def exponential_(self: Tensor, lambd: float = 1.0, *, generator: Any = None) -> 
     """Overwritten with exponential numbers of rate `lambd`."""
     if lambd <= 0:
         raise RuntimeError(at_user_line(f"exponential_: expects lambd > 0, got {lambd}"))
-    u = draw("random_uniform", sizes_of(self), self.dtype, generator)
+    u = draw("random_uniform", sizes_of(self), self.dtype, generator, self.device)
     return self.copy_((1 - u).log() * (-1.0 / lambd))
 
 
@@ -327,7 +327,7 @@ def cauchy_(
     """Overwritten with Cauchy numbers."""
     if sigma <= 0:
         raise RuntimeError(at_user_line(f"cauchy_: expects sigma > 0, got {sigma}"))
-    u = draw("random_uniform", sizes_of(self), dtypes.float64, generator)
+    u = draw("random_uniform", sizes_of(self), dtypes.float64, generator, self.device)
     return self.copy_(((u - 0.5) * math.pi).tan() * sigma + median)
 
 
@@ -336,7 +336,7 @@ def geometric_(self: Tensor, p: float, *, generator: Any = None) -> Tensor:
     """Overwritten with the number of trials up to the first success (probability `p`)."""
     if not 0 < p < 1:
         raise RuntimeError(at_user_line(f"geometric_: expects p in (0, 1), got {p}"))
-    u = draw("random_uniform", sizes_of(self), dtypes.float64, generator)
+    u = draw("random_uniform", sizes_of(self), dtypes.float64, generator, self.device)
     return self.copy_(((1 - u).log() / math.log1p(-p)).ceil().clamp(min=1))
 
 
@@ -347,7 +347,7 @@ def log_normal_(
     """Overwritten with numbers whose logarithms are normal."""
     if std <= 0:
         raise RuntimeError(at_user_line(f"log_normal_: expects std > 0, got {std}"))
-    z = draw("random_normal", sizes_of(self), dtypes.float64, generator)
+    z = draw("random_normal", sizes_of(self), dtypes.float64, generator, self.device)
     return self.copy_((z * std + mean).exp())
 
 

@@ -310,3 +310,17 @@ def test_detach_shares_memory_and_cuts_the_graph() -> None:
     z[0] = 7.0
     assert x.tolist() == [7.0, 2.0]
     assert np.shares_memory(z.numpy(), x.detach().numpy())
+
+
+def test_square_records_one_op_eager_and_compiled() -> None:
+    """As a product of two equal operands its gradient would be added up in another order."""
+    def f(x):
+        y = x * 3.0
+        return (torch.square(y) * 0.1 + y * 0.7 + y / 3.0).sum()
+
+    grads = []
+    for run in (f, torch.compile(f)):
+        x = torch.randn(64, requires_grad=True, generator=torch.Generator().manual_seed(1))
+        run(x).backward()
+        grads.append(x.grad.tolist())
+    assert grads[0] == grads[1]

@@ -25,6 +25,7 @@ from tracejit.errors import TracejitError
 
 Array = np.ndarray[Any, Any]
 LANES_AT_ONCE = 1 << 15
+_EVERYBODY = np.array([-1])  # as the reader of an element: all threads
 
 
 class SimFault(TracejitError, RuntimeError):
@@ -181,6 +182,8 @@ class _Launch:
         return where, who
 
     def load(self, p: _Pointer, i: Any) -> Array:
+        if not np.ndim(i):
+            return self.load_same(p, i)
         where, who = self.index(p, i)
         self.reads.append((p.key, where, who))
         values = p.array[where].astype(p.kind)
@@ -189,6 +192,15 @@ class _Launch:
         full = np.zeros(self.lane.shape, p.kind)
         full[self.mask] = values
         return full
+
+    def load_same(self, p: _Pointer, i: Any) -> Any:
+        """One element for all threads, as one number."""
+        at = p.first + int(i)
+        if not 0 <= at < len(p.array):
+            raise SimFault(f"{self.name}: an access outside its allocation")
+        who = _EVERYBODY if self.mask is None else self.number[self.mask]
+        self.reads.append((p.key, np.full(len(who), at), who))
+        return p.array[at].astype(p.kind)
 
     def store(self, p: _Pointer, i: Any, value: Any) -> None:
         where, who = self.index(p, i)

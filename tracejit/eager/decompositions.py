@@ -47,7 +47,7 @@ def check_matrix(name: str, *tensors: Tensor, square: bool = False) -> None:
 
 def identity_like(x: Tensor) -> Tensor:
     """Unit matrices for a stack of square matrices."""
-    return expand(eye(sizes_of(x)[-1], dtype=x.dtype), *sizes_of(x))
+    return expand(eye(sizes_of(x)[-1], dtype=x.dtype, device=x.device), *sizes_of(x))
 
 
 def _no_info(x: Tensor) -> Tensor:
@@ -348,9 +348,9 @@ def lu(A: Tensor, *, pivot: bool = True) -> Any:
 def _unpacked(core: Tensor, pivots: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     m, n = sizes_of(core)[-2:]
     k = min(int(m), int(n))
-    low = tril(core[..., :k], -1) + eye(m, k, dtype=core.dtype)
+    low = tril(core[..., :k], -1) + eye(m, k, dtype=core.dtype, device=core.device)
     order = _row_order(pivots.to(dtypes.int64), m)
-    unit = eye(m, dtype=core.dtype)
+    unit = eye(m, dtype=core.dtype, device=core.device)
     return unit[order].mT, low, triu(core[..., :k, :])
 
 

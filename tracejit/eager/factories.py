@@ -24,7 +24,7 @@ from tracejit.ir.op import OPS
 from tracejit.ir.sizes import SymInt, hints_of
 from tracejit.ir.types import CPU, Device, TensorType
 from tracejit.ops.reference import nested
-from tracejit.runtime.device_array import moved
+from tracejit.runtime.device_array import copy_array, filled, moved
 from tracejit.tensor import Tensor, new_tensor
 
 
@@ -214,9 +214,13 @@ def _full(
     if kind.kind in "iu" and not isinstance(value, float):
         check_integer(value, kind)
         value = np.int64(value).astype(kind.numpy) if kind.kind == "u" else value
-    array = np.full(hints_of(shape), value, kind.numpy)
+    where = as_device(device) if out is None else CPU
+    if where.type == "cpu":
+        array: Any = np.full(hints_of(shape), value, kind.numpy)
+    else:
+        array = filled(hints_of(shape), np.asarray(value).astype(kind.numpy), where)
     result = _source(new_tensor(array), "full", value=_python(value, kind),
-                     type=TensorType(kind, tuple(shape)))  # fmt: skip
+                     type=TensorType(kind, tuple(shape), where))  # fmt: skip
     return finish(result, requires_grad, device) if out is None else deliver(result, out)
 
 

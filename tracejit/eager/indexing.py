@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tracejit import dtypes
-from tracejit.eager.checks import require
+from tracejit.eager.checks import is_on_device, require, require_later
 from tracejit.eager.dispatch import apply, view
 from tracejit.eager.factories import as_tensor, constant_tensor, copy_
 from tracejit.eager.inplace import check_writable, store
@@ -22,9 +22,10 @@ from tracejit.eager.register import FUNCTIONS, public, with_out
 from tracejit.eager.selection import check_mask
 from tracejit.eager.shape import expand, sizes_of
 from tracejit.eager.tape import type_of
-from tracejit.errors import DTypeError, ShapeError, at_user_line
+from tracejit.errors import DeviceError, DTypeError, ShapeError, at_user_line
 from tracejit.ir.op import OPS
 from tracejit.ir.sizes import SymInt
+from tracejit.runtime.device_array import moved
 from tracejit.tensor import Tensor, new_tensor
 
 # --- parsing a key ---------------------------------------------------------------------------
@@ -51,7 +52,8 @@ def _plain_item(item: Any) -> Any:
     if isinstance(item, Tensor):
         if item.dtype.kind == "f":
             raise IndexError(at_user_line("tensors used as indices must be integer or bool"))
-        if item._array.ndim == 0 and item.dtype.kind in "iu" and state.capture is None:
+        plain = state.capture is None and not is_on_device(item)
+        if item._array.ndim == 0 and item.dtype.kind in "iu" and plain:
             return int(item._array)
     return item
 
@@ -91,6 +93,18 @@ class Key:
         axis = 0
         for item in items:
             axis += self._read(item, axis, shape)
+        if self.indices:
+            self._meet(tensor)
+
+    def _meet(self, tensor: Tensor) -> None:
+        """Indices of the CPU follow a tensor to its device, as in torch."""
+        if is_on_device(tensor):
+            self.indices = [
+                (a, i if is_on_device(i) else i.to(tensor.device)) for a, i in self.indices
+            ]
+        elif any(is_on_device(i) for _, i in self.indices):
+            raise DeviceError(at_user_line(
+                "index: indices should be on the CPU, where the indexed tensor is"))  # fmt: skip
 
     def _read(self, item: Any, axis: int, shape: tuple[Any, ...]) -> int:
         if item is None:
@@ -196,6 +210,8 @@ def checked_index(index: Tensor, size: Any, name: str) -> Tensor:
         raise IndexError(at_user_line(f"{name}: an index must be integer, not {type_of(index)}"))
     index = index.to(dtypes.int64)
     array = index._array
+    if is_on_device(index):
+        return index_on_device(index, -size, size, name)
     if array.size:
         low, high = int(array.min()), int(array.max())
         if low < -size or high >= size:
@@ -209,6 +225,17 @@ def checked_index(index: Tensor, size: Any, name: str) -> Tensor:
         if low < 0:
             return where_of(index < 0, index + size, index, dtypes.int64)
     return index
+
+
+def index_on_device(index: Tensor, low: Any, size: Any, name: str) -> Tensor:
+    """`index` as non-negative int64 in range; one out of [low, size) is an error told later."""
+    if not index._array.size:
+        return index
+    valid = (index >= low) & (index < size)
+    require_later(valid, IndexError, f"{name}: index out of bounds for dimension with size {size}")
+    if type(low) is not int or low:
+        index = where_of(index < 0, index + size, index, dtypes.int64)
+    return where_of(valid, index, 0, dtypes.int64)
 
 
 def _common_indices(indices: Sequence[tuple[int, Tensor]]) -> tuple[list[Tensor], tuple[int, ...]]:
@@ -323,8 +350,12 @@ def nonzero(input: Tensor, *, as_tuple: bool = False) -> Any:
     x = input if input._array.ndim or not as_tuple else input.reshape(1)
     if x._array.ndim == 0:
         return new_tensor(np.zeros((int(bool(x)), 0), np.int64))
-    where = np.nonzero(x._array)
-    results = tuple(new_tensor(w.astype(np.int64)) for w in where)
+    if is_on_device(x):  # how many there are must be known here: the host waits
+        where = np.nonzero(x._array.to_host("nonzero"))
+        results = tuple(new_tensor(moved(w.astype(np.int64), x.device)) for w in where)
+    else:
+        where = np.nonzero(x._array)
+        results = tuple(new_tensor(w.astype(np.int64)) for w in where)
     if state.capture is not None:
         state.capture.leave_shape(x, results, "nonzero")
     return results if as_tuple else FUNCTIONS["stack"](results, 1)
@@ -378,13 +409,16 @@ def masked_scatter(input: Tensor, mask: Tensor, source: Tensor) -> Tensor:
         raise DTypeError(at_user_line(
             f"masked_scatter: dtypes differ: {type_of(input)}, {type_of(source)}"))  # fmt: skip
     x, chosen = FUNCTIONS["broadcast_tensors"](input, mask)
-    count = int(chosen._array.sum())
-    if source._array.size < count:
+    if is_on_device(chosen):
+        fits = chosen.sum() <= source.numel()
+        require_later(fits, RuntimeError, "masked_scatter: too few elements")
+    elif source._array.size < (count := int(chosen._array.sum())):
         raise RuntimeError(at_user_line(
             f"masked_scatter: {source._array.size} elements for {count} true ones"))  # fmt: skip
     if not source._array.size:
         return x.clone()
-    require(lambda: chosen.sum() <= source.numel(), "masked_scatter: too few elements")
+    if not is_on_device(chosen):
+        require(lambda: chosen.sum() <= source.numel(), "masked_scatter: too few elements")
     order = chosen.reshape(-1).cumsum(0) - 1
     values = source.reshape(-1)[order.clamp(0, source.numel() - 1)]
     return where_of(chosen, values.reshape(sizes_of(x)), x, input.dtype)

@@ -29,7 +29,8 @@ from tracejit.eager.tape import (
     type_of,
 )
 from tracejit.errors import DTypeError, ShapeError, at_user_line, user_location
-from tracejit.runtime.device_array import host_copy
+from tracejit.ir.types import Device
+from tracejit.runtime.device_array import address_of_array, host_copy, moved
 from tracejit.tensor import Tensor, new_tensor
 
 
@@ -66,7 +67,9 @@ def numpy(self: Tensor, *, force: bool = False) -> np.ndarray:
         raise RuntimeError(at_user_line(
             "numpy: this tensor requires grad; use tensor.detach().numpy()"))  # fmt: skip
     if not isinstance(self._array, np.ndarray) and not force:
-        raise TypeError(at_user_line(f"numpy: the tensor is on {self._device}; use .cpu() first"))
+        raise TypeError(at_user_line(
+            f"can't convert {self.device} device type tensor to numpy. Use Tensor.cpu() to copy "
+            "the tensor to host memory first."))  # fmt: skip
     if state.capture is not None:
         state.capture.leave_array(self)
     return host_array(self)
@@ -383,9 +386,9 @@ def _deepcopy(self: Tensor, memo: dict[int, Any]) -> Tensor:
     return result
 
 
-def _rebuild(kind: Any, array: np.ndarray, requires_grad: bool) -> Tensor:
+def _rebuild(kind: Any, array: np.ndarray, requires_grad: bool, device: str = "cpu") -> Tensor:
     result: Tensor = object.__new__(kind)
-    result._array = array
+    result._array = array if device == "cpu" else moved(array, Device(device))
     result._requires_grad = requires_grad
     return result
 
@@ -398,14 +401,15 @@ def _out_of_sight(what: str) -> None:
 
 def _data_ptr(self: Tensor) -> int:
     _out_of_sight("data_ptr()")
-    return int(self._array.ctypes.data)
+    return address_of_array(self._array)
 
 
 def _reduce(self: Tensor) -> Any:
     _out_of_sight("a pickled or shallow copy of a tensor")
     if not self.is_leaf:
         raise RuntimeError(at_user_line("only leaf tensors can be pickled; detach() first"))
-    return _rebuild, (self.__class__, host_array(self), self._requires_grad)
+    held = (self.__class__, host_array(self), self._requires_grad)
+    return _rebuild, held if self.device.type == "cpu" else (*held, str(self.device))
 
 
 def _dlpack(self: Tensor, **how: Any) -> Any:

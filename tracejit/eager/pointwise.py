@@ -12,7 +12,7 @@ import numpy as np
 
 from tracejit.dtypes import DType, bool_
 from tracejit.eager import fast
-from tracejit.eager.checks import require
+from tracejit.eager.checks import is_on_device, require, require_later
 from tracejit.eager.dispatch import common_dtype, is_scalar, pointwise, select_where
 from tracejit.eager.inplace import deliver
 from tracejit.eager.register import FUNCTIONS, public
@@ -76,7 +76,7 @@ def square(input: Tensor) -> Tensor:
     result = fast.unary(OPS["square"], input)
     if result is not None:
         return result
-    return input * input if input.dtype.kind != "b" else pow(input, 2)
+    return pointwise(OPS["square"], (input,)) if input.dtype.kind != "b" else pow(input, 2)
 
 
 @public(inplace=True, out=True, aliases=("sgn",))
@@ -266,6 +266,9 @@ def check_divisor(name: str, operands: tuple[Any, Any]) -> None:
     """Integer division by zero raises, as in torch."""
     if common_dtype(operands).kind in "iub":
         divisor = operands[1]
+        if isinstance(divisor, Tensor) and is_on_device(divisor):
+            require_later(divisor.ne(0), DivisionError, f"{name}: integer division by zero")
+            return
         array = divisor._array if isinstance(divisor, Tensor) else np.asarray(divisor)
         if not array.all():
             raise DivisionError(at_user_line(f"{name}: integer division by zero"))

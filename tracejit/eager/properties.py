@@ -20,6 +20,7 @@ from tracejit.eager.register import FUNCTIONS, public
 from tracejit.eager.shape import sizes_of
 from tracejit.eager.tape import root_of
 from tracejit.errors import at_user_line, user_location
+from tracejit.runtime.device_array import address_of_array, host_copy
 from tracejit.tensor import Tensor, new_tensor
 
 
@@ -81,15 +82,14 @@ setattr(Tensor, "to_dense", lambda self, dtype=None: self if dtype is None else 
 def storage_offset(self: Tensor) -> int:
     """How many elements of the base's memory come before the first one."""
     base = root_of(self)._array
-    first = base.__array_interface__["data"][0]
-    return int(self._array.__array_interface__["data"][0] - first) // self._array.itemsize
+    return (address_of_array(self._array) - address_of_array(base)) // self._array.itemsize
 
 
 @public(function=False)
 def is_set_to(self: Tensor, tensor: Tensor) -> bool:
     """Whether both are the same view of the same memory."""
     a, b = self._array, tensor._array
-    same = a.__array_interface__["data"][0] == b.__array_interface__["data"][0]
+    same = address_of_array(a) == address_of_array(b)
     return bool(same and a.shape == b.shape and a.strides == b.strides)
 
 
@@ -110,7 +110,7 @@ class Storage:
 
     def data_ptr(self) -> int:
         """The address of the first byte."""
-        return int(self._owner._array.__array_interface__["data"][0])
+        return address_of_array(self._owner._array)
 
     def nbytes(self) -> int:
         """The size in bytes."""
@@ -120,7 +120,7 @@ class Storage:
 
     def tolist(self) -> list[Any]:
         """The elements in memory order."""
-        return self._owner._array.ravel(order="K").tolist()
+        return host_copy(self._owner._array).ravel(order="K").tolist()  # type: ignore[no-any-return]
 
 
 @public(function=False)

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from tracejit import dtypes
-from tracejit.eager.checks import require
+from tracejit.eager.checks import is_on_device, require
 from tracejit.eager.dispatch import apply
 from tracejit.eager.factories import as_tensor
-from tracejit.eager.indexing import checked_index
+from tracejit.eager.indexing import checked_index, index_on_device
 from tracejit.eager.modes import state
 from tracejit.eager.pointwise import check_tensors, where_of
 from tracejit.eager.register import public
@@ -32,6 +32,8 @@ def _strict_index(index: Tensor, size: Any, name: str) -> Tensor:
         if index.dtype is not dtypes.int32 and array.size:
             raise DTypeError(at_user_line(f"{name}: expected an int64 index, got {type_of(index)}"))
         index = index.to(dtypes.int64)
+    if is_on_device(index):
+        return index_on_device(index, 0, size, name)
     if array.size and (int(array.min()) < 0 or int(array.max()) >= size):
         bad = int(array.min()) if int(array.min()) < 0 else int(array.max())
         raise IndexError(at_user_line(

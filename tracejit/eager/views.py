@@ -31,6 +31,7 @@ from tracejit.eager.shape import (
 from tracejit.eager.tape import type_of
 from tracejit.errors import ShapeError, at_user_line, user_location
 from tracejit.ir.op import OPS
+from tracejit.runtime.device_array import address_of_array
 from tracejit.tensor import Tensor
 
 
@@ -47,7 +48,7 @@ def _flat_memory(input: Tensor) -> tuple[Tensor, int]:
         raise RuntimeError(at_user_line(
             f"as_strided: the memory of {type_of(input)} is not one block; clone() it first"
         ))  # fmt: skip
-    begin = (array.ctypes.data - root._array.ctypes.data) // array.itemsize
+    begin = (address_of_array(array) - address_of_array(root._array)) // array.itemsize
     return reshape(root, -1), begin
 
 

@@ -150,7 +150,7 @@ class NAdam(_Moments):
         ))  # fmt: skip
 
     def more_state(self, group: dict[str, Any], p: Any, state: dict[str, Any]) -> None:
-        state["mu_product"] = tensor(1.0, dtype=dtypes.float64)
+        state["mu_product"] = tensor(1.0, dtype=dtypes.float64, device=p.device)
 
     def update(self, group: dict[str, Any], params: list[Any]) -> None:
         lr, eps, decay, slowing = scalars(group, "lr", "eps", "weight_decay", "momentum_decay")

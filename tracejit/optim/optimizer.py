@@ -276,7 +276,7 @@ def advance_steps(states: Iterable[dict[str, Any]], group: Any, optimizer: Optim
     states = list(states)
     fresh = [s for s in states if "step" not in s]
     if fresh:
-        count = tensor(0.0, dtype=dtypes.float32)
+        count = tensor(0.0, dtype=dtypes.float32, device=group["params"][0].device)
         for s in fresh:
             s["step"] = count
     _separate(states, group, optimizer)

@@ -85,8 +85,8 @@ class ASGD(Optimizer):
         for p in params:
             state = self.state[p]
             if not state:
-                state["eta"] = tensor(float(group["lr"]), dtype=dtypes.float64)
-                state["mu"] = tensor(1.0, dtype=dtypes.float64)
+                state["eta"] = tensor(float(group["lr"]), dtype=dtypes.float64, device=p.device)
+                state["mu"] = tensor(1.0, dtype=dtypes.float64, device=p.device)
                 state["ax"] = zeros_for(p)
         advance_steps([self.state[p] for p in params], group, self)
         eta_of = PerStep(lambda t: lr / (t * (lambd * lr) + 1) ** alpha)

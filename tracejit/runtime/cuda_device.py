@@ -170,6 +170,9 @@ class CudaDevice(Backend):
         pointer = self.cupy.cuda.MemoryPointer(memory, array.offset)
         return self.cupy.ndarray(array.shape, array.dtype, pointer, array.strides)
 
+    def exported(self, array: Any) -> Any:
+        return self.array(array)
+
     def matmul(self, a: Any, b: Any, out: Any) -> None:
         if not out.size:
             return
@@ -183,6 +186,7 @@ class CudaDevice(Backend):
     def synchronize(self) -> None:
         with self._here("its work so far") as stream:
             stream.synchronize()
+        self.raise_faults()
 
     def release_cached(self) -> None:
         with self._here("giving memory back"):

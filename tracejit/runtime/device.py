@@ -19,6 +19,13 @@ from tracejit.errors import DeviceError, at_user_line
 from tracejit.ir.types import Device
 
 Array = np.ndarray[Any, Any]
+_CHECK = """def kernel(t):
+    if block() * threads() + thread() == 0:
+        fault = ptr_i64(word(t, 1), 1)
+        held = load_i64(fault, 0)
+        failed = select(held == 0, word(t, 2), held)
+        store_i64(fault, 0, select(load_b1(ptr_b1(word(t, 0), 0), 0), held, failed))
+"""
 
 
 class Backend:
@@ -30,6 +37,10 @@ class Backend:
         self.peak = 0
         self.launches = 0
         self.syncs = 0
+        self.faults: Allocation | None = None
+        self.check_kernel: Any = None
+        self.checks_made = 0
+        self.outstanding: dict[int, Exception] = {}
 
     # memory ------------------------------------------------------------------------------------
 
@@ -52,6 +63,36 @@ class Backend:
         """Copy from the device into a contiguous host array, when all work asked before is done."""
         raise NotImplementedError
 
+    # checks ------------------------------------------------------------------------------------
+
+    def check_later(self, flag: int, error: Exception) -> None:
+        """Raise `error` at the next synchronisation if the bool at address `flag` is false by then.
+
+        The device notes the first check that fails; nobody waits for it.
+        """
+        if self.faults is None:
+            self.faults = Allocation(self, 8)
+            self.upload(self.faults.address, np.zeros(1, np.int64))
+            self.check_kernel = self.load("check", _CHECK, 3)
+        self.checks_made += 1
+        self.outstanding[self.checks_made] = error
+        table = np.array([flag, self.faults.address, self.checks_made], np.int64)
+        self.launch(self.check_kernel, table, 1)
+
+    def raise_faults(self) -> None:
+        """Raise the error of the first check that failed since the last synchronisation."""
+        if not self.outstanding:
+            return
+        assert self.faults is not None
+        number = np.zeros(1, np.int64)
+        self.download(self.faults.address, number)
+        error = self.outstanding.get(int(number[0]))
+        self.outstanding.clear()
+        if number[0]:
+            self.upload(self.faults.address, np.zeros(1, np.int64))
+        if error is not None:
+            raise error
+
     # work --------------------------------------------------------------------------------------
 
     def load(self, name: str, source: str, words: int) -> Any:
@@ -65,6 +106,10 @@ class Backend:
     def matmul(self, a: Any, b: Any, out: Any) -> None:
         """`out = a @ b` for device arrays of one float dtype; `out` is contiguous."""
         raise NotImplementedError
+
+    def exported(self, array: Any) -> Any:
+        """A device array as an object that other libraries take. Raises BufferError."""
+        raise BufferError(f"memory of {self.device} cannot be shared with other libraries")
 
     def synchronize(self) -> None:
         """Wait for all work; raises DeviceError for what went wrong in it."""

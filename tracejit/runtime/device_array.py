@@ -223,6 +223,7 @@ class DeviceArray:
         result = np.empty(self.shape, self.dtype)
         if result.size:
             self.backend.download(source.address, result)
+        self.backend.raise_faults()
         return result
 
     def tobytes(self) -> bytes:
@@ -236,6 +237,13 @@ class DeviceArray:
     def item(self) -> Any:
         """The one element as a Python number."""
         return self.to_host("item()").item()
+
+    def __dlpack__(self, **how: Any) -> Any:
+        """The elements for other libraries, without a copy. Raises BufferError for `sim`."""
+        return self.backend.exported(self).__dlpack__(**how)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self.backend.exported(self).__dlpack_device__()  # type: ignore[no-any-return]
 
     # NumPy -----------------------------------------------------------------------------------
 
@@ -280,8 +288,13 @@ def filled_like(array: Any, value: float) -> Any:
     """One value everywhere, of the array's shape, dtype and device."""
     if type(array) is not DeviceArray:
         return np.full(array.shape, value, array.dtype)
-    result = empty(array.shape, array.dtype, array.where)
-    copy_into(result, np.asarray(value, array.dtype))
+    return filled(array.shape, np.asarray(value, array.dtype), array.where)
+
+
+def filled(shape: Sequence[int], value: Array, device: Device) -> DeviceArray:
+    """The number `value` (a 0-d array, which gives the dtype) everywhere."""
+    result = empty(shape, value.dtype, device)
+    copy_into(result, value)
     return result
 
 

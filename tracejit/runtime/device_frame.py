@@ -22,7 +22,7 @@ from tracejit.codegen.cuda import (
     vector_width,
 )
 from tracejit.codegen.loops import LoopProgram, Value
-from tracejit.errors import CheckFailed, DeviceError, DTypeError
+from tracejit.errors import DeviceCheckFailed, DeviceError, DTypeError
 from tracejit.ir.graph import Graph
 from tracejit.ir.interpret import evaluate_node
 from tracejit.ir.node import Node
@@ -186,18 +186,18 @@ class _Product:
 
 
 class _Condition:
-    """Stops the run with status `number` + 1 if its condition is false: the host waits for it."""
+    """A check of a compiled function: it fails at the next synchronisation, see `check_later`."""
 
-    def __init__(self, operand: Operand, number: int):
+    def __init__(self, operand: Operand, message: str):
         self.operands = [operand]
-        self.number = number
+        self.message = message
 
     def call(self, backend: Backend) -> Call:
         get = self.operands[0].getter()
 
         def call(arguments: tuple[Any, ...]) -> int:
-            return 0 if get(arguments).to_host("a check of a compiled function") else (
-                self.number + 1)  # fmt: skip
+            backend.check_later(get(arguments).address, DeviceCheckFailed(self.message))
+            return 0
 
         return call
 
@@ -259,7 +259,8 @@ class _DeviceBuilder(_Builder):
         self.pending.append(launch)  # type: ignore[arg-type]
 
     def condition(self, operand: Operand, number: int) -> AnyLaunch:
-        return _Condition(operand, number)  # type: ignore[return-value]
+        message = self.graph.checks[number][1]
+        return _Condition(operand, message)  # type: ignore[return-value]
 
     def held(self, array: np.ndarray[Any, Any]) -> Any:
         return from_host(array, self.backend.device)
@@ -291,9 +292,7 @@ class _DeviceBuilder(_Builder):
 
         def run(arguments: tuple[Any, ...]) -> int:
             for call in calls:
-                status = call(arguments)
-                if status:
-                    return status
+                call(arguments)
             return 0
 
         return run
@@ -352,9 +351,7 @@ class DeviceFrame(Frame):
         results = [make(shape) for make, shape in self.makers]
         arguments = (*arrays, *results)
         for segment in self.segments:
-            status = segment(arguments)
-            if status:
-                raise CheckFailed(self.messages[status - 1])
+            segment(arguments)
         return results
 
 

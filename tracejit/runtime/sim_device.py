@@ -110,6 +110,7 @@ class SimDevice(Backend, Memory):
 
     def synchronize(self) -> None:
         """Work is done as soon as it is asked for."""
+        self.raise_faults()
 
     def describe(self) -> dict[str, Any]:
         return {"name": "tracejit simulator", "capability": (9, 0), "memory": MEMORY_BYTES}

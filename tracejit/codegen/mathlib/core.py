@@ -207,10 +207,48 @@ def _fma64_one(a: float, b: float, c: float) -> float:
 
 
 def _fma64(a: Scalar, b: Scalar, c: Scalar) -> Scalar:
-    """Exact rational arithmetic: slow, but this is only the reference twin."""
+    """Exact rational arithmetic for single numbers and extreme ones, see `_fma64_tame` for arrays."""
     if max(np.ndim(a), np.ndim(b), np.ndim(c)) == 0:
         return np.float64(_fma64_one(float(a), float(b), float(c)))
-    return np.vectorize(_fma64_one, otypes=[np.float64])(a, b, c)
+    a, b, c = np.broadcast_arrays(*(np.asarray(v, np.float64) for v in (a, b, c)))
+    result = _fma64_tame(a, b, c)
+    wild = np.zeros(result.shape, bool)
+    for v, limit in ((a, 2.0**400), (b, 2.0**400), (c, 2.0**900)):
+        size = np.abs(v)
+        wild |= ~((size < limit) & (size > 1 / limit))  # zeros and NaN, too
+    if wild.any():
+        result[wild] = [_fma64_one(*map(float, v)) for v in zip(a[wild], b[wild], c[wild])]
+    return result
+
+
+def _two_sum(x: Any, y: Any) -> tuple[Any, Any]:
+    """The rounded sum and its error, exactly (Knuth)."""
+    total = x + y
+    part = total - x
+    return total, (x - (total - part)) + (y - part)
+
+
+def _fma64_tame(a: Any, b: Any, c: Any) -> Any:
+    """fma by error-free transformations, for operands far from overflow and underflow.
+
+    Source: Boldo and Melquiond, "Emulation of FMA and correctly rounded sums" (2008): the error
+    terms are added with rounding to odd; the product's halves are Dekker's.
+    """
+    halves = []
+    for v in (a, b):
+        spread = v * 134217729.0  # 2**27 + 1, Veltkamp's splitting
+        high = spread - (spread - v)
+        halves += [high, v - high]
+    a_high, a_low, b_high, b_low = halves
+    product = a * b
+    rest = a_low * b_low - (((product - a_high * b_high) - a_low * b_high) - a_high * b_low)
+    upper, lower = _two_sum(c, rest)
+    total, error = _two_sum(product, upper)
+    tail, beyond = _two_sum(lower, error)
+    word = np.asarray(tail).view(np.int64)
+    inexact = (beyond != 0) & ((word & 1) == 0)
+    odd = np.where(inexact, word + np.where((beyond > 0) == (tail > 0), 1, -1), word)
+    return np.asarray(total + odd.view(np.float64))
 
 
 def select(c: Scalar, a: Scalar, b: Scalar) -> Scalar:

@@ -148,7 +148,7 @@ def rrelu(
         raise RuntimeError("rrelu: the lower bound must not exceed the upper bound")
     slope: Any = (lower + upper) / 2
     if training:
-        u: Any = draw("random_uniform", input.shape, input.dtype)
+        u: Any = draw("random_uniform", input.shape, input.dtype, device=input.device)
         slope = u * (upper - lower) + lower
     return _deliver(_where(input > 0, input, input * slope, input), input, inplace)
 
@@ -301,7 +301,7 @@ def gumbel_softmax(
 
     hard  one-hot values whose gradient is that of the soft sample.
     """
-    u: Any = draw("random_uniform", logits.shape, logits.dtype)
+    u: Any = draw("random_uniform", logits.shape, logits.dtype, device=logits.device)
     gumbels = -(-(1.0 - u).log()).log()
     soft = ((logits + gumbels) / tau).softmax(dim)
     if not hard:

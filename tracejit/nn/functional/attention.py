@@ -18,10 +18,10 @@ from tracejit.nn.functional.linear import linear
 from tracejit.tensor import Tensor
 
 
-def causal_mask(queries: Any, keys: Any) -> Any:
+def causal_mask(queries: Any, keys: Any, device: Any = None) -> Any:
     """[queries, keys], true where a query may look: at keys no later than itself."""
-    rows: Any = arange(queries)
-    columns: Any = arange(keys)
+    rows: Any = arange(queries, device=device)
+    columns: Any = arange(keys, device=device)
     return rows.unsqueeze(1) >= columns.unsqueeze(0)
 
 
@@ -66,7 +66,7 @@ def scaled_dot_product_attention(
     factor = 1.0 / math.sqrt(query.shape[-1]) if scale is None else scale
     scores = query.matmul(key.transpose(-2, -1)) * factor
     if is_causal:
-        mask = causal_mask(query.shape[-2], key.shape[-2])
+        mask = causal_mask(query.shape[-2], key.shape[-2], query.device)
         weights = where_of(mask, scores, -math.inf, scores.dtype).softmax(-1)
     elif attn_mask is not None:
         scores, dead = _masked(scores, attn_mask)

@@ -26,7 +26,7 @@ def _check(p: float) -> None:
 
 def _kept(input: Any, p: float, shape: Any) -> Any:
     """A mask of the given shape, true with probability ``1 - p``."""
-    u: Any = draw("random_uniform", tuple(shape), input.dtype)
+    u: Any = draw("random_uniform", tuple(shape), input.dtype, device=input.device)
     return u >= p
 
 

@@ -31,7 +31,7 @@ def one_hot(tensor: Any, num_classes: int = -1) -> Tensor:
         num_classes = int(tensor.max()) + 1
     check_all(tensor >= 0, "one_hot: class values must be non-negative")
     check_all(tensor < num_classes, "one_hot: class values must be smaller than num_classes")
-    return (tensor.unsqueeze(-1) == arange(num_classes)).to(dtypes.int64)
+    return (tensor.unsqueeze(-1) == arange(num_classes, device=tensor.device)).to(dtypes.int64)
 
 
 def _rows(weight: Any, index: Any) -> Any:
@@ -113,7 +113,7 @@ def embedding_bag(
         if offsets is not None:
             raise ValueError("embedding_bag: 2-d input takes no offsets")
         bags, count = input.shape
-        offsets = arange(bags) * count
+        offsets = arange(bags, device=input.device) * count
         flat = input.reshape(-1)
         if per_sample_weights is not None:
             per_sample_weights = per_sample_weights.reshape(-1)
@@ -132,7 +132,7 @@ def embedding_bag(
 
 def _bag_ids(offsets: Any, count: Any) -> Any:
     """The bag number of each of `count` items."""
-    marks = arange(count).unsqueeze(1) >= offsets.unsqueeze(0)
+    marks = arange(count, device=offsets.device).unsqueeze(1) >= offsets.unsqueeze(0)
     return marks.to(dtypes.int64).sum(1) - 1
 
 

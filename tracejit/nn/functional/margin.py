@@ -130,7 +130,7 @@ def multi_margin_loss(
     gap = gap if p == 1 else gap.square()
     if weight is not None:
         gap = gap * weight.index_select(0, classes).unsqueeze(1)
-    column = arange(rows.shape[1]).unsqueeze(0)
+    column = arange(rows.shape[1], device=rows.device).unsqueeze(0)
     gap = where_of(column == classes.unsqueeze(1), 0.0, gap, gap.dtype)
     loss = gap.sum(1) / rows.shape[1]
     loss = loss if target.ndim else loss.reshape(())

@@ -1,0 +1,78 @@
+"""Every op of the registry on the simulated device: the kernels that a GPU would run.
+
+float32 is compared with the CPU's kernels bit for bit, reductions and random numbers included; the
+other dtypes with the op's NumPy meaning. The cases come from the registry, so a new op is tested
+without a line here. Invariant: which ops have no device kernel is written down and cannot grow.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tracejit import dtypes
+from tracejit.eager.execute import execute
+from tracejit.ir.op import OPS, Op
+from tracejit.ir.types import Device
+from tracejit.runtime import device_frame
+from tracejit.runtime.device import backend_of
+from tracejit.runtime.device_array import DeviceArray, from_host
+from tracejit.runtime.target import run_on_device
+from tracejit.testing import FUNCTIONS, all_cases, check_op
+
+SIM = Device("sim", 0)
+LONG = {op.name for op in FUNCTIONS if op.cost > 20 or op.kind == "composite"}
+ON_THE_HOST = {
+    "cholesky", "cofactor", "cumextreme", "det", "eigh", "igamma", "igammac", "logcumsumexp",
+    "lu", "lu_pivots", "matrix_exp", "nextafter", "pinv", "qr", "scatter_reduce",
+    "searchsorted", "slogdet", "solve", "sort", "svd", "triangular_solve", "zeta",
+}  # fmt: skip
+"""Ops whose arrays travel to the host and back (a wait that `forbid_sync` refuses)."""
+
+
+def run_on_sim(op: Op, arrays: list[Any], params: dict[str, Any]) -> Any:
+    held = [from_host(np.asarray(a), SIM) for a in arrays]
+    result = run_on_device(op, held, params, backend_of(SIM))
+    several = isinstance(result, tuple)
+    parts = [r.to_host() if isinstance(r, DeviceArray) else r for r in (result if several else [result])]
+    return tuple(parts) if several else parts[0]
+
+
+def assert_same_bits(got: Any, want: Any) -> None:
+    """Equal values of one dtype and shape, zeros with their signs; any NaN equals any other."""
+    got, want = np.asarray(got), np.asarray(want)
+    assert (got.dtype, got.shape) == (want.dtype, want.shape)
+    np.testing.assert_array_equal(got, want)
+    if want.dtype.kind == "f":
+        known = ~np.isnan(want)
+        np.testing.assert_array_equal(np.signbit(got[known]), np.signbit(want[known]))
+
+
+@pytest.mark.parametrize("op", FUNCTIONS, ids=lambda op: op.name)
+def test_float32_has_the_bits_of_the_cpu(op: Op, monkeypatch) -> None:
+    host: set[str] = set()
+    call = device_frame._HostCall.__call__
+    monkeypatch.setattr(
+        device_frame._HostCall, "__call__",
+        lambda self, arguments: host.add(self.node.op.name) or call(self, arguments),
+    )  # fmt: skip
+    shapes = ((3, 4), (0, 3)) if op.name in LONG else ((3, 4), (2, 3, 3), (5,), (), (0, 3))
+    for arrays, params in all_cases(op, dtypes.float32, shapes):
+        want = execute(op, [np.asarray(a) for a in arrays], params)
+        got = run_on_sim(op, arrays, params)
+        pairs = zip(got, want, strict=True) if isinstance(want, tuple) else [(got, want)]
+        for g, w in pairs:
+            assert_same_bits(g, w)
+    assert host <= ON_THE_HOST
+
+
+@pytest.mark.parametrize("op", [o for o in FUNCTIONS if o.name not in LONG], ids=lambda op: op.name)
+def test_other_dtypes_have_numpys_meaning(op: Op) -> None:
+    for dtype in (dtypes.float64, dtypes.float16, dtypes.int64, dtypes.uint8, dtypes.bool_):
+        check_op(op, dtype, run_on_sim, ((3, 4), ()))
+
+
+def test_the_list_of_host_ops_names_ops() -> None:
+    assert set(OPS) >= ON_THE_HOST
