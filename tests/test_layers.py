@@ -122,3 +122,39 @@ def test_test_files_have_names_of_their_own() -> None:
     """pytest imports a test file by its base name: two of one name stop the whole run."""
     names = [path.name for path in Path(__file__).parent.rglob("test_*.py")]
     assert sorted(set(names)) == sorted(names)
+
+
+# --- sizes -----------------------------------------------------------------------------------
+
+MOST_LINES_OF_A_FILE = 500
+MOST_LINES_OF_A_FUNCTION = 40
+LARGER = {"tracejit.eager.factories"}
+"""Modules that are too long yet; the list only shrinks."""
+LONGER = {("tracejit.jit.guards", "write_guards")}
+"""Functions that are too long yet; the list only shrinks."""
+
+
+def long_functions(source: str) -> Iterator[str]:
+    """The names of functions whose body (signatures are torch's) is too long."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            assert node.end_lineno is not None
+            if node.end_lineno - node.body[0].lineno >= MOST_LINES_OF_A_FUNCTION:
+                yield node.name
+
+
+def test_files_fit_on_a_few_pages_and_functions_on_one():
+    long_files, found = set(), set()
+    for module, path in modules():
+        source = path.read_text("utf-8")
+        if source.count("\n") >= MOST_LINES_OF_A_FILE:
+            long_files.add(module)
+        found |= {(module, name) for name in long_functions(source)}
+    assert long_files <= LARGER
+    assert found <= LONGER
+
+
+def test_a_long_function_is_found():
+    body = "    pass\n" * MOST_LINES_OF_A_FUNCTION
+    assert list(long_functions(f"def f():\n{body}    pass")) == ["f"]
+    assert not list(long_functions(f"def f():\n{body}"))

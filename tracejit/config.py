@@ -1,6 +1,6 @@
 """Every switch of tracejit in one table: name, default, one-line help.
 
-A switch is read as an attribute (``config.threads``), set from the environment (``TRACEJIT_THREADS``)
+A switch is read as an attribute (``config.threads``), set from the environment (TRACEJIT_THREADS)
 or for a block of code (``with config.override(check=1): ...``). This file knows no other module.
 """
 

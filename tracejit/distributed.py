@@ -33,7 +33,8 @@ def is_torchelastic_launched() -> bool:
 
 def _no_group(name: str) -> NoReturn:
     raise RuntimeError(at_user_line(
-        f"distributed.{name}: there is no process group; tracejit runs in one process"))  # fmt: skip
+        f"distributed.{name}: there is no process group; tracejit runs in one process"
+    ))  # fmt: skip
 
 
 def init_process_group(*args: Any, **kwargs: Any) -> None:

@@ -146,7 +146,7 @@ def as_dtype(value: Any) -> DType:
     named = getattr(value, "dtype", None) if isinstance(value, type) else _tensor_type(value)
     if type(named) is DType:  # FloatTensor or its name
         return named
-    if isinstance(value, (np.dtype, type)) or isinstance(value, str):
+    if isinstance(value, (np.dtype, type, str)):
         return from_numpy(value)
     raise DTypeError(f"expected a dtype, got {value!r}")
 

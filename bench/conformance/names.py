@@ -14,7 +14,8 @@ import tracejit.special
 
 # Out of scope: complex numbers, sparse and nested tensors, jiterator, torch-internal functions.
 SKIPPED = (
-    "fft.", "jiterator", "sparse", "to_sparse", "view_as_real", "view_as_complex", "complex", "polar",
+    "fft.", "jiterator", "sparse", "to_sparse", "view_as_real", "view_as_complex", "complex",
+    "polar",
     "cdouble", "cfloat", "chalf", "bfloat16", "stft", "istft", "torch._", "torch.ops", "_",
     "native_", "masked.", "linalg.eig", "linalg.eigvals", "hash_tensor", "grid_sampler_",
     "max_pool2d_with_indices_backward", "geqrf", "ormqr", "linalg.householder_product",
@@ -23,7 +24,8 @@ SKIPPED = (
 KEPT = ("__", "linalg.eigh", "linalg.eigvalsh")
 RANDOM = (
     "multinomial", "normal", "bernoulli", "rand", "randn", "randint", "uniform", "cauchy", "empty",
-    "exponential", "geometric", "log_normal", "dropout", "rrelu", "new_empty", "fractional", "lowrank",
+    "exponential", "geometric", "log_normal", "dropout", "rrelu", "new_empty", "fractional",
+    "lowrank",
 )  # fmt: skip
 
 
@@ -55,7 +57,8 @@ SPELLED: dict[str, Any] = {
     "normal.in_place": lambda x, *a, **k: x.normal_(*a, **k),
     **{n: (lambda x, *a, n=n, **k: getattr(x, f"{n}_")(*a, **k))
        for n in ("cauchy", "exponential", "geometric", "log_normal", "uniform")},
-    "linalg.lstsq.grad_oriented": lambda a, b, driver: tracejit.linalg.lstsq(a, b, driver=driver)[:2],
+    "linalg.lstsq.grad_oriented": lambda a, b, driver: tracejit.linalg.lstsq(a, b,
+    driver=driver)[:2],
     "linalg.pinv.singular": lambda a, b: tracejit.linalg.pinv(a @ b.mT),
     "svd_lowrank": lambda a, b, **k: tracejit.svd_lowrank(a @ b.mT, **k),
     "pca_lowrank": lambda a, b, **k: tracejit.pca_lowrank(a @ b.mT, **k),

@@ -21,14 +21,18 @@ NAMESPACES = (
     "distributions", "masked", "signal.windows", "fft", "cuda",
 )  # fmt: skip
 
-# Complex numbers, sparse, quantised, nested and named tensors, TorchScript, other devices, storages.
+# Complex numbers, sparse, quantised, nested, named tensors, TorchScript, other devices, storages.
 OUT_OF_SCOPE = (
     "complex", "sparse", "quant", "qint", "quint", "fbgemm", "mkldnn", "miopen", "cudnn", "script",
-    "jit", "fft", "storage", "nested", "named", "rename", "align_", "refine_names", "names", "vulkan",
-    "xpu", "mtia", "mps", "hpu", "ipu", "xla", "vmap_", "view_as_real", "view_as_complex", "conj", "real", "imag",
-    "cfloat", "cdouble", "chalf", "coalesce", "crow", "ccol", "col_indices", "row_indices", "csr", "csc", "bsr", "bsc", "coo",
+    "jit", "fft", "storage", "nested", "named", "rename", "align_", "refine_names", "names",
+    "vulkan",
+    "xpu", "mtia", "mps", "hpu", "ipu", "xla", "vmap_", "view_as_real", "view_as_complex", "conj",
+    "real", "imag",
+    "cfloat", "cdouble", "chalf", "coalesce", "crow", "ccol", "col_indices", "row_indices", "csr",
+    "csc", "bsr", "bsc", "coo",
     "Storage", "_cpu", "int_repr", "q_", "fake_", "choose_qparams", "native_", "batch_norm_",
-    "bits", "uint1", "uint2", "uint3", "uint4", "uint5", "uint6", "uint7", "int1", "int2", "int4", "float8", "float4",
+    "bits", "uint1", "uint2", "uint3", "uint4", "uint5", "uint6", "uint7", "int1", "int2", "int4",
+    "float8", "float4",
 )  # fmt: skip
 
 

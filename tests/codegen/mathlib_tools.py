@@ -17,7 +17,8 @@ from tracejit.codegen.language import STORAGE, python_namespace
 from tracejit.codegen.mathlib.core import NUMPY_TYPE
 
 SPECIAL = [0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 1.5, -2.5, 2.0, 3.0, -7.0, 1e-40, -1e-310, 5e-324,
-           2.0**-126, 2.0**-1022, 3.4e38, 1.7e308, -1e30, 1e18, np.inf, -np.inf, np.nan]  # fmt: skip
+           2.0**-126, 2.0**-1022, 3.4e38, 1.7e308, -1e30, 1e18, np.inf, -np.inf, np.nan
+           ]  # fmt: skip
 
 
 def source(expression: str, kinds: tuple[str, ...], out: str) -> str:

@@ -152,12 +152,13 @@ def near(value: Any, wanted: Any, rtol: float = 1e-5, atol: float = 1e-6) -> Nea
 
 
 def error(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """What a call raises: the type, the message, and the last line of the user's in the traceback."""
+    """What a call raises: the type, the message, the last line of the user's in the traceback."""
     try:
         value = function(*args, **kwargs)
     except Exception as caught:
         user = [f for f in traceback.extract_tb(caught.__traceback__)
-                if "/tests/faithfulness/" in f.filename and not f.filename.endswith("scenario.py")]  # fmt: skip
+                if "/tests/faithfulness/" in f.filename and not f.filename.endswith("scenario.py"
+            )]  # fmt: skip
         return ("raised", type(caught).__name__, str(caught), user[-1].lineno if user else None)
     return ("returned", value)
 

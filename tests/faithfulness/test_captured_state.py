@@ -49,7 +49,7 @@ def test_global_int(compile):
 def test_global_type_changes(compile):
     global SCALE
     f, x = compile(uses_scale), torch.tensor([1, 2, 3])
-    for SCALE in (1, 1.0, True, torch.tensor([5, 6, 7])):
+    for SCALE in (1, 1.0, True, torch.tensor([5, 6, 7])):  # noqa: B007  (the function reads it)
         yield f(x)
     SCALE = 1
 
@@ -357,7 +357,7 @@ def test_flag(compile):
         return x.exp() if FLAG else x.sin()
 
     f = compile(run)
-    for FLAG in (True, False, True, False):
+    for FLAG in (True, False, True, False):  # noqa: B007  (the function reads it)
         yield f(arange(3))
     FLAG = True
 

@@ -182,7 +182,8 @@ def test_input_changed_before_backward(compile):
         yield error(lambda: y.sum().backward())[:2], w  # noqa: B023
 
 
-@scenario("the output of a compiled call is changed before backward", "RuntimeError if it was saved",
+@scenario("the output of a compiled call is changed before backward",
+"RuntimeError if it was saved",
           "input", 1)  # fmt: skip
 def test_output_changed_before_backward(compile):
     f = compile(lambda x: x.exp())

@@ -52,7 +52,8 @@ def test_half_overflow(compile):
 @scenario("min, max, clamp, amax, relu with NaN, -0.0, inf", "torch's rules", "input", 1)
 def test_min_max_special(compile):
     def run(x, y):
-        return (torch.maximum(x, y), torch.minimum(x, y), x.clamp(-1, 1), x.clamp(min=0.0), x.amax(),
+        return (torch.maximum(x, y), torch.minimum(x, y), x.clamp(-1, 1), x.clamp(min=0.0),
+        x.amax(),
                 x.amin(), x.max(), x.relu(), torch.fmax(x, y), x.sign(), x.abs())  # fmt: skip
 
     f = compile(run)
@@ -74,7 +75,8 @@ def test_isnan(compile):
 @scenario("x * 0, x - x, x / x, x + 0.0 with special values", "IEEE's answers", "input", 2)
 def test_no_unsound_algebra(compile):
     def run(x):
-        return (x * 0, x - x, x / x, x + 0.0, x - 0.0, 0.0 - x, -x, x * 1, x / 1, x**1, x**0, x * -1,
+        return (x * 0, x - x, x / x, x + 0.0, x - 0.0, 0.0 - x, -x, x * 1, x / 1, x**1, x**0,
+        x * -1,
                 x**2, x**0.5, 1 / x, (x + 1) - 1, (x * 2) / 2)  # fmt: skip
 
     f = compile(run)
@@ -214,7 +216,8 @@ def test_pow(compile):
 def test_reductions(compile):
     def run(x):
         return (x.sum(), x.sum(0), x.sum(-1, keepdim=True), x.mean((0, 2)), x.prod(1), x.var(0),
-                x.std(), x.argmax(1), x.cumsum(1), x.norm(), x.any(), x.all(2), x.logsumexp(1))  # fmt: skip
+                x.std(), x.argmax(1), x.cumsum(1), x.norm(), x.any(), x.all(2), x.logsumexp(1
+            ))  # fmt: skip
 
     f = compile(run)
     for k in (0.0, 1.0):

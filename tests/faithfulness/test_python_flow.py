@@ -132,7 +132,7 @@ def test_returns_object(compile):
 def test_syntax(compile):
     def run(x, y):
         a, *rest = [x + i for i in range(4)]
-        table = {k: v for k, v in zip("ab", (x, y), strict=True)}
+        table = {k: v + 0 for k, v in zip("ab", (x, y), strict=True)}
         if (n := len(rest)) > 2:
             a = a + n
         order = sorted(range(3), key=lambda i: -i)

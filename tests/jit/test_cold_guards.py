@@ -1,4 +1,4 @@
-"""What the compiler itself reads while it compiles must not become a guard of the user's function."""
+"""What the compiler itself reads while it compiles is no guard of the user's function."""
 
 from __future__ import annotations
 

@@ -125,7 +125,7 @@ def test_size_classes():
 
 @pytest.mark.parametrize("shape", [(3, -1), [3], 3, None, (1,) * 65])
 def test_wrong_shapes(shape):
-    with pytest.raises(ValueError, match="empty|maximum"):
+    with pytest.raises(ValueError, match=r"empty|maximum"):
         empty(shape, F4)
 
 

@@ -16,6 +16,7 @@ import struct
 import threading
 import time
 import warnings
+from contextlib import suppress
 
 from tracejit import config
 
@@ -69,10 +70,10 @@ class DiskCache:
             self._warn(f"entry {path} is damaged or foreign; it is compiled anew")
             _remove(path)
             return None
-        try:
+        with suppress(
+            OSError
+        ):  # a read-only cache: the order of eviction is someone else's business
             os.utime(path)
-        except OSError:
-            pass  # a read-only cache: the order of eviction is someone else's business
         return code
 
     def store(self, key: str, code: bytes) -> None:
@@ -129,10 +130,8 @@ class DiskCache:
         """Make the folder, or check that the one there is the user's own."""
         try:
             os.makedirs(os.path.dirname(self.folder), exist_ok=True)
-            try:
+            with suppress(FileExistsError):
                 os.mkdir(self.folder, 0o700)
-            except FileExistsError:
-                pass
             status = os.lstat(self.folder)
         except OSError as error:
             self._warn(f"{self.folder} cannot be made ({error})")
@@ -255,10 +254,8 @@ def _unpack(content: bytes, key: bytes) -> bytes | None:
 
 
 def _remove(path: str) -> None:
-    try:
+    with suppress(OSError):  # gone already, or not ours to remove: it is no longer asked for
         os.unlink(path)
-    except OSError:
-        pass  # gone already, or not ours to remove: either way it is no longer asked for
 
 
 _open: dict[tuple[str, int], DiskCache] = {}

@@ -1,4 +1,4 @@
-"""The program of `tracejit demo`, as a user would write it: no line of it knows about compilation."""
+"""The program of `tracejit demo` as a user would write it: no line of it knows of compilation."""
 
 import tracejit as torch
 import tracejit.nn as nn

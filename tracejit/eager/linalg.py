@@ -36,7 +36,8 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
     a, b = input, other
     if a._array.ndim == 0 or b._array.ndim == 0:
         raise RuntimeError(at_user_line(
-            f"matmul: both arguments need at least 1 dimension, got {type_of(a)}, {type_of(b)}"))  # fmt: skip
+            f"matmul: both arguments need at least 1 dimension, got {type_of(a)}, {type_of(b)}"
+        ))  # fmt: skip
     inner_a, inner_b = sizes_of(a)[-1], sizes_of(b)[0 if b._array.ndim == 1 else -2]
     if inner_a != inner_b:
         raise ShapeError(at_user_line(
@@ -121,7 +122,8 @@ def _combine(name: str, input: Tensor, result: Tensor, beta: Any, alpha: Any) ->
     """``beta * input + alpha * result``; fractions do not scale integers."""
     if result.dtype is not input.dtype:
         raise DTypeError(at_user_line(
-            f"{name}: expected equal dtypes, got {type_of(input)} and {type_of(result)}"))  # fmt: skip
+            f"{name}: expected equal dtypes, got {type_of(input)} and {type_of(result)}"
+        ))  # fmt: skip
     try:
         wanted = broadcast_symbolic([sizes_of(input), sizes_of(result)])
     except ShapeError:
@@ -244,7 +246,8 @@ def cdist(x1: Tensor, x2: Tensor, p: float = 2.0, compute_mode: str | None = Non
     """Distances (p-norms of differences) between the rows of two stacks of matrices."""
     if x1.ndim < 2 or x2.ndim < 2 or sizes_of(x1)[-1] != sizes_of(x2)[-1]:
         raise RuntimeError(at_user_line(
-            f"cdist: {type_of(x1)} and {type_of(x2)} must be matrices with equal columns"))  # fmt: skip
+            f"cdist: {type_of(x1)} and {type_of(x2)} must be matrices with equal columns"
+        ))  # fmt: skip
     if p < 0:
         raise RuntimeError(at_user_line(f"cdist: p={p} must not be negative"))
     gap = unsqueeze(x1, -2) - unsqueeze(x2, -3)

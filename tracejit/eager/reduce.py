@@ -76,7 +76,8 @@ def mean(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = 
     x = to_dtype(input, dtype, input.dtype)
     if x.dtype.kind != "f":
         raise DTypeError(at_user_line(
-            f"mean: needs a floating dtype, got {x.dtype.name}; pass dtype= or convert"))  # fmt: skip
+            f"mean: needs a floating dtype, got {x.dtype.name}; pass dtype= or convert"
+        ))  # fmt: skip
     axes = axes_of(dim, x.ndim, "mean")
     return reduce("reduce_sum", x, axes, keepdim) / count_of(x, axes)
 

@@ -71,7 +71,7 @@ def nextafter(input: Tensor, other: Tensor) -> Tensor:
 
 @public(out=True)
 def frexp(input: Tensor) -> Any:
-    """(mantissa in [0.5, 1), exponent) with ``input = mantissa * 2 ** exponent``; int32 exponent."""
+    """(mantissa in [0.5, 1), int32 exponent) with ``input = mantissa * 2 ** exponent``."""
     if input.dtype.kind != "f":
         raise DTypeError(at_user_line("frexp: needs a floating tensor"))
     wide = input.to(dtypes.float64)

@@ -107,7 +107,8 @@ def check_mask(name: str, mask: Tensor, input: Tensor, value: Any) -> None:
         raise DTypeError(at_user_line(f"{name}: needs a bool mask, got {mask.dtype.name}"))
     if isinstance(value, Tensor) and value._array.ndim:
         raise RuntimeError(at_user_line(
-            f"{name}: value must be a number or 0-d, got {value._array.ndim} dimensions"))  # fmt: skip
+            f"{name}: value must be a number or 0-d, got {value._array.ndim} dimensions"
+        ))  # fmt: skip
     if not isinstance(value, Tensor) and not is_scalar(value):
         raise TypeError(at_user_line(f"{name}: value must be a number, got {value!r}"))
     check_fits(value, input.dtype, name)

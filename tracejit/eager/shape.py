@@ -425,7 +425,8 @@ def select(input: Tensor, dim: int, index: Any) -> Tensor:
         raise IndexError(at_user_line("select: a 0-d tensor has no dimension to select from"))
     if not (-shape[at] <= index and index < shape[at]):
         raise IndexError(at_user_line(
-            f"index {index} is out of bounds for dimension {at} with size {shape[at]}"))  # fmt: skip
+            f"index {index} is out of bounds for dimension {at} with size {shape[at]}"
+        ))  # fmt: skip
     begin = index if index >= 0 else index + shape[at]
     part = slice_axis(input, at, begin, begin + 1, 1)
     return _as_view(part, (*shape[:at], *shape[at + 1 :]))

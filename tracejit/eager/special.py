@@ -232,7 +232,7 @@ _define_polynomial(
     lambda k, x, p, q: (x * (2 * k + 1) * p - q * k) / (k + 1),
 )  # fmt: skip
 
-# --- the same functions under special's names ------------------------------------------------------
+# --- the same functions under special's names ------------------------------------------------
 
 for _name, _of in {
     "digamma": "digamma", "psi": "digamma", "erf": "erf", "erfc": "erfc", "erfinv": "erfinv",

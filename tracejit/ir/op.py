@@ -44,7 +44,8 @@ class Op:
     infer     type rule: ``infer(types, **params) -> type``; raises ShapeError or DTypeError.
     numpy     reference meaning: ``numpy(*arrays, **params) -> array`` or a tuple of arrays.
     vjp       gradient rule over nodes: ``vjp(g, y, *xs, **params) -> tuple`` (None: no gradient,
-              UNKNOWN: asking for it raises), or NONDIFF. For an op with several results `g` is a tuple, zeros where unused.
+              UNKNOWN: asking for it raises), or NONDIFF. For an op with several results `g` is a
+              tuple, zeros where unused.
     scalar    kernel text for one element, e.g. ``"m.exp({x})"``; a dict from dtype kinds
               (``"f"``, ``"iu"``, ``"b"``) to texts where they differ; a callable of params.
     cuda      overrides `scalar` on CUDA.

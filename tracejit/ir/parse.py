@@ -67,7 +67,7 @@ class _Tokens:
         return self.items[self.at - 1]
 
     def expect(self, text: str) -> None:
-        kind, found = self.next()
+        _, found = self.next()
         if found != text:
             raise ValueError(f"expected {text!r}, found {found!r}")
 

@@ -19,7 +19,8 @@ _GLOBAL_OPS = {"LOAD_GLOBAL", "LOAD_NAME", "STORE_GLOBAL", "DELETE_GLOBAL", "STO
                "LOAD_FROM_DICT_OR_GLOBALS"}  # fmt: skip
 _BY_NAME = {"getattr": 1, "hasattr": 1, "setattr": 1, "delattr": 1}  # position of the name
 _BY_ANY_NAME = {"vars", "dir", "locals", "globals", "eval", "exec", "attrgetter", "methodcaller",
-                "__dict__", "__getattribute__", "__globals__", "getattr_static", "getmembers"}  # fmt: skip
+                "__dict__", "__getattribute__", "__globals__", "getattr_static", "getmembers"
+            }  # fmt: skip
 _BY_ANY_GLOBAL = {"globals", "locals", "eval", "exec", "__globals__", "vars"}
 
 

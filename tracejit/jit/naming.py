@@ -1,4 +1,4 @@
-"""Names of what a trace reads, in the words of the user's code: ``x``, ``model.0.weight``, ``scale``.
+"""Names of what a trace reads, in the words of the user's code: ``x``, ``model.0.weight``.
 
 Invariant: a name is for people; nothing is ever looked up by it.
 """

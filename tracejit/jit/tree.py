@@ -50,7 +50,7 @@ class Interner:
     def add(self, roots: Sequence[Node], known: dict[int, Node]) -> list[Node]:
         """Canonical nodes of `roots`; `known` maps ids of boundary nodes to canonical ones."""
         done = dict(known)
-        pending = [r for r in roots]
+        pending = list(roots)
         for node in reachable(pending, done):
             inputs = tuple(done[id(x)] for x in node.inputs)
             done[id(node)] = self._canonical(node, inputs)

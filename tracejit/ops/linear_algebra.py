@@ -239,7 +239,7 @@ def _svd_vjp(g: Any, out: Any, a: Node, *, full: bool) -> tuple[Node]:
     k = s.shape[-1]
     u, gu = _first_columns(out[0], k), _first_columns(g[0], k)
     vt, gvt = _first_rows(out[2], k), _first_rows(g[2], k)
-    ut, v, gv = swap_last(u), swap_last(vt), swap_last(gvt)
+    ut, gv = swap_last(u), swap_last(gvt)
     inner_u, inner_v = matmul(ut, gu), matmul(vt, gv)
     square = mul(s, s)
     gap = _columns(square, inner_u) - _rows(square, inner_u)

@@ -228,13 +228,7 @@ def _describe(
     else:
         rows, columns = tile_shape(m, n, k)
     down, across = -(-m // rows), -(-n // columns)
-    call = chosen.call
-    if n == 1 and c.leading == 1 and chosen.library.call == "builtin":
-        call = chosen.addresses["builtin_column"]
-    if k == 0:
-        if factors[1] not in (0.0, 1.0):
-            raise ValueError(f"product over k = 0 with beta = {factors[1]}: expected 0 or 1")
-        call = chosen.addresses["zeros" if factors[1] == 0 else "nothing"]
+    call = _routine(chosen, n, k, c, factors[1])
     words = [0] * (layout.GEMM_CONTEXT + 1)
     words[layout.GEMM_LDA : layout.GEMM_K + 1] = (
         *(a.leading, b.leading, c.leading),
@@ -254,6 +248,17 @@ def _describe(
     words[layout.GEMM_CONTEXT] = address_of(chosen.guard)
     grain = max(1, _SERIAL_WORK // max(1, rows * max(columns, _LEAST_COLUMNS) * k))
     return words, matrices * down * across, grain
+
+
+def _routine(chosen: Provider, n: int, k: int, c: Layout, beta: float) -> int:
+    """The address of what computes a tile."""
+    if k == 0:
+        if beta not in (0.0, 1.0):
+            raise ValueError(f"product over k = 0 with beta = {beta}: expected 0 or 1")
+        return chosen.addresses["zeros" if beta == 0 else "nothing"]
+    if n == 1 and c.leading == 1 and chosen.library.call == "builtin":
+        return chosen.addresses["builtin_column"]
+    return chosen.call
 
 
 def _bits(dtype: np.dtype[Any], value: float) -> int:

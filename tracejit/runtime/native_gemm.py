@@ -237,20 +237,8 @@ def _columns(
         else:
             _pack(d, flip, source, load(d, GEMM_LDB) * item, sliver, width * item, k, columns)
             _stripe(
-                d,
-                k,
-                a,
-                a_row,
-                a_column,
-                a_block,
-                packed,
-                sliver,
-                width * item,
-                to,
-                m,
-                columns,
-                beta,
-            )
+                d, k, a, a_row, a_column, a_block, packed, sliver, width * item, to, m, columns, beta
+            )  # fmt: skip
 
 
 def builtin(d: int, a: int, b: int, c: int, m: int, n: int) -> int:
@@ -284,21 +272,9 @@ def builtin(d: int, a: int, b: int, c: int, m: int, n: int) -> int:
                 to_c = c + row * load(d, GEMM_C_ROW)
                 _pack_rows(d, from_a + row * a_row, panel, k, rows)
                 _columns(
-                    d,
-                    k,
-                    panel,
-                    item,
-                    width,
-                    width * (k + 1),
-                    1,
-                    from_b,
-                    b_step,
-                    sliver,
-                    to_c,
-                    rows,
-                    n,
-                    beta,
-                )
+                    d, k, panel, item, width, width * (k + 1), 1, from_b, b_step, sliver, to_c,
+                    rows, n, beta,
+                )  # fmt: skip
         else:
             _columns(
                 d, k, from_a, a_row, a_step, a_row * block, 0, from_b, b_step, sliver, c, m, n, beta

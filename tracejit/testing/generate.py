@@ -82,7 +82,8 @@ def _outputs(b: Builder) -> tuple[str, ...]:
     if b.chance(0.15):
         x = chosen[-1]
         chosen.append(b.rng.choice([f"({x}, [{x}])", f"{{'a': {x}}}", f"{x}[:1]", f"{x}.shape",
-                                    f"{x}.reshape(-1)", f"{x}.sum().item()", f"len({x})", "None"]))  # fmt: skip
+                                    f"{x}.reshape(-1)", f"{x}.sum().item()", f"len({x})", "None"
+                                ]))  # fmt: skip
     return tuple(chosen)
 
 
@@ -136,8 +137,10 @@ class _Calls:
             elif kind == 1 and "FLAG" in self.state:
                 lines.append("FLAG = not FLAG")
             elif kind == 2 and "BOX" in self.state:
-                lines.append(b.rng.choice(["BOX.on = not BOX.on", f"BOX.scale = {b.rng.choice(_FLOATS)}",
-                                           "BOX.last = torch.ones(2)", "BOX = Box(scale=2, on=False, "
+                lines.append(b.rng.choice(["BOX.on = not BOX.on",
+                f"BOX.scale = {b.rng.choice(_FLOATS)}",
+                                           "BOX.last = torch.ones(2)",
+                                           "BOX = Box(scale=2, on=False, "
                                            "last=torch.zeros(1), count=3)"]))  # fmt: skip
             elif kind == 3 and "TABLE" in self.state:
                 lines.append(

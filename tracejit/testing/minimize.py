@@ -1,4 +1,4 @@
-"""Makes a failing program small: takes out calls, statements, results and state while it still fails.
+"""Makes a failing program small: takes out calls, statements, results, state while it fails.
 
 Invariant: the small program fails in the same way (`kind`) as the one given.
 """

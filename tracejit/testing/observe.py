@@ -94,7 +94,7 @@ class Observer:
             return Seen(-1, (value.dtype.str, value.shape), value.copy(), None)
         if isinstance(value, (float, complex, np.generic)):
             return (type(value).__name__, repr(value))
-        if isinstance(value, _PLAIN) or isinstance(value, enum.Enum):
+        if isinstance(value, (*_PLAIN, enum.Enum)):
             return (type(value).__name__, _plain_text(value))
         if isinstance(value, (set, frozenset)):
             return (type(value).__name__, sorted(map(repr, value)))

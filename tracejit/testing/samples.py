@@ -15,7 +15,7 @@ import numpy as np
 from tracejit import dtypes
 from tracejit.dtypes import DType
 from tracejit.ir.op import OPS, Op
-from tracejit.ir.types import TensorType
+from tracejit.ir.types import CPU, TensorType
 from tracejit.ops.declare import uniform
 
 Array = np.ndarray[Any, Any]
@@ -235,58 +235,77 @@ def _windows_add(rng: np.random.Generator, shape: Shape, dtype: DType) -> Iterat
         yield [_draw(OPS["windows_add"], rng, windows.shape, dtype)], {"shape": shape, **how}
 
 
-def _table() -> dict[str, Any]:
-    def of(name: str) -> Op:
-        return OPS[name]
+def _of(make: Callable[..., Any], name: str, *args: Any, **params: Any) -> Any:
+    """The cases that `make` gives for the op of that name."""
+    return make(OPS[name], *args, **params)
 
-    table: dict[str, Any] = {
-        "where": _where, "matmul": _matmul, "full": _typed(value=1), "constant": _constant,
-        "iota": _iota, "concatenate": _concatenate, "sum_of_parts": _sum_of_parts,
-        "searchsorted": _searchsorted,
-        "as_strided": _strided, "windows_add": _windows_add,
-        "cast": _with_params(of("cast"), lambda s: [{"dtype": d} for d in dtypes.ALL]),
-        "reshape": _with_params(of("reshape"), lambda s: [{"shape": s[::-1]}]),
-        "transpose": _with_params(of("transpose"), lambda s: [
-            {"perm": tuple(range(len(s)))[::-1]}]),
-        "broadcast_to": _with_params(of("broadcast_to"), lambda s: [{"shape": (2, *s)}]),
-        "flip": _with_params(of("flip"), _axes),
-        "pad": _with_params(of("pad"), lambda s: [
-            {"low": (1,) * len(s), "high": (0,) * len(s), "value": 0}]),
-        "slice": _with_params(of("slice"), _slices),
-        "slice_scatter": _scatter_part(of("slice_scatter"), _slices, "slice"),
-        "diagonal": _with_params(of("diagonal"), _diagonals),
-        "diagonal_scatter": _scatter_part(of("diagonal_scatter"), _diagonals, "diagonal"),
-        "windows": _with_params(of("windows"), _windows),
-        "gather": _gathers(of("gather"), False), "scatter": _gathers(of("scatter"), True),
-        "scatter_add": _gathers(of("scatter_add"), True),
-        "scatter_reduce": _gathers(of("scatter_reduce"), True, tuple(
-            {"reduce": r} for r in ("prod", "amax", "amin"))),
-        "take": _takes(of("take"), False), "take_add": _takes(of("take_add"), True),
-        "index": _indexing(of("index"), False), "index_put": _indexing(of("index_put"), True),
-        "cumextreme": _with_params(of("cumextreme"), _along(largest=True)),
-        "sort": _with_params(of("sort"), _along(descending=False)),
-        "with_value": _plain(of("with_value"), 2),
-        "solve": _matrices(of("solve"), _system),
-        "triangular_solve": _matrices(of("triangular_solve"), _system, lower=True, unit=False),
-        "cholesky": _matrices(of("cholesky"), _symmetric),
-        "eigh": _matrices(of("eigh"), _symmetric, lower=True),
-        "qr": _matrices(of("qr"), lambda rng, a: [a], complete=False),
-        "svd": _matrices(of("svd"), lambda rng, a: [a], full=False),
-        "pinv": _matrices(of("pinv"), lambda rng, a: [a], atol=0.0, rtol=1e-6),
-    }  # fmt: skip
-    for name in ("det", "cofactor", "slogdet", "lu", "lu_pivots", "matrix_exp"):
-        table[name] = _matrices(of(name), lambda rng, a: [a])
-    for name in ("softmax", "log_softmax", "cumsum", "cumprod", "logcumsumexp"):
-        table[name] = _with_params(of(name), _along())
-    for name in ("random_uniform", "random_normal", "random_bits"):
-        table[name] = _random
+
+_OWN: dict[str, Any] = {
+    "where": _where, "matmul": _matmul, "full": _typed(value=1), "constant": _constant,
+    "iota": _iota, "concatenate": _concatenate, "sum_of_parts": _sum_of_parts,
+    "searchsorted": _searchsorted, "as_strided": _strided, "windows_add": _windows_add,
+    "random_uniform": _random, "random_normal": _random, "random_bits": _random,
+}  # fmt: skip
+
+_PARAMS: dict[str, Callable[[Shape], list[dict[str, Any]]]] = {
+    "cast": lambda s: [{"dtype": d} for d in dtypes.ALL],
+    "reshape": lambda s: [{"shape": s[::-1]}],
+    "transpose": lambda s: [{"perm": tuple(range(len(s)))[::-1]}],
+    "broadcast_to": lambda s: [{"shape": (2, *s)}],
+    "to_device": lambda s: [{"device": CPU}],
+    "flip": _axes,
+    "pad": lambda s: [{"low": (1,) * len(s), "high": (0,) * len(s), "value": 0}],
+    "slice": _slices, "diagonal": _diagonals, "windows": _windows,
+    "cumextreme": _along(largest=True), "sort": _along(descending=False),
+    **dict.fromkeys(("softmax", "log_softmax", "cumsum", "cumprod", "logcumsumexp"), _along()),
+    **dict.fromkeys(("argmax", "argmin"), _last_axis),
+}  # fmt: skip
+
+
+def _writes() -> dict[str, Any]:
+    """Ops that read or write at indices, and at the places of a view."""
+    ways = tuple({"reduce": r} for r in ("prod", "amax", "amin"))
+    return {
+        "slice_scatter": _of(_scatter_part, "slice_scatter", _slices, "slice"),
+        "diagonal_scatter": _of(_scatter_part, "diagonal_scatter", _diagonals, "diagonal"),
+        "gather": _of(_gathers, "gather", False),
+        "scatter": _of(_gathers, "scatter", True),
+        "scatter_add": _of(_gathers, "scatter_add", True),
+        "scatter_reduce": _of(_gathers, "scatter_reduce", True, ways),
+        "take": _of(_takes, "take", False),
+        "take_add": _of(_takes, "take_add", True),
+        "index": _of(_indexing, "index", False),
+        "index_put": _of(_indexing, "index_put", True),
+    }
+
+
+def _of_matrices() -> dict[str, Any]:
+    """Factorisations and solvers."""
+
+    def same(rng: np.random.Generator, a: Array) -> list[Array]:
+        return [a]
+
+    plain = ("det", "cofactor", "slogdet", "lu", "lu_pivots", "matrix_exp")
+    return {
+        "solve": _of(_matrices, "solve", _system),
+        "triangular_solve": _of(_matrices, "triangular_solve", _system, lower=True, unit=False),
+        "cholesky": _of(_matrices, "cholesky", _symmetric),
+        "eigh": _of(_matrices, "eigh", _symmetric, lower=True),
+        "qr": _of(_matrices, "qr", same, complete=False),
+        "svd": _of(_matrices, "svd", same, full=False),
+        "pinv": _of(_matrices, "pinv", same, atol=0.0, rtol=1e-6),
+        **{name: _of(_matrices, name, same) for name in plain},
+    }
+
+
+def _table() -> dict[str, Any]:
+    """The cases of every op: its own row, or what its kind and its domain say."""
+    table = {**_OWN, **_writes(), **_of_matrices()}
     for op in OPS.values():
-        if op.kind == "reduction":
-            table[op.name] = _with_params(
-                op, _last_axis if op.name in ("argmax", "argmin") else _axes
-            )
-        elif op.name not in table:
-            table[op.name] = _plain(op, len(op.names))
+        if op.name in table:
+            continue
+        params = _PARAMS.get(op.name, _axes if op.kind == "reduction" else None)
+        table[op.name] = _plain(op, len(op.names)) if params is None else _with_params(op, params)
     return table
 
 

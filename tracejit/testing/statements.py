@@ -21,10 +21,12 @@ _GUARDED = ("{x}.abs().sqrt()", "({x}.abs() + 0.5).log()", "({x}.abs() + 0.1).rs
             "F.gelu({x})", "F.softplus({x})", "F.silu({x})", "F.leaky_relu({x}, 0.1)",
             "{x}.clamp(-0.9, 0.9).atanh()", "{x}.exp2()", "{x}.clamp(min=0.25)", "{x} ** 2",
             "{x}.nan_to_num()", "{x}.isnan()", "{x}.logical_not()")  # fmt: skip
-_BINARY = ("{x} + {y}", "{x} - {y}", "{x} * {y}", "{x} / ({y}.abs() + 1)", "torch.maximum({x}, {y})",
+_BINARY = ("{x} + {y}", "{x} - {y}", "{x} * {y}", "{x} / ({y}.abs() + 1)",
+"torch.maximum({x}, {y})",
            "torch.minimum({x}, {y})", "torch.where({x} > {y}, {x}, {y})", "{x} * 0.5 + {y}",
            "({x} < {y})", "({x} == {y})", "({x} >= {y}).float()", "torch.lerp({x}, {y}, 0.25)",
-           "torch.atan2({x}, {y})", "{x}.masked_fill({y} > 0, 0.5)", "{y}.to({x}.dtype) - {x}")  # fmt: skip
+           "torch.atan2({x}, {y})", "{x}.masked_fill({y} > 0, 0.5)", "{y}.to({x}.dtype) - {x}"
+           )  # fmt: skip
 
 
 def kind(weight: float) -> Callable[[Statement], Statement]:
@@ -97,8 +99,10 @@ def integer(b: Builder) -> Any:
     x = b.tensor(lambda t: not t.dtype.is_floating_point)
     if x is None:
         return None
-    op = b.rng.choice(["{x} & 3", "{x} | 1", "{x} ^ {x}", "~{x}", "{x} << 1", "{x} >> 1", "{x} // 3",
-                       "{x} % 3", "{x}.float() / 3", "{x} * {x}", "-{x}", "{x} / 2", "{x}.bitwise_not()"])  # fmt: skip
+    op = b.rng.choice(["{x} & 3", "{x} | 1", "{x} ^ {x}", "~{x}", "{x} << 1", "{x} >> 1",
+    "{x} // 3",
+                       "{x} % 3", "{x}.float() / 3", "{x} * {x}", "-{x}", "{x} / 2",
+                       "{x}.bitwise_not()"])  # fmt: skip
     return f"{b.new()} = {op.format(x=x)}"
 
 
@@ -127,7 +131,8 @@ def row(b: Builder) -> Any:
     op = b.rng.choice(["F.softmax({x}, {d})", "F.log_softmax({x}, {d})", "{x}.cumsum({d})",
                        "F.layer_norm({x}, {x}.shape[-1:])", "F.normalize({x}, dim={d})",
                        "{x} - {x}.mean({d}, keepdim=True)", "{x}.sort({d}).values",
-                       "{x}.cumprod({d})", "{x}.argsort({d})", "F.rms_norm({x}, {x}.shape[-1:])"])  # fmt: skip
+                       "{x}.cumprod({d})", "{x}.argsort({d})", "F.rms_norm({x}, {x}.shape[-1:])"
+                       ])  # fmt: skip
     return f"{b.new()} = {op.format(x=x, d=_dim(b, x))}"
 
 
@@ -164,7 +169,8 @@ def movement(b: Builder) -> Any:
     op = b.rng.choice([
         f"{x}.permute({', '.join(map(str, order))})", f"{x}.reshape(-1)", f"{x}.unsqueeze({d})",
         f"{x}.reshape({', '.join(map(str, shape[::-1]))})", f"{x}.flip({d})", f"{x}.roll(1, {d})",
-        f"{x}.flatten()", f"{x}.squeeze()", f"{x}.transpose(0, {d})", f"{x}.repeat({', '.join(['2'] * len(shape))})",
+        f"{x}.flatten()", f"{x}.squeeze()", f"{x}.transpose(0, {d})",
+        f"{x}.repeat({', '.join(['2'] * len(shape))})",
         f"{x}.expand(2, {', '.join(['-1'] * len(shape))})", f"{x}.tril()", f"{x}.triu(1)",
         f"torch.cat([{x}, {b.like(x)}], {d})", f"torch.stack([{x}, {x}], {d})", f"{x}.diagonal()",
         f"{x}.chunk(2, {d})[0]", f"{x}.unbind({d})[-1]", f"F.pad({x}, (1, 2))", f"{x}.contiguous()",
@@ -204,7 +210,8 @@ def gather(b: Builder) -> Any:
     index = f"torch.tensor({positive})"
     op = b.rng.choice([
         f"{x}[torch.tensor({picks})]", f"{x}[{picks}]", f"{x}.index_select(0, {index})",
-        f"{x}[{x}.argmax(0) * 0]", f"{x}[..., torch.tensor([0])]", f"{x}.take_along_dim({x}.argsort(0), 0)",
+        f"{x}[{x}.argmax(0) * 0]", f"{x}[..., torch.tensor([0])]",
+        f"{x}.take_along_dim({x}.argsort(0), 0)",
         f"{x}.gather(0, {x}.argsort(0))", f"{x}.masked_fill({x} > 0, 0)", f"{x}[{x}[:, 0] > -9]",
         f"torch.zeros_like({x}).index_add(0, {index}, {x}[{index}])", f"{x}[{x} > 0]",
         f"torch.zeros_like({x}).scatter_add(0, {x}.argsort(0), {x})", f"{x}.topk(1, 0).values",
@@ -253,7 +260,8 @@ def _condition(b: Builder) -> str:
     return b.rng.choice([
         f"{x}.sum() > 0", f"({x} > 0).any()", f"{x}.float().mean().item() > 0.1",
         f"{x}.shape[0] > 2", f"bool(({x} != 0).all())", f"int({x}.abs().sum()) % 2 == 0",
-        f"len({x}) > 2", f"{x}.reshape(-1)[0] < {x}.reshape(-1)[-1]", f"{x}.ndim > 1", *flags, *flags,
+        f"len({x}) > 2", f"{x}.reshape(-1)[0] < {x}.reshape(-1)[-1]", f"{x}.ndim > 1", *flags,
+        *flags,
     ])  # fmt: skip
 
 
@@ -277,7 +285,8 @@ def loop(b: Builder) -> Any:
     v = b.new()
     return b.rng.choice([
         (f"{v} = {x}\nfor i in range({b.rng.randrange(1, 4)}):\n    {v} = {v} * 0.5 + i", ()),
-        (f"{v} = {x}\nfor i in range(6):\n    if {v}.abs().sum() < 1:\n        break\n    {v} = {v} / 2",
+        (f"{v} = {x}\nfor i in range(6):\n    if {v}.abs().sum() < 1:\n        break\n"
+         f"    {v} = {v} / 2",
          ("branches",)),
         (f"{v} = {x}\nwhile {v}.abs().sum() > 4:\n    {v} = {v} * 0.3", ("branches",)),
         (f"{v} = sum(row * 2 for row in {x})", ()),
@@ -294,7 +303,8 @@ def item(b: Builder) -> Any:
     v = b.new()
     number = b.rng.choice([f"{x}.float().sum().item()", f"{x}.reshape(-1)[0].item()",
                            f"float({x}.float().mean())", f"{x}.float().max().item()",
-                           f"int({x}.float().sum())", f"{x}.reshape(-1)[:2].tolist()[0]"])  # fmt: skip
+                           f"int({x}.float().sum())", f"{x}.reshape(-1)[:2].tolist()[0]"
+                           ])  # fmt: skip
     use = b.rng.choice([f"{y} * s_{v}", f"{y} + s_{v}", f"s_{v} - {y}", f"{y} / (abs(s_{v}) + 1)",
                         f"{y} * (2 if s_{v} > 1 else 3)", f"{y} * math.tanh(s_{v})"])  # fmt: skip
     return f"s_{v} = {number}\n{v} = {use}", ("branches",)
@@ -305,8 +315,10 @@ def drawn(b: Builder) -> Any:
     x = b.float_tensor()
     if x is None:
         return None
-    op = b.rng.choice([f"torch.rand_like({x})", f"{x} + torch.randn({x}.shape)", f"F.dropout({x}, 0.5)",
-                       f"torch.rand({x}.shape[0])", f"{x} * torch.bernoulli(torch.full({x}.shape, 0.5))",
+    op = b.rng.choice([f"torch.rand_like({x})", f"{x} + torch.randn({x}.shape)",
+    f"F.dropout({x}, 0.5)",
+                       f"torch.rand({x}.shape[0])",
+                       f"{x} * torch.bernoulli(torch.full({x}.shape, 0.5))",
                        "torch.randint(0, 5, (3,))", "torch.randperm(4)"])  # fmt: skip
     return f"{b.new()} = {op}", ("random",)
 
@@ -381,7 +393,8 @@ def helper(b: Builder) -> Any:
         return None
     v = b.new()
     return b.rng.choice([
-        f"def g_{v}(a, c=2.0):\n    return a * c + {b.number()}\n{v} = g_{v}({x}) + g_{v}({x}, c=3)",
+        f"def g_{v}(a, c=2.0):\n    return a * c + {b.number()}\n"
+        f"{v} = g_{v}({x}) + g_{v}({x}, c=3)",
         f"{v} = (lambda a: a.tanh() + 1)({x})",
         f"{v} = [a * i for i, a in enumerate(({x}, {b.like(x)}))][1]",
         f"{v} = {{'a': {x}, 'b': {b.like(x)}}}['b'] * 2",

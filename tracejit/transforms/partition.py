@@ -31,7 +31,7 @@ def residuals(
     Pointwise values, views, constants and counter-based random numbers can be worked out again;
     all others are computed once.
     """
-    forward = [n for n in topological(outputs)]
+    forward = list(topological(outputs))
     known = {id(n) for n in at_hand}
     free = {id(n) for n in kept}
     position = {id(n): i for i, n in enumerate(forward)}

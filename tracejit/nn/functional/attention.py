@@ -7,6 +7,7 @@ Invariant: a query that may look at no key gets zeros (and zero gradients), not 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 from tracejit.eager.factories import arange
@@ -111,18 +112,20 @@ def _heads(x: Any, heads: int) -> Any:
 class _Masks:
     """The two masks of multi-head attention, kept in step with keys that are added."""
 
-    def __init__(self, attention: Any, padding: Any):
-        self.attention = attention
-        self.padding = padding
+    def __init__(self, query: Any, attention: Any, padding: Any):
+        self.attention = _additive(attention, query, "attn_mask")
+        self.padding = _additive(padding, query, "key_padding_mask")
 
-    def add_key(self) -> None:
-        """One more key that everyone may look at."""
+    def with_key(self, longer: Iterable[Any]) -> tuple[Any, Any]:
+        """Keys and values that are `longer` by one, which everyone may look at."""
         if self.attention is not None:
             m = self.attention
             self.attention = cat([m, m.new_zeros(*m.shape[:-1], 1)], -1)
         if self.padding is not None:
             p = self.padding
             self.padding = cat([p, p.new_zeros(p.shape[0], 1)], -1)
+        keys, values = longer
+        return keys, values
 
     def merged(self, batch: Any, heads: int) -> Any:
         """One mask to add to scores [batch, heads, L, S], or None."""
@@ -146,45 +149,38 @@ def multi_head_attention_forward(
 ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
     """Attention over `num_heads` projections; the function behind ``nn.MultiheadAttention``.
 
-    query [L, N, E], key and value [S, N, *] (or without N). Returns the output and, if asked for,
-    the attention weights (averaged over heads).
+    query [L, N, E], key and value [S, N, *] (or without N). Returns output and attention weights.
     """
     batched = query.ndim == 3
     if not batched:
         query, key, value = (x.unsqueeze(1) for x in (query, key, value))
         key_padding_mask = None if key_padding_mask is None else key_padding_mask.unsqueeze(0)
     length, batch, width = query.shape
-    _check_multi_head(query, key, embed_dim_to_check, num_heads, attn_mask, key_padding_mask)
-    if is_causal and attn_mask is None:
-        raise RuntimeError("multi-head attention: is_causal needs attn_mask as well")
+    _check_multi_head(
+        query, key, embed_dim_to_check, num_heads, attn_mask, key_padding_mask, is_causal
+    )
     use_causal = is_causal and key_padding_mask is None and not need_weights
-    masks = _Masks(None if use_causal else _additive(attn_mask, query, "attn_mask"),
-                   _additive(key_padding_mask, query, "key_padding_mask"))  # fmt: skip
+    masks = _Masks(query, None if use_causal else attn_mask, key_padding_mask)
     separate = (q_proj_weight, k_proj_weight, v_proj_weight) if use_separate_proj_weight else None
     q, k, v = _projections(query, key, value, in_proj_weight, in_proj_bias, separate)
     if bias_k is not None:
-        k, v = (cat([x, b.expand(1, batch, b.shape[-1])]) for x, b in ((k, bias_k), (v, bias_v)))
-        masks.add_key()
+        k, v = masks.with_key(cat([x, b.expand(1, batch, b.shape[-1])])
+                              for x, b in ((k, bias_k), (v, bias_v)))  # fmt: skip
     q = _heads(q, num_heads)
     k, v = _static(k, static_k, num_heads), _static(v, static_v, num_heads)
     if add_zero_attn:
-        k, v = (cat([x, x.new_zeros(*x.shape[:2], 1, x.shape[3])], 2) for x in (k, v))
-        masks.add_key()
+        k, v = masks.with_key(cat([x, x.new_zeros(*x.shape[:2], 1, x.shape[3])], 2) for x in (k, v))
     mask = masks.merged(batch, num_heads)
-    p = dropout_p if training else 0.0
+    p, weights = dropout_p if training else 0.0, None
     if need_weights:
-        attended, weights = _attend_with_weights(q, k, v, mask, p)
+        attended, weights = _attend_with_weights(q, k, v, mask, p, average_attn_weights)
     else:
         attended = scaled_dot_product_attention(q, k, v, mask, p, use_causal)
-        weights = None
     joined = attended.permute(2, 0, 1, 3).reshape(length, batch, width)
     output: Any = linear(joined, out_proj_weight, out_proj_bias)
-    if weights is not None and average_attn_weights:
-        weights = weights.mean(1)
-    if not batched:
-        output = output.squeeze(1)
-        weights = None if weights is None else weights.squeeze(0)
-    return output, weights
+    if batched:
+        return output, weights
+    return output.squeeze(1), None if weights is None else weights.squeeze(0)
 
 
 def _static(x: Any, given: Any, heads: int) -> Any:
@@ -194,15 +190,17 @@ def _static(x: Any, given: Any, heads: int) -> Any:
     return given.reshape(-1, heads, *given.shape[-2:])
 
 
-def _attend_with_weights(q: Any, k: Any, v: Any, mask: Any, p: float) -> tuple[Any, Any]:
+def _attend_with_weights(
+    q: Any, k: Any, v: Any, mask: Any, p: float, average: bool
+) -> tuple[Any, Any]:
     scores = (q * math.sqrt(1.0 / q.shape[-1])).matmul(k.transpose(-2, -1))
     weights: Any = (scores if mask is None else scores + mask).softmax(-1)
     weights = dropout(weights, p)
-    return weights.matmul(v), weights
+    return weights.matmul(v), weights.mean(1) if average else weights
 
 
 def _check_multi_head(
-    query: Any, key: Any, width: int, heads: int, attn_mask: Any, padding: Any
+    query: Any, key: Any, width: int, heads: int, attn_mask: Any, padding: Any, is_causal: bool
 ) -> None:
     length, batch, own = query.shape
     if own != width:
@@ -212,6 +210,8 @@ def _check_multi_head(
     if padding is not None and tuple(padding.shape) != (batch, key.shape[0]):
         raise AssertionError(f"key_padding_mask of shape {list(padding.shape)}, expected "
                              f"[{batch}, {key.shape[0]}]")  # fmt: skip
+    if is_causal and attn_mask is None:
+        raise RuntimeError("multi-head attention: is_causal needs attn_mask as well")
     if attn_mask is not None:
         wanted: tuple[Any, ...] = (length, key.shape[0])
         if attn_mask.ndim == 3:
