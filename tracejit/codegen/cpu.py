@@ -172,21 +172,33 @@ class Emitter:
 
     def bases(self, row: str, operands: Sequence[int], axes: int) -> None:
         """`b0`, `b1`...: where each operand's row starts; `row` counts the leading `axes` axes."""
+        self.starts(self.coordinates(row, axes), operands)
+
+    def coordinates(self, row: str, axes: int) -> list[str]:
+        """Names of the row's coordinates along the leading `axes` axes."""
+        if axes < 2:
+            return [row] * axes
         w = self.w
-        if axes == 0:
-            for k in operands:
-                w.put(f"b{k} = 0")
-            return
-        coordinates = [row]
-        if axes > 1:
-            w.put(f"q = {row}")
-            for axis in range(axes - 1, 0, -1):
-                w.put(f"i{axis} = q % n{axis}")
-                w.put(f"q = q // n{axis}")
-            coordinates = ["q", *(f"i{axis}" for axis in range(1, axes))]
+        w.put(f"i0 = {row}")
+        for axis in range(axes - 1, 0, -1):
+            w.put(f"i{axis} = i0 % n{axis}")
+            w.put(f"i0 = i0 // n{axis}")
+        return [f"i{axis}" for axis in range(axes)]
+
+    def starts(self, coordinates: Sequence[str], operands: Sequence[int]) -> None:
         for k in operands:
             terms = [f"{c} * s{k}_{axis}" for axis, c in enumerate(coordinates)]
-            w.put(f"b{k} = {' + '.join(terms)}")
+            self.w.put(f"b{k} = {' + '.join(terms) or 0}")
+
+    def next_row(self, axes: int) -> None:
+        """Count the coordinates up: the divisions that they stand for take 40 cycles each."""
+        w = self.w
+        if axes > 1:
+            w.put(f"i{axes - 1} = i{axes - 1} + 1")
+        for axis in range(axes - 1, 0, -1):
+            w.put(f"full = i{axis} == n{axis}")
+            w.put(f"i{axis} = select(full, 0, i{axis})")
+            w.put(f"i{axis - 1} = select(full, i{axis - 1} + 1, i{axis - 1})")
 
     def at(self, k: int, j: str, base: bool = True) -> str:
         """The index of operand `k` at inner position `j`."""
@@ -289,15 +301,20 @@ class MapEmitter(Emitter):
 
     def nest(self) -> None:
         w, inner = self.w, self.variant.rank - 1
-        w.put(f"for r in range(lo // n{inner}, (hi + n{inner} - 1) // n{inner}):")
+        w.put(f"top = lo // n{inner}")
+        coordinates = self.coordinates("top", inner) if inner > 1 else ["r"]
+        w.put(f"for r in range(top, (hi + n{inner} - 1) // n{inner}):")
         w.depth += 1
-        self.bases("r", range(self.layout.operands), inner)
+        self.starts(coordinates, range(self.layout.operands))
         self.hoisted(True)
         w.put(f"first = lo - r * n{inner}")
         w.put(f"last = hi - r * n{inner}")
         w.put("first = select(first > 0, first, 0)")
         w.put(f"last = select(last < n{inner}, last, n{inner})")
+        depth = w.depth
         self.inner("j", "first", "last", f"r * n{inner} + j", True)
+        w.depth = depth
+        self.next_row(inner)
 
     def inner(self, j: str, first: str, last: str, flat: str, base: bool) -> None:
         """The innermost loop; where it computes much, in chunks that ask for memory ahead."""

@@ -193,13 +193,16 @@ class RowEmitter(LaneEmitter):
         if self.plan.scratch:
             self.w.put(f"kept = lo * {inner}  # scratch of this call: the first row's place")
         self.declare()
+        axes = self.variant.rank - 1
+        coordinates = self.coordinates("lo", axes) if axes > 1 else ["r"] * axes
         self.w.put("for r in range(lo, hi):")
         self.w.depth += 1
-        self.bases("r", range(self.first_scratch), self.variant.rank - 1)
+        self.starts(coordinates, range(self.first_scratch))
         for loop in range(self.program.loops + 1):
             self.row_values(loop)
             if loop < self.program.loops:
                 self.inner_loop(loop)
+        self.next_row(axes)
         return self.w.text()
 
     def row_values(self, loop: int) -> None:
@@ -354,9 +357,11 @@ class FullEmitter(LaneEmitter):
         depth = w.depth
         for v in self.program.reductions:
             w.put(f"held_{v.number} = block_{partial(v)}()")
-        w.put(f"for r in range(start // n{inner}, (stop + n{inner} - 1) // n{inner}):")
+        w.put(f"top = start // n{inner}")
+        coordinates = self.coordinates("top", inner) if inner > 1 else ["r"]
+        w.put(f"for r in range(top, (stop + n{inner} - 1) // n{inner}):")
         w.depth += 1
-        self.bases("r", range(self.layout.operands), inner)
+        self.starts(coordinates, range(self.layout.operands))
         self.hoisted(True)
         w.put(f"first = start - r * n{inner}")
         w.put(f"last = stop - r * n{inner}")
@@ -367,6 +372,8 @@ class FullEmitter(LaneEmitter):
         for v in self.program.reductions:
             name = self.names[id(v.args[0])]
             w.put(f"store_{partial(v)}(held_{v.number}, j - first, {name})")
+        w.depth = depth + 1
+        self.next_row(inner)
         w.depth = depth
         for v in self.program.reductions:
             w.put("count = stop - start")

@@ -45,10 +45,11 @@ class TileEmitter(MapEmitter):
         w.put("outer = u // across // down")
         w.put(f"right = select(left + {TILE} < {columns}, left + {TILE}, {columns})")
         w.put(f"bottom = select(top + {TILE} < {rows}, top + {TILE}, {rows})")
+        coordinates = [*self.coordinates("outer", rank - 2), "i"]
         w.put("for i in range(top, bottom):")
         w.depth += 1
         w.put(f"r = outer * {rows} + i")
-        self.bases("r", range(self.layout.operands), rank - 1)
+        self.starts(coordinates, range(self.layout.operands))
         self.hoisted(True)
         w.put("for j in range(left, right):")
         w.depth += 1
