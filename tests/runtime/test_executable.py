@@ -407,3 +407,16 @@ def test_a_caller_of_its_own_takes_the_frame_of_the_run_before() -> None:
     assert executable.own_frame([array]) is frame and not held
     assert executable.own_frame([array]) is not frame
     np.testing.assert_array_equal(executable.run([array])[0], array + array)
+
+
+def test_idle_frames_of_many_sizes_hold_a_bounded_amount_of_memory(monkeypatch: Any) -> None:
+    monkeypatch.setattr("tracejit.runtime.executable.MAX_ARENA_BYTES", 20_000)
+    env = SizeEnv()
+    n = env.symbol(5)
+    x, w = input_node("x", (n, 16)), input_node("w", (16, 16))
+    hidden = OPS["tanh"](OPS["matmul"](x, w))
+    done = build(Graph("g", (x, w), (OPS["matmul"](hidden, w),)))
+    for rows in range(5, 60):
+        done.run([rand(rows, 16), rand(16, 16)])
+        assert done._idle_bytes() <= 20_000 + 2 * (64 * 16 * 4 + 64)
+    assert 1 < len(done._frames) < 55

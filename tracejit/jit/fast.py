@@ -91,7 +91,7 @@ class _Writer:
         finish = self.finish
         for draw in finish.draws:
             count = evaluate(draw.count, self.sizes)
-            self.lines.append(f"    {self.constant(draw.generator)}.take({count})")
+            self.lines.append(f"    {self.constant(draw.generator)}.take({self.constant(count)})")
         for position in finish.written:
             self.lines.append(f"    storage_of({self.tensors[position]}).version += 1")
         if finish.backward is not None:
@@ -124,7 +124,7 @@ class _Writer:
         ]  # fmt: skip
         if frame.straight is not None:
             for name, (make, shape) in zip(self.outputs, frame.makers, strict=True):
-                self.lines.append(f"    {name} = {self.constant(make)}({shape!r})")
+                self.lines.append(f"    {name} = {self.constant(make)}({self.constant(shape)})")
             self.lines += [
                 f"    status = run({', '.join([*inputs, *self.outputs])})",
                 f"    {idle}.append(run)",

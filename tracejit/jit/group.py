@@ -22,7 +22,9 @@ from tracejit.tensor import Tensor
 _MAX_FAST = 4
 """Layouts for which a tree has a generated call."""
 _MAX_FAST_BUILDS = 64
-"""Slow replays of one tree after which no more generated calls are made for it."""
+"""Generated calls that are made for one tree at most, those forgotten since included."""
+_MAX_SEEN = 1024
+"""Sizes that a tree remembers to have run with."""
 
 
 class NewBranch:
@@ -46,6 +48,8 @@ class Group:
         self.fast: list[Any] = []  # generated calls for exact layouts, most recent first
         self.guard: Callable[..., Any] = lambda *args: MISS
         self.hits = 0
+        self.builds = 0
+        self.seen: set[tuple[int, ...]] = set()
         self.version = 0  # of modules, at the last call that took the slow way
 
     def rebuild_guard(self) -> None:
@@ -87,7 +91,7 @@ class Group:
             segment = following
         segment.hits += 1
         self.hits += 1
-        if segment is self.tree.root and self.hits <= _MAX_FAST_BUILDS and self._is_settled():
+        if segment is self.tree.root and self._is_settled() and self._is_wanted(sizes):
             del self.fast[_MAX_FAST - 1 :]
             made = build_fast(self, tensors, sizes)
             if made is not None:
@@ -99,6 +103,19 @@ class Group:
         every call would make every generated call stale."""
         before, self.version = self.version, MODULE_VERSION[0]
         return before == self.version or not self.readset.free_numbers
+
+    def _is_wanted(self, sizes: dict[str, int]) -> bool:
+        """Whether a generated call for these sizes is worth its making: they came before."""
+        if self.builds >= _MAX_FAST_BUILDS:
+            return False
+        key = tuple(sizes.values())
+        if key and key not in self.seen:
+            if len(self.seen) >= _MAX_SEEN:
+                self.seen.clear()
+            self.seen.add(key)
+            return False
+        self.builds += 1
+        return True
 
     def _run_segment(self, segment: Segment, values: dict[int, Any]) -> list[Any]:
         if segment.program is None:

@@ -6,6 +6,7 @@ MISS. Invariant: user strings never reach the source; they go through a table of
 
 from __future__ import annotations
 
+import functools
 import linecache
 import math
 import weakref
@@ -244,8 +245,8 @@ class GuardWriter:
         if like is None:
             self._shape(kind.shape)
         elif name not in self.checked_later:
-            self.require(f"d.shape == {like._array.shape!r}")
-            self.require(f"d.strides == {like._array.strides!r}")
+            self.require(f"d.shape == {self.constant(like._array.shape)}")
+            self.require(f"d.strides == {self.constant(like._array.strides)}")
         grad = f"{name}._requires_grad"
         self.require(grad if wanted.requires_grad else f"not {grad}")
         if like is None and wanted.layout is not None:
@@ -297,14 +298,20 @@ class GuardWriter:
 
 
 def _compile_guard(source: str, table: dict[str, Any]) -> Any:
+    namespace = dict(table)
+    exec(_code_of(source), namespace)
+    return namespace["guard"]
+
+
+@functools.lru_cache(maxsize=256)
+def _code_of(source: str) -> Any:
+    """The code of a guard's source: traces of one function that differ in sizes only share it."""
     _count[0] += 1
     filename = f"<tracejit guard {_count[0]}>"
     linecache.cache[filename] = (len(source), None, source.splitlines(True), filename)
-    namespace = dict(table)
-    exec(compile(source, filename, "exec"), namespace)  # our own source, no user strings in it
-    guard = namespace["guard"]
-    weakref.finalize(guard, linecache.cache.pop, filename, None).atexit = False
-    return guard
+    code = compile(source, filename, "exec")  # our own source, no user strings in it
+    weakref.finalize(code, linecache.cache.pop, filename, None).atexit = False
+    return code
 
 
 def failing_line(guard: Any, args: tuple[Any, ...]) -> str | None:

@@ -40,6 +40,8 @@ _PURE_OWNERS = (
 _IMPURE_BUILTINS = {"open", "input", "breakpoint", "print"}
 _OUTSIDE = {"time", "posix", "nt", "_random", "select", "_socket"}
 """Modules whose functions ask the operating system, also when a library's code calls them."""
+_SILENT: set[str] = set()
+"""Files whose calls tell nothing: they are neither the user's nor Python's own."""
 _LOGGING = os.path.abspath(logging.__file__)
 _ENVIRONMENT = (os.path.abspath(os.__file__), "<frozen os>")
 _IMPURE_FILES = {
@@ -88,6 +90,8 @@ class Watcher:
             self.impure.append(("NumPy's random numbers", None))
 
     def _event(self, frame: Any, event: str, argument: Any) -> None:
+        if frame.f_code.co_filename in _SILENT and self._before is None:
+            return
         if self._importing is not None:
             if event == "return" and frame is self._importing:
                 self._importing = None
@@ -100,6 +104,8 @@ class Watcher:
                 self.codes.setdefault(code, frame.f_globals)
             elif is_stdlib_file(code.co_filename):
                 self._library_call(frame)
+            elif not is_user_file(code.co_filename):
+                _SILENT.add(code.co_filename)
         elif event == "c_call":
             self._c_call(frame, argument)
         if self._before is not None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from tracejit.runtime.buffers import empty
 from tracejit.runtime.device_array import address_of_array
 
 ALIGNMENT = 64
@@ -83,8 +84,8 @@ class Arena:
         self.reserve()
 
     def reserve(self) -> None:
-        """Memory for all of it."""
-        self.memory = np.empty(self.nbytes + ALIGNMENT, np.uint8)
+        """Memory for all of it, from the pool: a frame for new sizes gets pages that are in use."""
+        self.memory = empty((self.nbytes + ALIGNMENT,), np.dtype(np.uint8))
         start = int(self.memory.ctypes.data)
         self.address = (start + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT
 

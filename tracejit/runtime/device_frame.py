@@ -268,6 +268,9 @@ class _DeviceBuilder(_Builder):
     def bundled(self, item: list[AnyLaunch], foreign: set[int]) -> list[AnyLaunch]:
         return item
 
+    def place_values(self) -> None:
+        """The device's products store row by row."""
+
     def host_step(self, step: HostStep) -> None:
         if step.node.op.name == "matmul" and step.node.dtype.kind == "f":
             a, b = (self.operand(*base_and_views(x)) for x in step.node.inputs)

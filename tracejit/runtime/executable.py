@@ -39,6 +39,7 @@ FAULTS = (
 )  # fmt: skip
 
 MAX_FRAMES = 256  # shapes kept; beyond that the oldest goes
+MAX_ARENA_BYTES = 1 << 28  # of all idle frames but the newest
 
 
 @contextmanager
@@ -291,10 +292,14 @@ class Executable:
             with as_compile_error(f"planning {self.graph.name}"):
                 frame = self.frame(arrays, in_place)
             if key not in self._frames:
-                while len(self._frames) >= MAX_FRAMES:
+                while len(self._frames) >= MAX_FRAMES or self._idle_bytes() > MAX_ARENA_BYTES:
                     del self._frames[next(iter(self._frames))]
                 self._frames[key] = []
             return frame
+
+    def _idle_bytes(self) -> int:
+        """What the frames that no call uses hold in their arenas."""
+        return sum(frame.arena_bytes for held in self._frames.values() for frame in held)
 
 
 def build(graph: Graph) -> Executable:

@@ -110,6 +110,8 @@ class _Builder:
         self.graph = executable.plan.graph
         self.arena = Arena()
         self.symbols: dict[str, int] = {}
+        self.shapes: dict[int, tuple[tuple[int, ...], Any]] = {}  # with what keeps the id taken
+        self.seen: dict[tuple[int, ...], Operand] = {}  # operands by value and views
         self.places: dict[int, Operand] = {}
         self.copies: dict[tuple[int, ...], Operand] = {}
         self.pending: list[AnyLaunch] = []
@@ -147,7 +149,14 @@ class _Builder:
         return evaluate(size, self.symbols) if type(size) is SymInt else int(size)
 
     def shape(self, shape: Sequence[Any]) -> tuple[int, ...]:
-        return tuple(map(self.size, shape))
+        """The shape in numbers; the shape of one node, say, is worked out once."""
+        if type(shape) is not tuple:
+            return tuple(map(self.size, shape))
+        key = id(shape)
+        held = self.shapes.get(key)
+        if held is None:
+            held = self.shapes[key] = (tuple(map(self.size, shape)), shape)
+        return held[0]
 
     def place_outputs(self) -> None:
         """Outputs go to fresh arrays; one that appears twice is copied at the end."""
@@ -185,11 +194,19 @@ class _Builder:
 
     def operand(self, node: Node, views: Sequence[Node]) -> Operand:
         """The place of a value seen through views; copies where a reshape must."""
+        key: tuple[int, ...] = (id(node), *map(id, views))
+        held = self.seen.get(key)
+        if held is None:
+            held = self.seen[key] = self.viewed(node, views)
+        return held
+
+    def viewed(self, node: Node, views: Sequence[Node]) -> Operand:
+        """As `operand`, worked out anew."""
         operand = self.given(node)
         key: tuple[int, ...] = (id(node),)
         for view in views:
             key = (*key, id(view))
-            layout = apply_view(operand.layout, view, self.size)
+            layout = apply_view(operand.layout, view, self.size, self.shape)
             if layout is None:
                 held = self.copies.get(key)
                 if held is None:
@@ -394,7 +411,7 @@ class _Builder:
     def build(self) -> None:
         """Plan all steps, then the arena, then the native programs."""
         self.place_outputs()
-        place_all(self, self.executable.readings)
+        self.place_values()
         for number, (condition, _) in enumerate(self.graph.checks):
             self.checks.setdefault(id(condition), []).append(number)
         for step in self.plan.steps:
@@ -418,6 +435,10 @@ class _Builder:
         self.launches = [x for item in self.items if isinstance(item, list) for x in item]
         self.plan_arena()
         self.segments = [self.segment(item) for item in self.items]
+
+    def place_values(self) -> None:
+        """Give values places that spare copies (see `placement`); all others get row-major ones."""
+        place_all(self, self.executable.readings)
 
     def bundled(self, item: list[AnyLaunch], foreign: set[int]) -> list[AnyLaunch]:
         """The launches of a segment with equal ones bundled."""

@@ -151,29 +151,32 @@ class Launch:
     def fill(self, patches: list[Patch]) -> np.ndarray[Any, Any]:
         """The table; what a call must set is added to `patches`."""
         layout = table_layout(self.program, len(self.sizes))
+        words = [0] * layout.length
+        words[: len(self.sizes)] = self.sizes
         table = aligned_words(layout.length)
         base = address_of(table)
-        table[: len(self.sizes)] = self.sizes
         for k, strides in enumerate(self.strides):
             operand = self.operands[k]
+            buffer = operand.buffer
             place = layout.pointer(k)
-            size = 1 if operand.buffer.kind == "index" else operand.dtype.itemsize
+            size = 1 if buffer.kind == "index" else operand.dtype.itemsize
             offset = operand.layout.offset * size
-            if operand.buffer.kind == "argument":
-                patches.append(Patch(base + 8 * place, operand.buffer.index, offset))
+            if buffer.kind == "argument":
+                patches.append(Patch(base + 8 * place, buffer.index, offset))
             else:
-                table[place] = operand.buffer.address + offset
-            table[place + 1 : place + 1 + len(strides)] = strides
+                words[place] = buffer.address + offset
+            words[place + 1 : place + 1 + len(strides)] = strides
         for slot, value in enumerate(self.program.words):
             place = layout.word(slot)
             if value.kind == "step" or value.node.op.name == "size":
-                table[place] = self.words[slot]
+                words[place] = self.words[slot]
             else:
                 kind = "float64" if value.dtype.kind == "f" else "int"
                 patches.append(Patch(base + 8 * place, self.words[slot], 0, kind))
         for which, extra in enumerate(self.extras):
             held = extra.buffer.address if isinstance(extra, Operand) else extra
-            table[layout.extra(which)] = held
+            words[layout.extra(which)] = held
+        table[:] = words
         return table
 
 
@@ -182,23 +185,21 @@ def collapse(
 ) -> Collapsed:
     """Merge neighbouring axes of `run` that every blocking operand walks evenly."""
     sizes: list[int] = []
+    rows = [o.layout.strides for o in operands]
     strides: list[list[int]] = [[] for _ in operands]
+    counting = [k for k, counts in enumerate(blocking) if counts]
     for axis in range(*run):
         if nest.ones[axis]:
             continue
         n = nest.domain[axis]
-        steps = [o.layout.strides[axis] for o in operands]
-        even = bool(sizes) and all(
-            strides[k][-1] == steps[k] * n for k, counts in enumerate(blocking) if counts
-        )
-        if even:
+        if sizes and all(strides[k][-1] == rows[k][axis] * n for k in counting):
             sizes[-1] *= n
-            for k, step in enumerate(steps):
-                strides[k][-1] = step
+            for held, row in zip(strides, rows, strict=True):
+                held[-1] = row[axis]
         else:
             sizes.append(n)
-            for k, step in enumerate(steps):
-                strides[k].append(step)
+            for held, row in zip(strides, rows, strict=True):
+                held.append(row[axis])
     return Collapsed(sizes, strides)
 
 

@@ -101,7 +101,7 @@ def _copies(builder: _Builder, layout: Layout, chains: Sequence[Chain]) -> int:
 def _end_of(builder: _Builder, layout: Layout, chain: Chain) -> tuple[int, Layout | None]:
     """The layout after a chain; or the number of the view that has to copy, and None."""
     for number, view in enumerate(chain):
-        found = apply_view(layout, view, builder.size)
+        found = apply_view(layout, view, builder.size, builder.shape)
         if found is None:
             return number, None
         layout = found

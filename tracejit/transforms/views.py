@@ -89,8 +89,10 @@ class Layout(NamedTuple):
 def contiguous_strides(shape: Sequence[int]) -> tuple[int, ...]:
     """Row-major strides in elements. Axes of size 0 or 1 count as what they are."""
     strides = [1] * len(shape)
-    for i in range(len(shape) - 2, -1, -1):
-        strides[i] = strides[i + 1] * max(shape[i + 1], 1)
+    step = 1
+    for i in range(len(shape) - 1, 0, -1):
+        step *= shape[i] or 1
+        strides[i - 1] = step
     return tuple(strides)
 
 
@@ -99,12 +101,17 @@ def contiguous(shape: Sequence[int]) -> Layout:
     return Layout(tuple(shape), contiguous_strides(shape))
 
 
-def apply_view(layout: Layout, view: Node, size: Callable[[Any], int]) -> Layout | None:
+def apply_view(
+    layout: Layout,
+    view: Node,
+    size: Callable[[Any], int],
+    shape_of: Callable[[Sequence[Any]], tuple[int, ...]] | None = None,
+) -> Layout | None:
     """The layout after one movement op; None if a reshape would have to copy.
 
-    `size` turns a symbolic size into a number.
+    `size` turns a symbolic size into a number, `shape_of` a whole shape (it may remember those).
     """
-    shape = tuple(map(size, view.shape))
+    shape = tuple(map(size, view.shape)) if shape_of is None else shape_of(view.shape)
     strides, offset, params = list(layout.strides), layout.offset, view.params
     name = view.op.name
     if name == "transpose":
@@ -171,6 +178,8 @@ def reshape_layout(layout: Layout, shape: tuple[int, ...]) -> Layout | None:
 
     Runs of axes that lie evenly in memory are merged, then cut as the new shape asks.
     """
+    if shape == layout.shape:
+        return layout
     if 0 in shape:
         return Layout(shape, contiguous_strides(shape), layout.offset)
     runs: list[list[int]] = []  # [elements, stride of the last axis]
