@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from bench import training
+from bench import scaling, training
 from bench.frameworks import PEERS, Framework, Tracejit
 from bench.models import chargpt, mlp
 
@@ -124,6 +124,7 @@ def measure(names: list[str]) -> dict[str, dict[str, dict[str, float] | str]]:
         "compile, cold cache (ms)": {},
         "compile, warm cache (ms)": {},
         "memory (MB)": {},
+        "growth": {},
     }
     for name in names:
         with tempfile.TemporaryDirectory(prefix="tracejit_bench_") as folder:
@@ -132,10 +133,12 @@ def measure(names: list[str]) -> dict[str, dict[str, dict[str, float] | str]]:
                       "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}  # fmt: skip
             for title, task in (
                 ("compile, cold cache (ms)", "compile"), ("compile, warm cache (ms)", "compile"),
-                ("memory (MB)", "memory"),
+                ("memory (MB)", "memory"), ("growth", "growth"),
             ):  # fmt: skip
                 if task == "compile" and name == "torch":
                     continue  # eager: nothing to compile
+                if task == "growth" and name not in ("tracejit", "jax"):
+                    continue  # others take minutes for the long trace
                 try:
                     found[title][name] = child(task, name, places)
                 except RuntimeError as error:
@@ -149,5 +152,5 @@ def _imports(names: list[str]) -> list[tuple[str, str]]:
 
 
 if __name__ == "__main__":
-    chosen = {"compile": compile_times, "memory": memory}[sys.argv[1]]
+    chosen = {"compile": compile_times, "memory": memory, "growth": scaling.growth}[sys.argv[1]]
     print(json.dumps(chosen(framework_named(sys.argv[2]))))

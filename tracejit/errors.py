@@ -59,10 +59,12 @@ class Location:
 def user_frame() -> FrameType | None:
     """The innermost frame that does not belong to tracejit."""
     frame: FrameType | None = sys._getframe(1)
+    known = _is_internal
     while frame is not None:
         filename = frame.f_code.co_filename
-        internal = _is_internal.get(filename)
-        if internal is None:
+        if filename in known:
+            internal = known[filename]
+        else:
             internal = _is_internal[filename] = (
                 os.path.abspath(filename).startswith(_PACKAGE) or filename.startswith(("<frozen", "<tracejit"))
             )

@@ -81,7 +81,7 @@ class Watcher:
 
     def __enter__(self) -> Watcher:
         self._before = sys.getprofile()
-        sys.setprofile(self._event)
+        sys.setprofile(self._hook())
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -89,9 +89,19 @@ class Watcher:
         if _numpy_random_state() != self._numpy_random:
             self.impure.append(("NumPy's random numbers", None))
 
+    def _hook(self) -> Any:
+        """`_event` behind a filter that costs little: most events come from files without news."""
+        event_of, silent = self._event, _SILENT
+        if self._before is not None:
+            return event_of
+
+        def hook(frame: Any, event: str, argument: Any) -> None:
+            if frame.f_code.co_filename not in silent:
+                event_of(frame, event, argument)
+
+        return hook
+
     def _event(self, frame: Any, event: str, argument: Any) -> None:
-        if frame.f_code.co_filename in _SILENT and self._before is None:
-            return
         if self._importing is not None:
             if event == "return" and frame is self._importing:
                 self._importing = None
