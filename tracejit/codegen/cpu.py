@@ -200,6 +200,20 @@ class Emitter:
             w.put(f"i{axis} = select(full, 0, i{axis})")
             w.put(f"i{axis - 1} = select(full, i{axis - 1} + 1, i{axis - 1})")
 
+    def open_rows(self, lo: str, hi: str) -> None:
+        """Open the loop over the rows of elements [lo, hi), which lie in [first, last) of each."""
+        w, inner = self.w, self.variant.rank - 1
+        w.put(f"top = {lo} // n{inner}")
+        coordinates = self.coordinates("top", inner) if inner > 1 else ["r"]
+        w.put(f"for r in range(top, ({hi} + n{inner} - 1) // n{inner}):")
+        w.depth += 1
+        self.starts(coordinates, range(self.layout.operands))
+        self.hoisted(True)
+        w.put(f"first = {lo} - r * n{inner}")
+        w.put(f"last = {hi} - r * n{inner}")
+        w.put("first = select(first > 0, first, 0)")
+        w.put(f"last = select(last < n{inner}, last, n{inner})")
+
     def at(self, k: int, j: str, base: bool = True) -> str:
         """The index of operand `k` at inner position `j`."""
         kind = self.variant.classes[k]
@@ -242,6 +256,12 @@ class Emitter:
             text = op_text(value.node, [self.names[id(a)] for a in value.args])
         self.names[id(value)] = name
         self.w.put(f"{name} = {text}")
+
+    def hoisted(self, base: bool) -> None:
+        """Values that are the same along the inner axis."""
+        for v in self.program.values:
+            if not self.level[id(v)]:
+                self.value(v, "0", "0", base)
 
     def random(self, value: Value, flat: str) -> str:
         key, offset = (self.names[id(a)] for a in value.args)
@@ -289,32 +309,16 @@ class MapEmitter(Emitter):
             k = self.loads + number
             self.put_store(k, store, self.at(k, j, base))
 
-    def hoisted(self, base: bool) -> None:
-        """Values that are the same along the inner axis."""
-        for v in self.program.values:
-            if not self.level[id(v)]:
-                self.value(v, "0", "0", base)
-
     def flat(self) -> None:
         self.hoisted(False)
         self.inner("i", "lo", "hi", "i", False)
 
     def nest(self) -> None:
-        w, inner = self.w, self.variant.rank - 1
-        w.put(f"top = lo // n{inner}")
-        coordinates = self.coordinates("top", inner) if inner > 1 else ["r"]
-        w.put(f"for r in range(top, (hi + n{inner} - 1) // n{inner}):")
-        w.depth += 1
-        self.starts(coordinates, range(self.layout.operands))
-        self.hoisted(True)
-        w.put(f"first = lo - r * n{inner}")
-        w.put(f"last = hi - r * n{inner}")
-        w.put("first = select(first > 0, first, 0)")
-        w.put(f"last = select(last < n{inner}, last, n{inner})")
-        depth = w.depth
-        self.inner("j", "first", "last", f"r * n{inner} + j", True)
-        w.depth = depth
-        self.next_row(inner)
+        depth = self.w.depth
+        self.open_rows("lo", "hi")
+        self.inner("j", "first", "last", f"r * n{self.variant.rank - 1} + j", True)
+        self.w.depth = depth + 1
+        self.next_row(self.variant.rank - 1)
 
     def inner(self, j: str, first: str, last: str, flat: str, base: bool) -> None:
         """The innermost loop; where it computes much, in chunks that ask for memory ahead."""

@@ -324,11 +324,6 @@ class FullEmitter(LaneEmitter):
                 self.put_store(self.loads + number, store, "u")
         return w.text()
 
-    def hoisted(self, base: bool) -> None:
-        for v in self.program.values:
-            if not self.level[id(v)]:
-                self.value(v, "0", "0", base)
-
     def elements(self, j: str, flat: str, base: bool) -> None:
         """Compute and store the elements at one position."""
         for v in self.program.values:
@@ -357,21 +352,13 @@ class FullEmitter(LaneEmitter):
         depth = w.depth
         for v in self.program.reductions:
             w.put(f"held_{v.number} = block_{partial(v)}()")
-        w.put(f"top = start // n{inner}")
-        coordinates = self.coordinates("top", inner) if inner > 1 else ["r"]
-        w.put(f"for r in range(top, (stop + n{inner} - 1) // n{inner}):")
-        w.depth += 1
-        self.starts(coordinates, range(self.layout.operands))
-        self.hoisted(True)
-        w.put(f"first = start - r * n{inner}")
-        w.put(f"last = stop - r * n{inner}")
-        bounds = f"select(first > 0, first, 0), select(last < n{inner}, last, n{inner})"
-        w.put(f"for j in range({bounds}):")
+        self.open_rows("start", "stop")
+        w.put("for j in range(first, last):")
         w.depth += 1
         self.elements("j", f"r * n{inner} + j", True)
         for v in self.program.reductions:
             name = self.names[id(v.args[0])]
-            w.put(f"store_{partial(v)}(held_{v.number}, j - first, {name})")
+            w.put(f"store_{partial(v)}(held_{v.number}, r * n{inner} + j - start, {name})")
         w.depth = depth + 1
         self.next_row(inner)
         w.depth = depth
