@@ -1,4 +1,5 @@
-"""The command ``tracejit``: demo, compare, dump, cache, fuzz, doctor.
+"""The command ``tracejit``: demo, compare, dump, cache, run, minimize, fuzz,
+doctor.
 
 Invariant: a user's mistake ends in one line on stderr and exit status 2, not in a traceback.
 """
@@ -16,7 +17,7 @@ from tracejit import config
 from tracejit.inspect import arguments, compare, doctor
 from tracejit.inspect.load import load_function
 from tracejit.jit.compile import CompiledFunction, compile
-from tracejit.testing import fuzz
+from tracejit.testing import fuzz, reproduce
 
 _TYPES_HELP = "a type (f32[32,784]: random values; i64[32]: 0 to 9) or a number for each argument"
 
@@ -65,6 +66,13 @@ def _parser() -> argparse.ArgumentParser:
     cache = commands.add_parser("cache", help="the kernels kept on disk")
     cache.add_argument("action", choices=("info", "clear"))
     cache.set_defaults(run=_cache)
+    for name, run, text in (
+        ("run", _run, "run a reproducer: does compiled still differ from eager?"),
+        ("minimize", _minimize, "make a reproducer smaller, in its place"),
+    ):
+        command = commands.add_parser(name, help=text)
+        command.add_argument("file", metavar="FILE.py")
+        command.set_defaults(run=run)
     fuzz_ = commands.add_parser("fuzz", help="random programs, eager against compiled")
     fuzz.add_arguments(fuzz_)
     fuzz_.set_defaults(run=fuzz.command)
@@ -118,6 +126,28 @@ def _dump(options: Any) -> int:
         raise UsageError(f"{options.place}: {error}") from None
     for kernel in compiled.kernels if options.kernels else ():
         print(f"\n{kernel.source}")
+    return 0
+
+
+def _run(options: Any) -> int:
+    try:
+        problem = reproduce.run(options.file)
+    except (OSError, ValueError) as error:
+        raise UsageError(error) from None
+    print(f"{options.file}: {problem or 'compiled equals eager'}")
+    return 1 if problem else 0
+
+
+def _minimize(options: Any) -> int:
+    try:
+        smaller = reproduce.minimize(options.file)
+    except (OSError, ValueError) as error:
+        raise UsageError(error) from None
+    if smaller is None:
+        raise UsageError(f"{options.file}: compiled equals eager; there is nothing to make smaller")
+    with open(options.file, "w", encoding="utf-8") as file:
+        file.write(smaller)
+    print(smaller)
     return 0
 
 

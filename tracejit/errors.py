@@ -114,6 +114,10 @@ class DeviceCheckFailed(CheckFailed, IndexError):
     """A check of a compiled function that a device found not to hold, told at a later wait."""
 
 
+class DivergenceError(TracejitError, AssertionError):
+    """A compiled call under ``compile(check=...)`` did not give what eager code gives."""
+
+
 class DeviceError(TracejitError, RuntimeError):
     """A device that is missing, mixed devices, or device memory run out."""
 

@@ -88,6 +88,16 @@ def test_the_same_part_twice_is_stored_twice() -> None:
     assert launches(Graph("twice", (s, a), (joined([part, part]) * 2.0,))).count("copy") == 1
 
 
+def test_the_same_part_twice_of_a_result_is_stored_twice() -> None:
+    x, w = input_node("x", (5, 2)), input_node("w", (2, 4))
+    part = OPS["matmul"](x, w)
+    whole = OPS["concatenate"](part, part, axis=1)
+    program = build(Graph("result", (x, w), (whole,)))
+    for fill in (1.0, 2.0):  # other values: memory of the first result may be used again
+        got = program.run([np.full((5, 2), fill, "f4"), np.ones((2, 4), "f4")])[0]
+        assert (got == 2 * fill).all()
+
+
 def test_parts_that_leave_gaps_are_not_placed() -> None:
     (a,) = heads("a")
     s = input_node("s", (B, H, T, T))

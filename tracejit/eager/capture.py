@@ -6,6 +6,7 @@ writes through views; writes to tensors that existed before the capture are effe
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -155,6 +156,8 @@ class Capture:
             node = OPS["input"](type=kind, name=f"x{len(self.inputs)}")
             if tensor._requires_grad and tensor.is_leaf:
                 node.saved = Leaf(tensor)
+                own = autograd_node(tensor).saved  # asked about the tensor, eager code finds both
+                own.older = (*(r for r in own.older if r() is not None), weakref.ref(node))
             self.shape_inputs.append((tensor, kind.shape))
         elif tensor._requires_grad:
             node = autograd_node(tensor)

@@ -388,6 +388,8 @@ class CompiledFunction:
         wrt = [i for i, t in enumerate(group.inputs.tensors) if t.requires_grad]
         nodes = [*group.inputs.nodes, *(n for _, n in group.inputs.scalars)]
         spent = all(builder.is_spent(t) for t, _ in tracked)
+        if not spent and builder.has_stale_saves([t for t, _ in tracked]):
+            raise Refusal("changes a value in place that its gradient needs: backward would raise")
         positions = [r.index for r in finish.tracked]
         backward = Differentiable(
             nodes, wrt, leaf.outputs, positions, finish.written, spent, builder.new_leaves(),
@@ -480,6 +482,10 @@ def compile(function: Any = None, **options: Any) -> Any:
     """Compile a function, method or Module: ``@compile`` or ``compile(model)``.
 
     fullgraph  raise CaptureError instead of running eagerly where a capture is not sound.
+    check      "first" (the first replays of every path) or a fraction of the replays: these run
+               eagerly too; DivergenceError names the first node that differs, and a test file.
+    audit      trace twice at every capture; a function whose traces differ runs eagerly, with a
+               warning that shows the first line in which they do.
     Other options of ``torch.compile`` (mode, dynamic, backend) are accepted and not needed.
 
     Example: ``f = compile(lambda x: (x * 2).tanh()); f(tensor([1.0]))``.
@@ -490,4 +496,8 @@ def compile(function: Any = None, **options: Any) -> Any:
         return function
     if isinstance(function, (staticmethod, classmethod)):
         return type(function)(compile(function.__func__, **options))
+    if options.get("check") is not None or options.get("audit"):
+        from tracejit.jit.check import CheckedFunction  # which is made of what is here
+
+        return CheckedFunction(function, options)
     return CompiledFunction(function, options)

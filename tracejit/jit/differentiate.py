@@ -80,7 +80,7 @@ class Differentiable:
         for i, node in enumerate(self.saved):
             if id(node) not in known:
                 known[id(node)] = OPS["input"](type=node.type, name=f"saved{i}")
-        results = _rebuild(self.gradients, known)
+        results = rebuild(self.gradients, known)
         nodes = topological(results)
         read = {id(n) for n in nodes}
         self.read_inputs = [i for i, n in enumerate(self.inputs) if id(n) in read]
@@ -120,7 +120,8 @@ class Differentiable:
         results: Sequence[Tensor],
     ) -> Saved:  # fmt: skip
         """What the backward program reads, with the versions it must still have then."""
-        values: list[Any] = [*tensors[: self.eager.tensors], *numbers]
+        own = self.eager.tensors  # other paths of the tree may have added inputs since
+        values: list[Any] = [*tensors[:own], *numbers[: len(self.inputs) - own]]
         kept: list[Any] = [None] * len(values)
         for i in {*self.read_inputs, *self.needed_on_tape}:
             kept[i] = values[i]
@@ -172,7 +173,7 @@ class Differentiable:
                 known[id(node)] = OPS["full"](value=tensor, type=node.type)
         for seed, value in zip(self.seeds, g, strict=True):
             known[id(seed)] = value
-        return list(_rebuild(self.gradients, known))
+        return list(rebuild(self.gradients, known))
 
 
 def _places(
@@ -204,7 +205,7 @@ def _concrete(kind: Any, array: Any) -> Any:
     return kind.with_shape(array.shape)
 
 
-def _rebuild(roots: Sequence[Node], known: dict[int, Node]) -> list[Node]:
+def rebuild(roots: Sequence[Node], known: dict[int, Node]) -> list[Node]:
     """`roots` over other nodes at the boundary `known`."""
     done: dict[int, Node] = dict(known)
     stack = list(roots)

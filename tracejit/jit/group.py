@@ -84,7 +84,7 @@ class Group:
             outputs = self._run_segment(segment, values)
             if segment.leaf is not None:
                 break
-            outcome = _leave(outputs[0], segment.kind)
+            outcome = leave(outputs[0], segment.kind)
             following = segment.children.get(outcome_key(outcome))
             if following is None:
                 return NewBranch(segment)
@@ -129,7 +129,8 @@ class Group:
         return outputs[:count]
 
 
-def _leave(array: Any, kind: str) -> Any:
+def leave(array: Any, kind: str) -> Any:
+    """The Python value that leaves a trace at a branch point of this kind."""
     if kind in ("tolist", "text"):
         return array.tolist()
     if kind == "nonzero":

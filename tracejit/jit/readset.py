@@ -294,7 +294,7 @@ class ReadSet:
             self.add(source, "is", value)
         elif isinstance(value, Iterator):
             raise Refusal(f"{source.describe()} is an iterator, which changes as it is read")
-        elif held is None:
+        elif held is None or any(base.__module__ == "_ctypes" for base in kind.__mro__):
             raise Refusal(f"{source.describe()} is a {kind.__module__}.{kind.__qualname__}, "
                           "whose changes cannot be seen")  # fmt: skip
         else:

@@ -269,6 +269,13 @@ class PathBuilder:
         """Whether backward has been run on the tensor's graph, which freed what it saved."""
         return any(n.saved is FREED for n in topological([self.capture.node_of(tensor)]))
 
+    def has_stale_saves(self, tensors: Sequence[Tensor]) -> bool:
+        """Whether the run overwrote a value of its own that the gradients of `tensors` need."""
+        return any(
+            n.saved is not None and n.op.name != "input" and not n.saved.is_current
+            for n in topological([self.capture.node_of(t) for t in tensors])
+        )
+
     def eager_saves(self) -> EagerSaves:
         """Which inputs and outputs the tape of the captured run keeps for its backward pass."""
         inputs = {

@@ -30,7 +30,7 @@ full = Op(
     "full",
     "source",
     _typed,
-    lambda value, type: np.full(type.shape, value, type.dtype.numpy),
+    lambda value, type: np.full(type.shape, np.asarray(value).astype(type.dtype.numpy)),
     NONDIFF,
     "A tensor with one value everywhere.",
 )

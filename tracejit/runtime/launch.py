@@ -243,7 +243,8 @@ def _launch(
         for slot, load in enumerate(operands[:count])
         for number, store in enumerate(operands[count:])
         if load.buffer is store.buffer and load.buffer.kind == "argument"
-    )
+        and load.layout.offset == store.layout.offset  # else another part of the same memory
+    )  # fmt: skip
     variant = Variant(shape, len(collapsed.sizes), classes, same)
     kernel = builder.kernel(program, variant, operands)
     grain = max(1, config.parallel_grain // max(1, unit_work * work_of(program)))

@@ -7,11 +7,15 @@ program runs; later ones may raise, as eager then does too.
 
 from __future__ import annotations
 
+import copy
+import functools
+import random
+
 from tracejit.testing.programs import DTYPES, Builder, Program
 from tracejit.testing.statements import add_statement
 
-FAMILY = 4
-"""Seeds 4 n to 4 n + 3 make programs of one function, with different calls."""
+FAMILY = 8
+"""Seeds 8 n to 8 n + 7 make programs of one function, with different calls."""
 _SIZES = (1, 2, 3, 4, 4, 3)
 _FLOATS = ("1.5", "0.5", "2.0", "-0.75", "1.25", "3.0", "0.0")
 
@@ -38,9 +42,21 @@ class _Input:
         return f'{self.name} = make("{self.dtype}", {shape}, {seed}{more})'
 
 
-def generate(seed: int, size: int | None = None) -> Program:
-    """The program of a seed, with about `size` statements."""
-    b = Builder(seed // FAMILY)
+def generate(seed: int) -> Program:
+    """The program of a seed."""
+    b, given, has_number, outputs = _function(seed // FAMILY)
+    b.rng = random.Random(seed)
+    inputs = [copy.copy(one) for one in given]
+    header = ", ".join([one.name for one in inputs] + ["k"] * has_number)
+    calls = _Calls(b, inputs, has_number).blocks()
+    return Program(seed, header, tuple(b.state), tuple(b.body), outputs, calls,
+                   frozenset(b.traits))  # fmt: skip
+
+
+@functools.lru_cache(maxsize=2)
+def _function(number: int) -> tuple[Builder, list[_Input], bool, tuple[str, ...]]:
+    """The function that a family of seeds shares: grown, inputs, whether it takes `k`, results."""
+    b = Builder(number)
     inputs = [_Input(b, f"x{i}") for i in range(b.rng.randrange(1, 4))]
     _set_state(b)
     for i, one in enumerate(inputs):
@@ -50,17 +66,12 @@ def generate(seed: int, size: int | None = None) -> Program:
     has_number = b.chance(0.4)
     if has_number:
         b.space["k"] = b.rng.choice([2, 0.5, 1.5, 3])
-    size = size or b.rng.choice([2, 3, 4, 5, 6, 7, 8, 10, 14])
+    size = b.rng.choice([2, 3, 4, 5, 6, 7, 8, 10, 14])
     for _ in range(4 * size):
         if len(b.body) >= size:
             break
         add_statement(b)
-    outputs = _outputs(b)
-    b.rng.seed(seed)
-    header = ", ".join([one.name for one in inputs] + ["k"] * has_number)
-    calls = _Calls(b, inputs, has_number).blocks()
-    return Program(seed, header, tuple(b.state), tuple(b.body), outputs, calls,
-                   frozenset(b.traits))  # fmt: skip
+    return b, inputs, has_number, _outputs(b)
 
 
 def _set_state(b: Builder) -> None:

@@ -6,6 +6,7 @@ Invariant: the text is a function of the seed alone, and needs nothing but trace
 
 from __future__ import annotations
 
+import ast
 import linecache
 import random
 import re
@@ -24,6 +25,8 @@ from tracejit.tensor import Tensor
 
 INDENT = "    "
 _FILE = re.compile(r"<fuzz \d+>")
+_USE = re.compile(r"the gradient of \w+")
+"""What the message about a saved value names: the op of the tape, or the input of the trace."""
 _PRELUDE = """\
 import math
 
@@ -87,7 +90,8 @@ def attempt(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     try:
         return function(*args, **kwargs)
     except Exception as error:
-        return (type(error).__name__, _FILE.sub("<fuzz>", str(error).partition("\n")[0]))
+        line = _FILE.sub("<fuzz>", str(error).partition("\n")[0])
+        return (type(error).__name__, _USE.sub("the gradient of an op", line))
 
 
 def pull(result: Any) -> None:
@@ -104,19 +108,19 @@ def pull_twice(result: Any) -> None:
         return
     leaves = [leaf for _, leaf in leaves_below([node_of(total)])]
     grads = tracejit.autograd.grad(total, leaves, create_graph=True, allow_unused=True)
-    squares = _total([g for g in grads if g is not None], power=2)
+    squares = _total([g for g in grads if g is not None], power=2, step=0)
     if squares is not None:
         squares.backward()
 
 
-def _total(result: Any, power: int = 1) -> Any:
+def _total(result: Any, power: int = 1, step: int = 1) -> Any:
     found: list[Tensor] = []
     _collect(result, found)
     if not found:
         return None
     total: Any = 0.0
     for i, tensor in enumerate(found):
-        total = total + (tensor.double() ** power * (1 + i)).sum()
+        total = total + (tensor.double() ** power * (1 + step * i)).sum()
     return total
 
 
@@ -164,10 +168,56 @@ class Program:
         lines += [f"{INDENT}yield None"]
         return "\n".join(lines) + "\n"
 
+    @classmethod
+    def parse(cls, text: str) -> Program:
+        """The program of a text that `source` wrote; ValueError for another."""
+        head, first, rest = text.partition("\ndef f(")
+        body, second, calls = rest.partition("\ndef run(f):\n")
+        header, third, body = body.partition("):\n")
+        if not (first and second and third):
+            raise ValueError("a program has a function f and a generator run(f)")
+        blocks = _blocks(body)
+        returned = blocks.pop() if blocks and blocks[-1].startswith("return ") else "return None"
+        lines = [c for c in _blocks(calls) if not c.startswith("global ") and c != "yield None"]
+        state = tuple(b for b in _blocks(head, "") if b not in _PRELUDE and not b.startswith("#"))
+        outputs = _expressions(returned.removeprefix("return "))
+        return cls(0, header, state, tuple(blocks), outputs, _calls(lines))
+
     def without(self, part: str, position: int) -> Program:
         """The program without one element of `part`."""
         items = getattr(self, part)
         return replace(self, **{part: items[:position] + items[position + 1 :]})
+
+
+def _blocks(text: str, indent: str = INDENT) -> list[str]:
+    """Statements at this indentation, each with the lines below it."""
+    found: list[str] = []
+    for line in text.splitlines():
+        if not line.strip():
+            continue
+        part = line.removeprefix(indent)
+        if found and part.startswith((" ", ")", "]", "}", "else", "elif", "except", "finally")):
+            found[-1] += "\n" + part
+        else:
+            found.append(part)
+    return found
+
+
+def _calls(lines: Sequence[str]) -> tuple[str, ...]:
+    """Lines of ``run`` in blocks that end where the function was called or looked at."""
+    blocks: list[list[str]] = [[]]
+    for line in lines:
+        if blocks[-1] and blocks[-1][-1].startswith("yield") and not line.startswith("yield"):
+            blocks.append([])
+        blocks[-1].append(line)
+    return tuple("\n".join(block) for block in blocks)
+
+
+def _expressions(text: str) -> tuple[str, ...]:
+    """The items of a tuple that is returned."""
+    value = ast.parse(text.strip(), mode="eval").body
+    items = value.elts if isinstance(value, ast.Tuple) else [value]
+    return tuple(ast.unparse(item) for item in items)
 
 
 _count = [0]
