@@ -37,13 +37,11 @@ from tracejit.jit.readset import ReadSet, Refusal
 from tracejit.jit.scrub import plain, scrub_state
 from tracejit.jit.shapes import Shapes
 from tracejit.jit.trace import PathBuilder, differences
-from tracejit.jit.tree import Conflict, Leaf, Segment
+from tracejit.jit.tree import Conflict, Leaf, Segment, has_many_outcomes
 from tracejit.jit.watch import Watcher
 from tracejit.runtime.target import build
 from tracejit.tensor import Tensor
 
-_MAX_TEXTS = 4
-"""Texts made of one value, which rarely comes back, before a function stays eager."""
 _MAX_FAILURES = 3
 """Captures that may fail in a row before a function stays eager for good."""
 
@@ -314,7 +312,7 @@ class CompiledFunction:
             group.tree.insert(branches, leaf)
         except Conflict as conflict:
             raise Refusal(f"the same state led to different ways at {conflict}") from None
-        if _has_many_outcomes(group.tree.root):
+        if has_many_outcomes(group.tree.root):
             self._give_up("a branch took too many different values", _place(branches), final=True)
             return
         group.rebuild_guard()
@@ -445,14 +443,6 @@ def _drop_lifted(readset: ReadSet, capture: Capture) -> None:
                 continue
         kept.append(entry)
     readset.entries = kept
-
-
-def _has_many_outcomes(segment: Segment) -> bool:
-    """Whether a branch point of the tree has shown more outcomes than are kept."""
-    most = _MAX_TEXTS if segment.kind == "text" else config.max_branches
-    if len(segment.children) > most:
-        return True
-    return any(map(_has_many_outcomes, segment.children.values()))
 
 
 _ALL: weakref.WeakSet[CompiledFunction] = weakref.WeakSet()

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from tracejit import config
 from tracejit.eager.capture import Branch
 from tracejit.eager.integers import LiftedInt
 from tracejit.ir.graph import Graph
@@ -20,6 +21,9 @@ from tracejit.ir.text import print_value
 from tracejit.ir.types import TensorType, TupleType
 from tracejit.jit.shapes import size_givers
 from tracejit.jit.source import Refusal
+
+_MAX_TEXTS = 4
+"""Texts made of one value, which rarely comes back, before a function stays eager."""
 
 
 class Interner:
@@ -273,3 +277,11 @@ def outcome_key(outcome: Any) -> Any:
     if isinstance(outcome, list):
         return tuple(map(outcome_key, outcome))
     return (type(outcome).__name__, repr(outcome))
+
+
+def has_many_outcomes(segment: Segment) -> bool:
+    """Whether a branch point of the tree has shown more outcomes than are kept."""
+    most = _MAX_TEXTS if segment.kind == "text" else config.max_branches
+    if len(segment.children) > most:
+        return True
+    return any(map(has_many_outcomes, segment.children.values()))
