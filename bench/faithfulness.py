@@ -85,8 +85,10 @@ def _row(row: Any) -> list[str]:
 def _pitfalls() -> str:
     """Clause by clause, where the tests are."""
     listed = importlib.import_module("pitfalls")
-    parts = ["## Pitfalls of other systems, and the tests\n\nThe numbers are those of public issues"
-             " (pt pytorch, jax, tg tinygrad, nb numba, lt lightning-thunder, mlx, tvm).\n"]
+    parts = [
+        "## Pitfalls of other systems, and the tests\n\nThe numbers are those of public issues"
+        " (pt pytorch, jax, tg tinygrad, nb numba, lt lightning-thunder, mlx, tvm).\n"
+    ]
     for title, clauses in listed.CLAUSES.items():
         rows = []
         for clause in clauses:

@@ -111,8 +111,8 @@ def parse() -> argparse.Namespace:
     options.kinds = [k for k in options.kinds.split(",") if k]
     options.sections = options.sections.split(",")
     wanted = [k for k in options.k.split(",") if k]
-    options.wants = lambda name: not wanted or any(
-        name == k if options.x else k in name for k in wanted
+    options.wants = lambda name: (
+        not wanted or any(name == k if options.x else k in name for k in wanted)
     )
     return options
 

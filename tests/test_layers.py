@@ -128,7 +128,7 @@ def test_test_files_have_names_of_their_own() -> None:
 
 MOST_LINES_OF_A_FILE = 500
 MOST_LINES_OF_A_FUNCTION = 40
-LARGER = {"tracejit.eager.factories"}
+LARGER: set[str] = set()
 """Modules that are too long yet; the list only shrinks."""
 LONGER = {("tracejit.jit.guards", "write_guards")}
 """Functions that are too long yet; the list only shrinks."""

@@ -19,7 +19,9 @@ class Location:
 
     __slots__ = ("code", "offset", "_fixed")
 
-    def __init__(self, code: CodeType | None, offset: int = 0, fixed: tuple[str, int] | None = None):
+    def __init__(
+        self, code: CodeType | None, offset: int = 0, fixed: tuple[str, int] | None = None
+    ):
         self.code = code
         self.offset = offset
         self._fixed = fixed
@@ -65,9 +67,8 @@ def user_frame() -> FrameType | None:
         if filename in known:
             internal = known[filename]
         else:
-            internal = _is_internal[filename] = (
-                os.path.abspath(filename).startswith(_PACKAGE) or filename.startswith(("<frozen", "<tracejit"))
-            )
+            own = os.path.abspath(filename).startswith(_PACKAGE)
+            internal = known[filename] = own or filename.startswith(("<frozen", "<tracejit"))
         if not internal:
             return frame
         frame = frame.f_back
@@ -135,7 +136,7 @@ class DTypeError(RuntimeError, TypeError):
 
 
 class DivisionError(RuntimeError, ZeroDivisionError):
-    """An integer divided by zero. A RuntimeError as in PyTorch, a ZeroDivisionError as in Python."""
+    """An integer divided by zero: a RuntimeError as in PyTorch, Python's ZeroDivisionError too."""
 
 
 class LinAlgError(RuntimeError, ValueError):

@@ -237,7 +237,8 @@ def bernoulli(input: Tensor, p: Any = None, *, generator: Generator | None = Non
     if input.dtype.kind != "f" and p is None:
         raise RuntimeError(at_user_line("bernoulli: probabilities must be floating"))
     lowest, highest = (chance.min(), chance.max()) if isinstance(chance, Tensor) and (
-        chance._array.size) else (0, 0) if isinstance(chance, Tensor) else (chance, chance)  # fmt: skip
+        chance._array.size) else (0, 0) if isinstance(chance, Tensor) else (chance, chance
+    )  # fmt: skip
     if state.capture is None and not (float(lowest) >= 0 and float(highest) <= 1):
         raise RuntimeError(at_user_line("bernoulli: probabilities must be in [0, 1]"))
     kind = input.dtype if input.dtype.kind == "f" else dtypes.float32
@@ -294,9 +295,7 @@ def uniform_(
 
 
 @public(function=False)
-def normal_(
-    self: Tensor, mean: float = 0.0, std: float = 1.0, *, generator: Any = None
-) -> Tensor:
+def normal_(self: Tensor, mean: float = 0.0, std: float = 1.0, *, generator: Any = None) -> Tensor:
     """Overwritten with normal numbers."""
     if std < 0:
         raise RuntimeError(at_user_line(f"normal_: expects std >= 0, got {std}"))

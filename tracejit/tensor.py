@@ -48,7 +48,7 @@ class Tensor:
     """
 
     # Defaults live on the class: making a tensor sets one attribute, which keeps eager ops cheap.
-    _array: np.ndarray
+    _array: Any  # an ndarray, or on a device a DeviceArray
     _node: Any = None
     _requires_grad: bool = False
     _grad: Tensor | None = None

@@ -140,6 +140,7 @@ HEAD = ("section", "kind", "names", "wholly agree", "partly", "not at all", "mis
 def table(rows: list[tuple[str, ...]]) -> str:
     """A Markdown table of `Report.rows`."""
     widths = [max(len(row[i]) for row in (HEAD, *rows)) for i in range(len(HEAD))]
+
     def line(row: tuple[str, ...]) -> str:
         return "| " + " | ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) + " |"
 

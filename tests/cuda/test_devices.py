@@ -228,6 +228,11 @@ def test_cuda_without_a_gpu() -> None:
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
     assert torch.cuda.device_count() == 0 and not torch.cuda.is_initialized()
-    for ask in (torch.cuda.init, torch.cuda.synchronize, torch.cuda.Stream, torch.cuda.current_device):
+    for ask in (
+        torch.cuda.init,
+        torch.cuda.synchronize,
+        torch.cuda.Stream,
+        torch.cuda.current_device,
+    ):
         with pytest.raises(DeviceError, match="device 'cuda'"):
             ask()

@@ -314,6 +314,7 @@ def test_detach_shares_memory_and_cuts_the_graph() -> None:
 
 def test_square_records_one_op_eager_and_compiled() -> None:
     """As a product of two equal operands its gradient would be added up in another order."""
+
     def f(x):
         y = x * 3.0
         return (torch.square(y) * 0.1 + y * 0.7 + y / 3.0).sum()

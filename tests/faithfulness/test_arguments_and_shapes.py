@@ -41,7 +41,8 @@ def test_same_tensor_written(compile):
         yield f(a, b), a, b
 
 
-@scenario("two tensors, then one and a view of it, one of them written to", "the view sees the write",
+@scenario("two tensors, then one and a view of it, one of them written to",
+"the view sees the write",
           "guard", 2)  # fmt: skip
 def test_view_argument_written(compile):
     def run(x, y):
@@ -240,7 +241,9 @@ def test_large_numbers(compile):
             yield f(x, k)
 
 
-@scenario("1/3 meets float16, float32 and float64", "one rounding, to the tensor's dtype", "guard", 3)
+@scenario(
+    "1/3 meets float16, float32 and float64", "one rounding, to the tensor's dtype", "guard", 3
+)
 def test_python_float_precision(compile):
     f = compile(lambda x: x * (1 / 3) + 1e-8)
     for kind in (torch.float16, torch.float32, torch.float64):

@@ -405,11 +405,13 @@ def test_odd_names(compile):
 
 @scenario("names and keys that look like code", "strings, nothing more", "guard", 2)
 def test_strings_that_look_like_code(compile):
-    name = "x\"]\nraise SystemExit(1)  #"
+    name = 'x"]\nraise SystemExit(1)  #'
     table = {name: 2.0, "'": 3.0, "{0}": 4.0, "\\": 5.0}
     thing = types.SimpleNamespace()
     setattr(thing, name, 6.0)
-    f = compile(lambda x, **given: x * table[name] + getattr(thing, name) + given[name] + table["'"])
+    f = compile(
+        lambda x, **given: x * table[name] + getattr(thing, name) + given[name] + table["'"]
+    )
     for k in (2.0, 7.0, 2.0):
         table["\\"] = k
         yield f(arange(3), **{name: arange(3), "__import__('os')": arange(3)})

@@ -18,7 +18,7 @@ from tracejit.ir.interpret import interpret
 from tracejit.ir.node import Node
 from tracejit.ir.op import OPS, Op
 from tracejit.ir.parse import parse
-from tracejit.ir.types import TensorType, TupleType
+from tracejit.ir.types import Device, TensorType, TupleType
 from tracejit.ir.verify import verify
 from tracejit.testing import FUNCTIONS, NOT_FUNCTIONS, all_cases, check_op
 from tracejit.testing.check_op import SHAPES, SIGN_FREE, agree, reference, run_eager
@@ -225,6 +225,13 @@ def test_text_round_trip(name: str) -> None:
             graph, _ = build(op, arrays, params)
             text = str(verify(graph))
             assert str(parse(text)) == text
+
+
+@pytest.mark.parametrize("device", ["cpu", "sim", "sim:1", "cuda:2"])
+def test_text_of_a_move_to_a_device(device: str) -> None:
+    x = OPS["input"](type=TensorType(dtypes.float32, (2,)), name="x")
+    text = str(Graph("move", (x,), (OPS["to_device"](x, device=Device(device)),)))
+    assert str(parse(text)) == text
 
 
 def test_every_op_has_a_sentence() -> None:

@@ -73,9 +73,7 @@ class Evaluator:
     def _load(self, node: Node) -> bool:
         saved: Saved = node.saved
         if saved is FREED:
-            raise RuntimeError(
-                at_user_line(_SECOND_TIME)
-            )
+            raise RuntimeError(at_user_line(_SECOND_TIME))
         array = saved.array
         if array is None:
             if type(saved) is Leaf and node.op.name == "input":
@@ -269,7 +267,8 @@ def _free(evaluate: Evaluator, nodes: Sequence[Node]) -> None:
 def _check_not_freed(nodes: Sequence[Node]) -> None:
     """Raise if an output's own node was freed by an earlier backward pass."""
     for node in nodes:
-        if node.saved is FREED or any(x.saved is FREED and x.op.name == "call" for x in node.inputs):
+        calls = [x for x in node.inputs if x.op.name == "call"]
+        if any(x.saved is FREED for x in (node, *calls)):
             raise RuntimeError(at_user_line(_SECOND_TIME))
 
 

@@ -95,7 +95,9 @@ class Capture:
               computed, storage, its version then).
     """
 
-    def __init__(self, symbolic: Callable[[Tensor, SizeEnv], Any] | None = None, lift_items: Any = ()):
+    def __init__(
+        self, symbolic: Callable[[Tensor, SizeEnv], Any] | None = None, lift_items: Any = ()
+    ):
         self.env = SizeEnv()
         self.env.as_float = self._float_of_size
         self.symbolic = symbolic

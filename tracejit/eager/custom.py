@@ -287,7 +287,7 @@ def _fitted(name: str, g: Any, kind: TensorType) -> Tensor:
         except RuntimeError:
             raise RuntimeError(at_user_line(
                 f"function {name} returned an invalid gradient: shape {list(g._array.shape)}, "
-                f"expected one compatible with {list(kind.shape)}"))  # fmt: skip
+                f"expected one compatible with {list(kind.shape)}")) from None  # fmt: skip
     return g if g.dtype is kind.dtype else g.to(kind.dtype)
 
 

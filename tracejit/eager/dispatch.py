@@ -335,7 +335,7 @@ def _note_view(base: Tensor, view: Tensor) -> None:
         views[:] = [r for r in views if r() is not None]
 
 
-def shares_memory(array: np.ndarray, source: np.ndarray) -> bool:
+def shares_memory(array: Any, source: Any) -> bool:
     """Whether a reshape result is a view of `source`."""
     if type(source) is DeviceArray:
         return share_memory(array, source)

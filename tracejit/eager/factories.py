@@ -1,4 +1,4 @@
-"""Making tensors: from data, constants and ranges; conversions of dtype and device.
+"""Making tensors: from data, constants and ranges.
 
 Invariant: data that comes from Python or NumPy is copied, except by `from_numpy`/`as_tensor`.
 """
@@ -12,19 +12,17 @@ import numpy as np
 
 from tracejit import dtypes
 from tracejit.dtypes import DType
-from tracejit.eager.dispatch import link_view, pointwise
-from tracejit.eager.execute import dense_copy
-from tracejit.eager.inplace import check_writable, deliver, store
+from tracejit.eager.inplace import deliver
 from tracejit.eager.modes import state
 from tracejit.eager.register import FUNCTIONS, public
 from tracejit.eager.shape import sizes_of, unpack_sizes
-from tracejit.eager.tape import attach, node_of, type_of
+from tracejit.eager.tape import attach, type_of
 from tracejit.errors import DTypeError, ShapeError, at_user_line, user_location
 from tracejit.ir.op import OPS
 from tracejit.ir.sizes import SymInt, hints_of
 from tracejit.ir.types import CPU, Device, TensorType
 from tracejit.ops.reference import nested
-from tracejit.runtime.device_array import copy_array, filled, moved
+from tracejit.runtime.device_array import filled
 from tracejit.tensor import Tensor, new_tensor
 
 
@@ -70,7 +68,7 @@ def constant_tensor(array: np.ndarray) -> Tensor:
 
 
 def _array_from(data: Any, dtype: DType | None) -> np.ndarray:
-    if isinstance(data, np.ndarray) or isinstance(data, np.generic):
+    if isinstance(data, (np.ndarray, np.generic)):
         array = np.array(data)
         wanted = dtypes.from_numpy(array.dtype) if dtype is None else dtype
         return array.astype(wanted.numpy)
@@ -122,12 +120,12 @@ def _contains_tensor(data: Any) -> bool:
     return isinstance(data, (Tensor, np.ndarray))
 
 
-def _from_traced(number: Any, kind: DType | None) -> Tensor:
+def from_traced(number: Any, kind: DType | None) -> Tensor:
     """A 0-d tensor of a number that a capture does not fix."""
     is_int = isinstance(number, int)
     wide = dtypes.int64 if is_int else dtypes.float64
     natural = dtypes.int64 if is_int else dtypes.get_default_dtype()
-    zero = _full(((),), 0, wide, False, None)
+    zero = make_full(((),), 0, wide, False, None)
     return (zero + number).to(natural if kind is None else kind)
 
 
@@ -159,7 +157,7 @@ def tensor(
         result = result if kind is None else result.to(kind)
         return finish(result, requires_grad, data.device if device is None else device)
     if hasattr(data, "scalar_node") and kind is not dtypes.bool_:
-        result = _from_traced(data, kind)
+        result = from_traced(data, kind)
         return finish(result, requires_grad, device)
     data = _without_traced(data)
     array = _array_from(data, kind)
@@ -188,7 +186,9 @@ def from_numpy(array: np.ndarray) -> Tensor:
     if not isinstance(array, np.ndarray):
         raise TypeError(at_user_line(f"from_numpy: expected ndarray, got {type(array).__name__}"))
     dtypes.from_numpy(array.dtype)
-    result = new_tensor(array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("=")))
+    result = new_tensor(
+        array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+    )
     result._is_foreign = True
     if state.capture is not None:
         state.capture.foreign_array(result)
@@ -198,7 +198,7 @@ def from_numpy(array: np.ndarray) -> Tensor:
 # --- constants and ranges --------------------------------------------------------------------
 
 
-def _full(
+def make_full(
     sizes: tuple[Any, ...], value: Any, dtype: Any, requires_grad: bool, device: Any,
     out: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
@@ -247,7 +247,7 @@ def _constant_factory(name: str, value: int, doc: str) -> Any:
         sizes = size or (named_size.pop("size", None),)
         if named_size or sizes == (None,):
             raise TypeError(at_user_line(f"{name}: needs a size; unknown: {list(named_size)}"))
-        return _full(sizes, value, dtype, requires_grad, device, out)
+        return make_full(sizes, value, dtype, requires_grad, device, out)
 
     factory.__name__ = factory.__qualname__ = name
     factory.__doc__ = doc
@@ -270,13 +270,13 @@ def full(
         fill_value = fill_value.item()
     kind = dtypes.scalar_dtype(fill_value) if dtype is None and out is None else dtype
     sizes = (size,) if isinstance(size, int) else (tuple(size),)
-    return _full(sizes, fill_value, kind, requires_grad, device, out)
+    return make_full(sizes, fill_value, kind, requires_grad, device, out)
 
 
 def _like(input: Tensor, value: Any, dtype: Any, device: Any, requires_grad: bool) -> Tensor:
     kind = input.dtype if dtype is None else dtype
     where = input.device if device is None else device
-    return _full((tuple(sizes_of(input)),), value, kind, requires_grad, where)
+    return make_full((tuple(sizes_of(input)),), value, kind, requires_grad, where)
 
 
 @public(method=False)
@@ -390,168 +390,3 @@ FUNCTIONS.update({
     "zeros": zeros, "ones": ones, "empty": empty, "full": full, "arange": arange,
     "scalar_tensor": lambda value, **how: tensor(value, **how),
 })  # fmt: skip
-
-
-# --- copies and conversions ------------------------------------------------------------------
-
-
-@public()
-def clone(input: Tensor, *, memory_format: Any = None) -> Tensor:
-    """A copy that gradients flow through."""
-    result = new_tensor(dense_copy(input._array))
-    _record_identity(input, result)
-    return result
-
-
-def _record_identity(source: Tensor, result: Tensor) -> None:
-    """`result` has the value of `source`."""
-    tracked = state.grad and source._requires_grad
-    if state.capture is not None:
-        node = node_of(source)
-        if source._requires_grad and not tracked:
-            node = OPS["detach"](node)
-        attach(result, OPS["alias"](node), tracked)
-    elif tracked:
-        attach(result, OPS["alias"](node_of(source)), True)
-
-
-@public(function=False)
-def contiguous(self: Tensor, memory_format: Any = None) -> Tensor:
-    """The tensor itself if its elements lie in row-major order, else a copy that does."""
-    if state.capture is not None:
-        state.capture.ask_layout(self)
-    return self if self._array.flags.c_contiguous else clone(self)
-
-
-@public()
-def detach(input: Tensor) -> Tensor:
-    """The same memory, without gradients."""
-    result = new_tensor(input._array)
-    link_view(result, input, OPS["detach"], {})
-    if state.capture is not None:
-            attach(result, OPS["detach"](node_of(input)), False)
-    return result
-
-
-def to_dtype(input: Tensor, dtype: DType, copy: bool = False) -> Tensor:
-    """Converted to `dtype`; the tensor itself if it has that dtype already."""
-    if input._array.dtype is dtype.numpy and not copy:
-        return input
-    if input._array.dtype is dtype.numpy:
-        return clone(input)
-    return pointwise(OPS["cast"], (input,), {"dtype": dtype}, dtype=input.dtype)
-
-
-def to_device(input: Tensor, device: Device) -> Tensor:
-    """A copy on another device, through which gradients flow back.
-
-    A factory's fresh result in a capture moves with its record; any other move is none that a
-    trace can replay, and the function runs eagerly.
-    """
-    array = input._array
-    result = new_tensor(moved(array, device))
-    if state.capture is not None:
-        return state.capture.moved(input, result, device)  # type: ignore[no-any-return]
-    if state.grad and input._requires_grad:
-        attach(result, OPS["to_device"](node_of(input), device=result._device), True)
-    return result
-
-
-@public(function=False)
-def to(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-    """Converted to a dtype and/or moved to a device: ``to(dtype)``, ``to(device)``,
-    ``to(device, dtype)``, ``to(other_tensor)``; `copy=True` always copies."""
-    dtype, device = kwargs.get("dtype"), kwargs.get("device")
-    for value in args:
-        if isinstance(value, Tensor):
-            dtype, device = value.dtype, value.device
-        elif isinstance(value, DType) or value in (float, int, bool):
-            dtype = dtypes.as_dtype(value)
-        elif isinstance(value, (str, Device)) or (isinstance(value, int) and value is not True):
-            device = value
-    result = self
-    if device is not None and as_device(device) != self._device:
-        result = to_device(self, as_device(device))
-    if dtype is not None:
-        result = to_dtype(result, dtypes.as_dtype(dtype))
-    if result is self and kwargs.get("copy"):
-        return clone(self)
-    return result
-
-
-@public(function=False)
-def type_as(self: Tensor, other: Tensor) -> Tensor:
-    """Converted to the dtype of `other`."""
-    return to_dtype(self, other.dtype)
-
-
-_TYPE_NAMES = {dtype: name for name, dtype in dtypes.TENSOR_TYPES.items()}
-
-
-def _type(self: Tensor, dtype: Any = None) -> Any:
-    """The name of its type ('torch.FloatTensor'), or the tensor converted to a dtype."""
-    if dtype is None:
-        place = "" if self.device.type == "cpu" else f"{self.device.type}."
-        return f"torch.{place}{_TYPE_NAMES[self.dtype]}"
-    return to_dtype(self, dtypes.as_dtype(dtype))
-
-
-Tensor.type = _type  # type: ignore[attr-defined]
-
-
-def _define_conversion(name: str, dtype: DType) -> None:
-    def method(self: Tensor) -> Tensor:
-        return to_dtype(self, dtype)
-
-    method.__name__ = method.__qualname__ = name
-    method.__doc__ = f"Converted to {dtype.name}."
-    setattr(Tensor, name, method)
-
-
-for _name, _dtype in (
-    ("float", dtypes.float32), ("double", dtypes.float64), ("half", dtypes.float16),
-    ("long", dtypes.int64), ("int", dtypes.int32), ("short", dtypes.int16),
-    ("char", dtypes.int8), ("byte", dtypes.uint8), ("bool", dtypes.bool_),
-):  # fmt: skip
-    _define_conversion(_name, _dtype)
-
-
-@public(function=False)
-def copy_(self: Tensor, src: Any, non_blocking: bool = False) -> Tensor:
-    """The contents of `src` (broadcast, converted) written into this tensor."""
-    check_writable(self, "copy_")
-    source = src if isinstance(src, Tensor) else tensor(src, dtype=self.dtype)
-    if source._device != self._device:
-        source = source.to(self._device)
-    if source._array.shape != self._array.shape:
-        source = source.expand(*sizes_of(self))
-    return store(self, source)
-
-
-@public(function=False)
-def fill_(self: Tensor, value: Any) -> Tensor:
-    """One value written everywhere."""
-    check_writable(self, "fill_")
-    if isinstance(value, Tensor) and value._array.ndim:
-        raise RuntimeError(at_user_line(
-            f"fill_: the value must be a number or 0-d, not {type_of(value)}"))  # fmt: skip
-    if isinstance(value, Tensor):
-        return copy_(self, value)
-    if hasattr(value, "scalar_node"):
-        return store(self, _from_traced(value, self.dtype).expand(*sizes_of(self)))
-    return store(self, _full(((),), value, self.dtype, False, self._device).expand(*sizes_of(self)))
-
-
-def fill(input: Tensor, value: Any) -> Tensor:
-    """A tensor of the shape and dtype of `input` with one value everywhere."""
-    return fill_(clone(input), value)
-
-
-FUNCTIONS["fill"], FUNCTIONS["fill_"] = fill, fill_
-
-
-@public(aliases=())
-def zero_(self: Tensor) -> Tensor:
-    """Zero written everywhere."""
-    return fill_(self, 0)
-

@@ -1,6 +1,7 @@
 """Importing this module publishes every eager function (see `register.public`)."""
 
 from tracejit.eager import (
+    conversions,
     decompositions,
     einsum,
     factories,
@@ -25,7 +26,7 @@ from tracejit.eager import (
 )
 
 __all__ = [
-    "decompositions", "einsum", "factories", "indexing", "joining", "legacy", "linalg",
-    "matrix_functions", "methods", "pointwise", "properties", "ranges", "reduce", "rounding",
-    "scans", "scatter", "selection", "shape", "special", "statistics", "views",
+    "conversions", "decompositions", "einsum", "factories", "indexing", "joining", "legacy",
+    "linalg", "matrix_functions", "methods", "pointwise", "properties", "ranges", "reduce",
+    "rounding", "scans", "scatter", "selection", "shape", "special", "statistics", "views",
 ]  # fmt: skip

@@ -13,8 +13,9 @@ import numpy as np
 
 from tracejit import dtypes
 from tracejit.eager.checks import is_on_device, require, require_later
+from tracejit.eager.conversions import copy_
 from tracejit.eager.dispatch import apply, view
-from tracejit.eager.factories import as_tensor, constant_tensor, copy_
+from tracejit.eager.factories import as_tensor, constant_tensor
 from tracejit.eager.inplace import check_writable, store
 from tracejit.eager.modes import state
 from tracejit.eager.pointwise import as_bool, where_of
@@ -132,11 +133,12 @@ class Key:
         try:
             index = item if type(item) is SymInt else item.__index__()
         except AttributeError:
-            raise TypeError(at_user_line(
-                f"cannot index a tensor with {type(item).__name__}"))  # fmt: skip
+            kind = type(item).__name__
+            raise TypeError(at_user_line(f"cannot index a tensor with {kind}")) from None
         if not (-size <= index and index < size):
             raise IndexError(at_user_line(
-                f"index {index} is out of bounds for dimension {axis} with size {size}"))  # fmt: skip
+                f"index {index} is out of bounds for dimension {axis} with size {size}"
+            ))  # fmt: skip
         begin = index if index >= 0 else index + size
         self.starts.append(begin)
         self.stops.append(begin + 1)
@@ -217,7 +219,8 @@ def checked_index(index: Tensor, size: Any, name: str) -> Tensor:
         if low < -size or high >= size:
             bad = low if low < -size else high
             raise IndexError(at_user_line(
-                f"{name}: index {bad} is out of bounds for dimension with size {size}"))  # fmt: skip
+                f"{name}: index {bad} is out of bounds for dimension with size {size}"
+            ))  # fmt: skip
         if state.capture is not None:
             require(lambda: ((index >= -size) & (index < size)).all(),
                     f"{name}: index out of bounds")  # fmt: skip
@@ -245,7 +248,8 @@ def _common_indices(indices: Sequence[tuple[int, Tensor]]) -> tuple[list[Tensor]
     except ShapeError:
         shapes = [list(t._array.shape) for _, t in indices]
         raise IndexError(at_user_line(
-            f"shape mismatch: index tensors of shapes {shapes} do not broadcast"))  # fmt: skip
+            f"shape mismatch: index tensors of shapes {shapes} do not broadcast"
+        )) from None  # fmt: skip
     return list(tensors), axes
 
 

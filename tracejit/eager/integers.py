@@ -40,9 +40,7 @@ class LiftedInt:
     __slots__ = ("capture", "hint", "read", "label", "roots")
     __array_ufunc__ = None  # NumPy's operators leave the work to the methods below
 
-    def __init__(
-        self, capture: Any, hint: int, read: Read, label: str, roots: frozenset[Hashable]
-    ):
+    def __init__(self, capture: Any, hint: int, read: Read, label: str, roots: frozenset[Hashable]):
         self.capture = capture
         self.hint = hint
         self.read = read

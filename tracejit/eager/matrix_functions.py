@@ -242,7 +242,7 @@ def matrix_power(A: Tensor, n: int) -> Tensor:
 def matrix_exp(A: Tensor) -> Tensor:
     """The exponential of square matrices."""
     if isinstance(A, Tensor) and A.dtype is dtypes.float16:
-        return matrix_exp(A.to(dtypes.float32)).to(A.dtype)  # type: ignore[no-any-return]
+        return matrix_exp(A.to(dtypes.float32)).to(A.dtype)
     check_matrix("matrix_exp", A, square=True)
     return apply(OPS["matrix_exp"], (A,))
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from tracejit.eager.backward import backward as run_backward
 from tracejit.eager.backward import node_watchers
-from tracejit.eager.factories import detach
+from tracejit.eager.conversions import detach
 from tracejit.eager.formatting import format_tensor, html_tensor, set_printoptions
 from tracejit.eager.modes import MODULE_VERSION, state
 from tracejit.eager.register import FUNCTIONS, public

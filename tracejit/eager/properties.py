@@ -120,7 +120,7 @@ class Storage:
 
     def tolist(self) -> list[Any]:
         """The elements in memory order."""
-        return host_copy(self._owner._array).ravel(order="K").tolist()  # type: ignore[no-any-return]
+        return host_copy(self._owner._array).ravel(order="K").tolist()
 
 
 @public(function=False)

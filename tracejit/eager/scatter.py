@@ -64,7 +64,8 @@ def gather(input: Tensor, dim: int, index: Tensor, *, sparse_grad: bool = False)
     x, axis, i = _at_axis(input, dim, index, "gather")
     if x._array.ndim != i._array.ndim and i._array.size:
         raise ShapeError(at_user_line(
-            f"gather: {type_of(input)} and index {type_of(index)} differ in dimensions"))  # fmt: skip
+            f"gather: {type_of(input)} and index {type_of(index)} differ in dimensions"
+        ))  # fmt: skip
     if not i._array.size:
         return input.new_empty(sizes_of(index))
     result: Tensor = apply(OPS["gather"], (x, i), {"axis": axis})
@@ -107,7 +108,8 @@ def _source_for(name: str, input: Tensor, index: Tensor, value: Any) -> Tensor:
         ))  # fmt: skip
     if any(n > m for n, m in zip(shape, sizes_of(source))) and index._array.size:
         raise ShapeError(at_user_line(
-            f"{name}: index {type_of(index)} is larger than the source {type_of(value)}"))  # fmt: skip
+            f"{name}: index {type_of(index)} is larger than the source {type_of(value)}"
+        ))  # fmt: skip
     return source if sizes_of(source) == shape else source[tuple(slice(0, n) for n in shape)]
 
 
@@ -119,7 +121,8 @@ def _scattered(
         return input.clone()
     if x._array.ndim != i._array.ndim:
         raise ShapeError(at_user_line(
-            f"{name}: {type_of(input)} and index {type_of(index)} differ in dimensions"))  # fmt: skip
+            f"{name}: {type_of(input)} and index {type_of(index)} differ in dimensions"
+        ))  # fmt: skip
     source = _source_for(name, x, i, value)
     result = apply(OPS[op_name], (x, i, source), {"axis": axis, **params})
     return result if result._array.shape == input._array.shape else reshape(result, ())
@@ -158,7 +161,8 @@ def _limit(dtype: dtypes.DType, largest: bool) -> Any:
     return info.max if largest else info.min
 
 
-_NEUTRAL: dict[str, Callable[[dtypes.DType], Any]] = {"prod": lambda t: 1, "amax": lambda t: _limit(t, False),
+_NEUTRAL: dict[str, Callable[[dtypes.DType], Any]] = {"prod": lambda t: 1,
+"amax": lambda t: _limit(t, False),
             "amin": lambda t: _limit(t, True), "sum": lambda t: 0, "mean": lambda t: 0}  # fmt: skip
 
 

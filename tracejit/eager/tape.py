@@ -52,7 +52,7 @@ class DataStorage(Storage):
         self.changed_at = None
 
     @property
-    def version(self) -> int:  # type: ignore[override]
+    def version(self) -> int:
         """That of the original: views are replayed by it."""
         return self.original.version
 
@@ -282,5 +282,6 @@ def changed_message(saved: Saved, op: str) -> str:
     place = f" at {storage.changed_at.full()}" if storage.changed_at is not None else ""
     return (
         f"a tensor needed for the gradient of {op} was changed by an in-place operation{place} "
-        f"(version {storage.noticed}, expected {saved.version - saved.hidden}); clone it before the change"
+        f"(version {storage.noticed}, expected {saved.version - saved.hidden}); "
+        "clone it before the change"
     )

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from tracejit.eager.conversions import clone, detach
 from tracejit.eager.dispatch import apply, view
-from tracejit.eager.factories import clone, detach
 from tracejit.eager.joining import split, split_with_sizes, unbind
 from tracejit.eager.modes import state
 from tracejit.eager.pointwise import check_tensors
@@ -56,7 +56,7 @@ def _flat_memory(input: Tensor) -> tuple[Tensor, int]:
 def as_strided(
     input: Tensor, size: Sequence[int], stride: Sequence[int], storage_offset: int | None = None
 ) -> Tensor:
-    """A view with any geometry: element (i, j) lies at ``offset + i * stride[0] + j * stride[1]``."""
+    """A view with any geometry: element (i, j) is at ``offset + i * stride[0] + j * stride[1]``."""
     if len(size) != len(stride):
         raise RuntimeError(at_user_line("as_strided: size and stride differ in length"))
     flat, begin = _flat_memory(input)

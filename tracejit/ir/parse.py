@@ -168,10 +168,12 @@ class _Reader:
         device = CPU
         if tokens.peek() == "@" and tokens.items[tokens.at + 1][1] in Device.KINDS:
             tokens.next()
-            device = Device(tokens.next()[1])
-            if tokens.accept(":"):
-                device = Device(device.type, int(tokens.next()[1]))
+            device = self.device(tokens)
         return TensorType(dtype, tuple(sizes), device)
+
+    def device(self, tokens: _Tokens) -> Device:
+        kind = tokens.next()[1]
+        return Device(kind, int(tokens.next()[1])) if tokens.accept(":") else Device(kind)
 
     def value(self, tokens: _Tokens) -> Any:
         kind, text = tokens.items[tokens.at]
@@ -186,6 +188,8 @@ class _Reader:
         if text in BY_SHORT:
             tokens.next()
             return BY_SHORT[text]
+        if text in Device.KINDS:
+            return self.device(tokens)
         return self.sum(tokens)
 
     def maybe_tuple(self, tokens: _Tokens) -> Any:

@@ -71,7 +71,7 @@ class SizeEnv:
         return SymInt(self, {(("sym", name),): 1}, hint)
 
     def decide(self, relation: str, poly: Poly, outcome: bool) -> bool:
-        """Record that ``poly relation 0`` had `outcome`; the trace holds only where it has again."""
+        """Note that ``poly relation 0`` had `outcome`: the trace holds only where it has again."""
         if not self.closed:
             self.facts[relation, _freeze(poly)] = outcome
         return outcome

@@ -134,7 +134,8 @@ class CompiledFunction:
 
     def __getattr__(self, name: str) -> Any:
         """A compiled Module offers what the Module offers (parameters, train, state_dict...)."""
-        if name in ("function", "__wrapped__") or not hasattr(self.__dict__.get("function"), "_modules"):
+        is_module = hasattr(self.__dict__.get("function"), "_modules")
+        if name in ("function", "__wrapped__") or not is_module:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         return getattr(self.function, name)
 

@@ -23,7 +23,11 @@ from tracejit.tensor import Tensor
 def build_fast(group: Any, tensors: tuple[Tensor, ...], sizes: dict[str, int]) -> Any:
     """A function of the call's arguments that gives its result or MISS; None if not possible."""
     segment = group.tree.root
-    if segment.leaf is None or segment.leaf.finish.prints or any(kind != "input" for kind, _ in segment.reads):
+    if (
+        segment.leaf is None
+        or segment.leaf.finish.prints
+        or any(kind != "input" for kind, _ in segment.reads)
+    ):
         return None
     values: dict[int, Any] = {
         id(n): t._array for n, t in zip(group.inputs.nodes, tensors, strict=True)
@@ -120,7 +124,8 @@ class _Writer:
         self.outputs = [f"o{i}" for i in range(len(self.segment.graph.outputs))]
         idle = self.constant([frame.call if frame.straight is None else frame.straight])
         self.lines += [
-            "    try:", f"        run = {idle}.pop()", "    except IndexError:", "        return MISS",
+            "    try:", f"        run = {idle}.pop()", "    except IndexError:",
+            "        return MISS",
         ]  # fmt: skip
         if frame.straight is not None:
             for name, (make, shape) in zip(self.outputs, frame.makers, strict=True):
@@ -134,7 +139,7 @@ class _Writer:
         targets = f"{', '.join(self.outputs)}, = " if self.outputs else ""
         self.lines += [
             "    try:",
-            f"        {targets}run(({', '.join(inputs)},))" if inputs else f"        {targets}run(())",
+            f"        {targets}run(({''.join(f'{x}, ' for x in inputs)}))",
             "    except CheckFailed:",
             "        return MISS",
             "    finally:",
@@ -159,4 +164,3 @@ class _Writer:
         chain = self.constant(chain_at(result.chain, self.sizes))
         self.lines.append(f"    {name} = replay_chain({base}, {chain}, {result.requires_grad})")
         return name
-

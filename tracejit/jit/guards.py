@@ -317,9 +317,7 @@ def _code_of(source: str) -> Any:
 def failing_line(guard: Any, args: tuple[Any, ...]) -> str | None:
     """The condition of a guard that a call does not meet, as source; None if all hold."""
     lines = guard.source.splitlines()
-    numbered = "\n".join(
-        line.replace("return MISS", f"return {i}") for i, line in enumerate(lines)
-    )
+    numbered = "\n".join(line.replace("return MISS", f"return {i}") for i, line in enumerate(lines))
     outcome = _compile_guard(numbered, guard.table)(*args)
     if type(outcome) is not int:
         return None
@@ -372,7 +370,8 @@ def write_guards(
             writer.entry(entry, readset)
     for condition, value in conditions:
         arguments = "".join(f"a{i}, " for i in range(writer.count))
-        writer.require(f"same({writer.constant(condition)}(({arguments})), {writer.constant(value)})")
+        asked = f"{writer.constant(condition)}(({arguments}))"
+        writer.require(f"same({asked}, {writer.constant(value)})")
     if distinct:
         _require_distinct(writer, inputs, distinct)
     for fact in facts if like is None else ():  # exact layouts meet the facts by construction

@@ -28,8 +28,10 @@ _PURE_MODULES = {
     "collections", "_collections", "_collections_abc", "re", "_sre", "copy", "struct", "_struct",
     "typing", "abc", "_abc", "weakref", "_weakref", "string", "_string", "bisect", "_bisect",
     "heapq", "_heapq", "sys", "gc", "inspect", "types", "_contextvars",
-    "contextlib", "dataclasses", "enum", "numbers", "_thread", "threading", "atexit", "faulthandler",
-    "unicodedata", "_codecs", "codecs", "_locale", "locale", "_json", "zlib", "binascii", "numpy", "numpy._core._multiarray_umath", "numpy._core.multiarray", "numpy.linalg._umath_linalg",
+    "contextlib", "dataclasses", "enum", "numbers", "_thread", "threading", "atexit",
+    "faulthandler",
+    "unicodedata", "_codecs", "codecs", "_locale", "locale", "_json", "zlib", "binascii", "numpy",
+    "numpy._core._multiarray_umath", "numpy._core.multiarray", "numpy.linalg._umath_linalg",
     "_typing", "marshal", "_imp", "traceback", "linecache", "_tracemalloc", "array",
 }  # fmt: skip
 _PURE_OWNERS = (
@@ -143,9 +145,7 @@ class Watcher:
         encoded = os.environ.encodekey(key)
         source = constant_source(held).then("item", encoded)
         present = encoded in held
-        self.entries.append(
-            Entry(source, "equal" if present else "absent", held.get(encoded))
-        )
+        self.entries.append(Entry(source, "equal" if present else "absent", held.get(encoded)))
 
     def _log(self, frame: Any) -> None:
         """A record is logged, which a replay would not do; a level that is off becomes a guard."""

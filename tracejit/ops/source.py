@@ -142,7 +142,7 @@ def _infer_to_device(types: Sequence[TensorType], *, device: Device) -> TensorTy
     return TensorType(types[0].dtype, types[0].shape, device)
 
 
-to_device = Op(
+to_device: Op = Op(
     "to_device",
     "structure",
     _infer_to_device,

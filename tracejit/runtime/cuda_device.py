@@ -61,7 +61,8 @@ def _checked(index: int) -> Any:
     try:
         count = int(cupy.cuda.runtime.getDeviceCount())
     except RuntimeError as error:
-        raise DeviceError(at_user_line(f"device 'cuda': no usable NVIDIA driver ({error})")) from None
+        message = f"device 'cuda': no usable NVIDIA driver ({error})"
+        raise DeviceError(at_user_line(message)) from None
     if index >= count:
         raise DeviceError(at_user_line(
             f"device 'cuda:{index}' does not exist: {count} found"))  # fmt: skip

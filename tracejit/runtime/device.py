@@ -171,7 +171,8 @@ def note_sync(backend: Backend, what: str) -> None:
     backend.syncs += 1
     if config.forbid_sync and not getattr(_allowed, "depth", 0):
         raise DeviceError(at_user_line(
-            f"{what} makes the host wait for {backend.device} (TRACEJIT_FORBID_SYNC=1)"))  # fmt: skip
+            f"{what} makes the host wait for {backend.device} (TRACEJIT_FORBID_SYNC=1)"
+        ))  # fmt: skip
 
 
 # --- the devices of this process -----------------------------------------------------------------
@@ -202,7 +203,8 @@ def _make(device: Device) -> Backend:
 
         if (device.index or 0) >= SIM_DEVICES:
             raise DeviceError(at_user_line(
-                f"there is no {device}: simulated devices are numbered 0 to {SIM_DEVICES - 1}"))  # fmt: skip
+                f"there is no {device}: simulated devices are numbered 0 to {SIM_DEVICES - 1}"
+            ))  # fmt: skip
         return SimDevice(Device("sim", device.index or 0))
     if device.type == "cuda":
         from tracejit.runtime.cuda_device import CudaDevice  # brings CuPy

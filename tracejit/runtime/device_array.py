@@ -243,7 +243,7 @@ class DeviceArray:
         return self.backend.exported(self).__dlpack__(**how)
 
     def __dlpack_device__(self) -> tuple[int, int]:
-        return self.backend.exported(self).__dlpack_device__()  # type: ignore[no-any-return]
+        return self.backend.exported(self).__dlpack_device__()
 
     # NumPy -----------------------------------------------------------------------------------
 
@@ -308,7 +308,7 @@ def host_copy(array: Any) -> Array:
     if isinstance(array, np.ndarray):
         return array
     with sync_allowed():
-        return array.to_host()  # type: ignore[no-any-return]
+        return array.to_host()
 
 
 def moved(array: Any, device: Device) -> Any:
@@ -367,7 +367,7 @@ def copy_into(target: DeviceArray, value: Any) -> None:
     ):
         value = value.copy()  # they may overlap
     if value.shape != target.shape:
-        value = np.broadcast_to(value, target.shape)  # type: ignore[call-overload]
+        value = np.broadcast_to(value, target.shape)
     if target.size:
         _copy_kernel(target, value, backend)
 

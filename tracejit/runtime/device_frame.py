@@ -86,7 +86,7 @@ class _DeviceArena(Arena):
         self.backend = backend
 
     def reserve(self) -> None:
-        self.memory = _bytes(self.backend, self.nbytes)
+        self.memory: Any = _bytes(self.backend, self.nbytes)
         self.address = self.memory.address
 
     def view(self, buffer: Any) -> Any:
@@ -193,7 +193,7 @@ class _Condition:
         self.message = message
 
     def call(self, backend: Backend) -> Call:
-        get = self.operands[0].getter()
+        get: Any = self.operands[0].getter()
 
         def call(arguments: tuple[Any, ...]) -> int:
             backend.check_later(get(arguments).address, DeviceCheckFailed(self.message))
@@ -230,9 +230,7 @@ class _DeviceBuilder(_Builder):
             not isinstance(a, DeviceArray) or a.address % _VECTOR_BYTES == 0 for a in arrays
         ]
 
-    def kernel(
-        self, program: LoopProgram, variant: Variant, operands: Sequence[Operand]
-    ) -> Kernel:
+    def kernel(self, program: LoopProgram, variant: Variant, operands: Sequence[Operand]) -> Kernel:
         width = 0
         if variant.shape == "map":
             width = vector_width(program, variant.rank, variant.classes)
@@ -331,7 +329,7 @@ class DeviceFrame(Frame):
         self.segments = builder.segments
         self.outputs = builder.output_specs
         backend = executable.backend
-        self.makers = [(maker(dtype, backend), shape) for shape, dtype in self.outputs]
+        self.makers: list[Any] = [(maker(dtype, backend), shape) for shape, dtype in self.outputs]
         self.messages = [message for _, message in executable.graph.checks]
         self.arena_bytes = builder.arena.nbytes
         self.launches = builder.launches
@@ -437,4 +435,3 @@ def without_device(graph: Graph) -> Graph:
         tuple((new[id(t)], new[id(v)]) for t, v in graph.effects),
         tuple((new[id(c)], message) for c, message in graph.checks),
     )
-

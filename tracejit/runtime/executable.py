@@ -56,8 +56,9 @@ def as_compile_error(doing: str) -> Iterator[None]:
 class Kernel:
     """A compiled variant of a fused group.
 
-    `name`, `shape` ('map', 'tile', 'row', 'column', 'full'), `nodes` (what it computes), `source` (with
-    the user's lines), `llvm`, `asm`, `address`; `scratch` are the row values it needs room for.
+    `name`, `shape` ('map', 'tile', 'row', 'column', 'full'), `nodes` (what it computes), `source`
+    (with the user's lines), `llvm`, `asm`, `address`; `scratch` are the row values it needs room
+    for.
     """
 
     def __init__(self, program: LoopProgram, variant: Variant):

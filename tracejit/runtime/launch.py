@@ -63,7 +63,7 @@ class Operand:
         usable = memory[: memory.nbytes // self.dtype.itemsize * self.dtype.itemsize]
         return self.view_of(usable.view(self.dtype.numpy))
 
-    def view_of(self, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    def view_of(self, array: Any) -> Any:
         """The operand within its whole array."""
         shape, strides, offset = self.layout
         size = array.itemsize

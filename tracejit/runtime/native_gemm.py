@@ -237,7 +237,8 @@ def _columns(
         else:
             _pack(d, flip, source, load(d, GEMM_LDB) * item, sliver, width * item, k, columns)
             _stripe(
-                d, k, a, a_row, a_column, a_block, packed, sliver, width * item, to, m, columns, beta
+                d, k, a, a_row, a_column, a_block, packed, sliver, width * item, to, m, columns,
+                beta
             )  # fmt: skip
 
 

@@ -35,8 +35,8 @@ from tracejit import nn
 from tracejit.nn import functional as F
 from tracejit.testing.programs import Box, attempt, make, pull, pull_twice
 """
-DTYPES = ("float32",) * 6 + ("float64",) * 2 + ("float16", "int64", "int64", "int32", "uint8", "int8",
-                                                "bool", "bool")  # fmt: skip
+_FLOATS = ("float32",) * 6 + ("float64",) * 2 + ("float16",)
+DTYPES = (*_FLOATS, "int64", "int64", "int32", "uint8", "int8", "bool", "bool")
 
 
 class Box:

@@ -15,14 +15,14 @@ import numpy as np
 from tracejit import dtypes
 from tracejit.dtypes import DType
 from tracejit.ir.op import OPS, Op
-from tracejit.ir.types import CPU, TensorType
+from tracejit.ir.types import TensorType
 from tracejit.ops.declare import uniform
 
 Array = np.ndarray[Any, Any]
 Case = tuple[list[Array], dict[str, Any]]
 Shape = tuple[int, ...]
 
-NOT_FUNCTIONS = ("input", "get", "call", "size")
+NOT_FUNCTIONS = ("input", "get", "call", "size", "to_device")
 """Ops whose value is not a function of arrays and params alone: tested where they are used."""
 
 _ANYTHING = uniform(-3, 3)
@@ -252,7 +252,6 @@ _PARAMS: dict[str, Callable[[Shape], list[dict[str, Any]]]] = {
     "reshape": lambda s: [{"shape": s[::-1]}],
     "transpose": lambda s: [{"perm": tuple(range(len(s)))[::-1]}],
     "broadcast_to": lambda s: [{"shape": (2, *s)}],
-    "to_device": lambda s: [{"device": CPU}],
     "flip": _axes,
     "pad": lambda s: [{"low": (1,) * len(s), "high": (0,) * len(s), "value": 0}],
     "slice": _slices, "diagonal": _diagonals, "windows": _windows,

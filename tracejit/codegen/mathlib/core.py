@@ -18,13 +18,15 @@ from llvmlite import ir
 
 Scalar = Any  # a NumPy scalar, a NumPy array or a Value
 BITS = {"b1": 1, "i8": 8, "i16": 16, "i32": 32, "i64": 64, "u8": 8, "u16": 16, "u32": 32,
-        "u64": 64, "f32": 32, "f64": 64}
+        "u64": 64, "f32": 32, "f64": 64}  # fmt: skip
 LLVM_TYPE: dict[str, ir.Type] = {
     name: {"f32": ir.FloatType(), "f64": ir.DoubleType()}.get(name, ir.IntType(bits))
     for name, bits in BITS.items()
 }
-NUMPY_TYPE = {name: np.dtype("bool" if name == "b1" else f"{name[0]}{bits // 8}")
-              for name, bits in BITS.items()}
+NUMPY_TYPE = {
+    name: np.dtype("bool" if name == "b1" else f"{name[0]}{bits // 8}")
+    for name, bits in BITS.items()
+}
 DTYPE_NAME = {dtype: name for name, dtype in NUMPY_TYPE.items()}
 
 
@@ -57,8 +59,9 @@ class Value:
     def _binary(self, other: Scalar, names: str, swap: bool = False) -> Value:
         a, b = (self.like(other), self) if swap else (self, self.like(other))
         float_op, signed_op, unsigned_op = names.split()
-        name = float_op if is_float(self.kind) else (
-            signed_op if self.kind[0] == "i" else unsigned_op)
+        name = (
+            float_op if is_float(self.kind) else (signed_op if self.kind[0] == "i" else unsigned_op)
+        )
         return Value(self.builder, getattr(self.builder, name)(a.ref, b.ref), self.kind)
 
     def __add__(self, other: Scalar) -> Value:
@@ -179,8 +182,10 @@ def fma(a: Scalar, b: Scalar, c: Scalar) -> Scalar:
 
 def _fma32(a: Scalar, b: Scalar, c: Scalar) -> Scalar:
     """Exact product in f64, sum rounded to odd (Boldo & Melquiond), then to f32."""
-    a, b, c = (np.float32(v).astype(np.float64) if np.ndim(v) == 0 else v.astype(np.float64)
-               for v in (a, b, c))
+    a, b, c = (
+        np.float32(v).astype(np.float64) if np.ndim(v) == 0 else v.astype(np.float64)
+        for v in (a, b, c)
+    )
     p = a * b
     s = p + c
     t = s - p
@@ -207,7 +212,7 @@ def _fma64_one(a: float, b: float, c: float) -> float:
 
 
 def _fma64(a: Scalar, b: Scalar, c: Scalar) -> Scalar:
-    """Exact rational arithmetic for single numbers and extreme ones, see `_fma64_tame` for arrays."""
+    """Exact rational arithmetic for single and extreme numbers, see `_fma64_tame` for arrays."""
     if max(np.ndim(a), np.ndim(b), np.ndim(c)) == 0:
         return np.float64(_fma64_one(float(a), float(b), float(c)))
     a, b, c = np.broadcast_arrays(*(np.asarray(v, np.float64) for v in (a, b, c)))

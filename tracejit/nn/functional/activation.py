@@ -26,7 +26,7 @@ def _deliver(result: Tensor, input: Tensor, inplace: bool) -> Tensor:
 
 
 def _into(result: Any, out: Tensor | None) -> Tensor:
-    return result if out is None else deliver(result, out)  # type: ignore[no-any-return]
+    return result if out is None else deliver(result, out)
 
 
 def _operand(input: Tensor, inplace: bool) -> Tensor:

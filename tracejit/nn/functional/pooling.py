@@ -142,7 +142,7 @@ def avg_pool2d(
     """Averages over windows of the last two dimensions."""
     result = _average("avg_pool2d", 2, input, kernel_size, stride, padding, ceil_mode,
                       count_include_pad, divisor_override)  # fmt: skip
-    return result if out is None else deliver(result, out)  # type: ignore[no-any-return]
+    return result if out is None else deliver(result, out)
 
 
 def avg_pool3d(
@@ -153,7 +153,7 @@ def avg_pool3d(
     """Averages over windows of the last three dimensions."""
     result = _average("avg_pool3d", 3, input, kernel_size, stride, padding, ceil_mode,
                       count_include_pad, divisor_override)  # fmt: skip
-    return result if out is None else deliver(result, out)  # type: ignore[no-any-return]
+    return result if out is None else deliver(result, out)
 
 
 def _norm_pool(rank: int, input: Any, p: float, kernel: Any, stride: Any, ceil: bool) -> Tensor:
