@@ -2,6 +2,7 @@
 
 from tracejit.eager import (
     conversions,
+    control,
     decompositions,
     einsum,
     factories,
@@ -26,7 +27,7 @@ from tracejit.eager import (
 )
 
 __all__ = [
-    "conversions", "decompositions", "einsum", "factories", "indexing", "joining", "legacy",
-    "linalg", "matrix_functions", "methods", "pointwise", "properties", "ranges", "reduce",
+    "control", "conversions", "decompositions", "einsum", "factories", "indexing", "joining",
+    "legacy", "linalg", "matrix_functions", "methods", "pointwise", "properties", "ranges", "reduce",
     "rounding", "scans", "scatter", "selection", "shape", "special", "statistics", "views",
 ]  # fmt: skip

@@ -181,7 +181,7 @@ class _Reader:
             return self.maybe_tuple(tokens)
         if kind == "string":
             tokens.next()
-            return text[1:-1].replace("\\'", "'").replace("\\\\", "\\")
+            return text[1:-1].encode("ascii").decode("unicode_escape")
         if text in ("True", "False", "None"):
             tokens.next()
             return {"True": True, "False": False, "None": None}[text]

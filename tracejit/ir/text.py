@@ -36,8 +36,10 @@ def print_value(value: Any) -> str:
         return f"({inside},)" if len(value) == 1 else f"({inside})"
     if isinstance(value, np.ndarray):
         return print_value(_nested(value.tolist()))
-    if value is None or isinstance(value, str):
-        return repr(value)
+    if isinstance(value, str):  # one line of ASCII, always in single quotes
+        return "'" + value.encode("unicode_escape").decode().replace("'", "\\'") + "'"
+    if value is None:
+        return "None"
     if isinstance(value, (TensorType, Device)):
         return str(value)
     raise TypeError(f"a parameter of type {type(value).__name__} has no IR text")

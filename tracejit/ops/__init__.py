@@ -2,6 +2,7 @@
 
 from tracejit.ops import (
     contraction,
+    control,
     elementwise,
     indexing,
     library,
@@ -16,6 +17,7 @@ from tracejit.ops import (
 
 __all__ = [
     "contraction",
+    "control",
     "elementwise",
     "indexing",
     "library",

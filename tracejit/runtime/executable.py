@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from tracejit.ir.node import Node, full_like
 from tracejit.ir.op import OPS
 from tracejit.ir.plan import KernelStep, Plan, verify_plan
 from tracejit.ir.types import TensorType
+from tracejit.ops import control
 from tracejit.runtime.frame import Frame
 from tracejit.runtime.placement import Readings
 from tracejit.transforms import fuse, memory, pipeline
@@ -312,3 +314,11 @@ def build(graph: Graph) -> Executable:
     """
     with as_compile_error(f"compiling {graph.name}"):
         return Executable(graph)
+
+
+@lru_cache(256)
+def _loop_part(text: str) -> Executable:
+    return build(control.graph_of(text))
+
+
+control.RUN[0] = lambda text, arrays: _loop_part(text).run(list(arrays))

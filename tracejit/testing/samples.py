@@ -22,7 +22,7 @@ Array = np.ndarray[Any, Any]
 Case = tuple[list[Array], dict[str, Any]]
 Shape = tuple[int, ...]
 
-NOT_FUNCTIONS = ("input", "get", "call", "size", "to_device")
+NOT_FUNCTIONS = ("input", "get", "call", "size", "to_device", "while_loop")
 """Ops whose value is not a function of arrays and params alone: tested where they are used."""
 
 _ANYTHING = uniform(-3, 3)
