@@ -106,6 +106,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--sections", default=",".join(SECTIONS))
     parser.add_argument("--kinds", default="", help="only these kinds of checks")
     parser.add_argument("--write", default="", help="write the tables to this Markdown file")
+    parser.add_argument("--shard", default="0/1", help="I/N: only every N-th op, from the I-th")
     parser.add_argument("--keep", default="", help="a file that gathers several runs' results")
     options = parser.parse_args()
     options.kinds = [k for k in options.kinds.split(",") if k]
@@ -132,8 +133,9 @@ def main() -> None:
         surface.run(report, options)
         report.save()
     if "ops" in options.sections:
-        for info in op_db:
-            if options.wants(info.name) and not is_skipped(info.name):
+        shard, shards = map(int, options.shard.split("/"))
+        for i, info in enumerate(op_db):
+            if i % shards == shard and options.wants(info.name) and not is_skipped(info.name):
                 run_op(info, report, options)
                 report.save()
     if "modules" in options.sections:

@@ -6,6 +6,7 @@ Invariant: a name counts only if torch documents it as public and it is in scope
 from __future__ import annotations
 
 import importlib
+import re
 from functools import partial
 from typing import Any
 
@@ -16,47 +17,46 @@ from bench.conformance.report import Missing, Report
 
 NAMESPACES = (
     "", "Tensor", "nn", "nn.functional", "nn.init", "nn.utils", "nn.utils.rnn",
-    "nn.utils.parametrizations", "nn.parameter", "linalg", "special", "optim", "optim.lr_scheduler",
-    "optim.swa_utils", "autograd", "autograd.functional", "func", "utils.data", "amp", "random",
-    "distributions", "masked", "signal.windows", "fft", "cuda",
+    "nn.utils.parametrizations", "nn.parameter", "linalg", "special", "optim",
+    "optim.lr_scheduler", "optim.swa_utils", "autograd", "autograd.functional", "func",
+    "utils.data", "amp", "random", "distributions", "signal.windows",
 )  # fmt: skip
 
-# Complex numbers, sparse, quantised, nested, named tensors, TorchScript, other devices, storages.
-OUT_OF_SCOPE = (
-    "complex", "sparse", "quant", "qint", "quint", "fbgemm", "mkldnn", "miopen", "cudnn", "script",
-    "jit", "fft", "storage", "nested", "named", "rename", "align_", "refine_names", "names",
-    "vulkan",
-    "xpu", "mtia", "mps", "hpu", "ipu", "xla", "vmap_", "view_as_real", "view_as_complex", "conj",
-    "real", "imag",
-    "cfloat", "cdouble", "chalf", "coalesce", "crow", "ccol", "col_indices", "row_indices", "csr",
-    "csc", "bsr", "bsc", "coo",
-    "Storage", "_cpu", "int_repr", "q_", "fake_", "choose_qparams", "native_", "batch_norm_",
-    "bits", "uint1", "uint2", "uint3", "uint4", "uint5", "uint6", "uint7", "int1", "int2", "int4",
-    "float8", "float4",
-)  # fmt: skip
+# Complex numbers, sparse, quantised, nested and named tensors, TorchScript, other devices,
+# storages, symbolic sizes, and what is there for torch's own machinery.
+OUT_OF_SCOPE = re.compile(
+    "complex|sparse|quant|qint|mkldnn|cudnn|script|jit|fft|storage|nested|names|rename|align_|"
+    "vulkan|xpu|mtia|mps|hpu|ipu|xla|conj|^real$|imag|cfloat|cdouble|chalf|coalesce|_indices|cs[rc]|"
+    "bs[rc]|coo|int_repr|^q_|^qscheme|fake_|choose_q|native_|batch_norm_|^u?int[1-7]$|float[48]|"
+    "^sym_|^Sym|"
+    "polar$|^stft|^istft|DataPipe|datapipe|_validation|DFIter|DataChunk|deterministic$|"
+    "torch_function|BroadcastingList|boolean_dispatch|_notes$|^Warning|interop|is_distributed|"
+    "^view_as_|^eig(vals)?$|^symeig|fbgemm|miopen|hash_tensor|dynamo|profiler|^library|vmap_"
+)
 
 
 def public_names(scope: Any, path: str) -> list[str]:
-    """What torch offers in a namespace."""
-    names = getattr(scope, "__all__", None) or dir(scope)
-    if path == "Tensor":
+    """What torch offers, with a docstring, in a namespace."""
+    if path == "":
+        functions = [n for n in dir(torch._C._VariableFunctions) if hasattr(torch, n)]
+        names = sorted({*torch.__all__, *functions})
+    elif path == "Tensor":
         names = dir(scope)
-    kept = []
-    for name in names:
-        value = getattr(scope, name, None)
-        if name.startswith("_") or any(
-            o in name for o in OUT_OF_SCOPE if name not in ("int16", "int1")
-        ):
-            continue
-        home = getattr(value, "__module__", None) or ""
-        if isinstance(value, type(torch)) or home.startswith(("typing", "collections", "enum")):
-            continue
-        if path not in ("", "Tensor") and home and not home.startswith(("torch", "_")):
-            continue
-        if path in ("nn.functional", "nn.init", "nn.utils") and isinstance(value, type):
-            continue
-        kept.append(name)
-    return kept
+    else:
+        names = getattr(scope, "__all__", None) or dir(scope)
+    return [name for name in names if is_public(getattr(scope, name, None), name, path)]
+
+
+def is_public(value: Any, name: str, path: str) -> bool:
+    """Whether a name is documented, in scope, and torch's own."""
+    if name.startswith("_") or OUT_OF_SCOPE.search(name) or isinstance(value, type(torch)):
+        return False
+    home = getattr(value, "__module__", None) or ""
+    if home.startswith(("typing", "collections", "enum", "builtins")) and path:
+        return False
+    if path in ("nn.functional", "nn.init", "nn.utils"):
+        return callable(value) and not isinstance(value, type) and bool(value.__doc__)
+    return bool(getattr(value, "__doc__", None))
 
 
 def find(path: str) -> Any:
@@ -90,10 +90,6 @@ def run(report: Report, options: Any) -> None:
         for name in public_names(theirs, path):
             if options.wants(name):
                 title = f"torch.{path}.{name}".replace("..", ".")
-                report.check(
-                    f"names in {'torch.' + path if path else 'torch'}",
-                    title,
-                    "exists",
-                    "",
-                    partial(check_name, ours, name),
-                )
+                section = f"names in torch.{path}".rstrip(".")
+                action = partial(check_name, ours, name)
+                report.check(section, title, "exists", "", action)

@@ -30,6 +30,9 @@ REFUSED = {
     "multi_margin: target": lambda: F.multi_margin_loss(torch.ones(5, 4), torch.ones(5)),
     "multi_margin: class": lambda: F.multi_margin_loss(torch.ones(1, 4), torch.tensor([4])),
     "multi_margin: empty": lambda: F.multi_margin_loss(torch.ones(5, 0), torch.tensor([0] * 5)),
+    "nll_loss: weight of another dtype": lambda: F.cross_entropy(
+        torch.ones(2, 3), torch.tensor([0, 1]), torch.ones(3, dtype=torch.float64)
+    ),
     "multilabel: target": lambda: F.multilabel_margin_loss(
         torch.ones(5, 4), torch.zeros(4, dtype=torch.int64)
     ),

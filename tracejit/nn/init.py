@@ -5,6 +5,7 @@ Invariant: every function returns the tensor it was given, overwritten.
 
 from __future__ import annotations
 
+import functools
 import math
 import warnings
 from typing import Any
@@ -185,3 +186,24 @@ def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01, generator: Any =
         rank = tensor.new_empty(tensor.shape).uniform_(generator=generator)
         order = rank.argsort(0).argsort(0)
         return tensor.copy_(noise.masked_fill(order < zeros, 0.0))
+
+
+def _older(name: str) -> Any:
+    """The name without an underscore, from before 2018."""
+    target = globals()[f"{name}_"]
+
+    @functools.wraps(target)
+    def function(*args: Any, **kwargs: Any) -> Any:
+        warnings.warn(f"nn.init.{name} is now deprecated in favor of nn.init.{name}_",
+                      FutureWarning, stacklevel=2)  # fmt: skip
+        return target(*args, **kwargs)
+
+    return function
+
+
+constant, dirac, eye, kaiming_normal, kaiming_uniform = map(
+    _older, ("constant", "dirac", "eye", "kaiming_normal", "kaiming_uniform")
+)
+normal, orthogonal, uniform, xavier_normal, xavier_uniform = map(
+    _older, ("normal", "orthogonal", "uniform", "xavier_normal", "xavier_uniform")
+)

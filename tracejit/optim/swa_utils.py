@@ -32,6 +32,27 @@ def get_ema_avg_fn(decay: float = 0.999) -> Average:
     return average
 
 
+def _each(average: Average) -> Callable[..., None]:
+    """`average` for lists of tensors, written into the averages."""
+
+    def averages(averaged: Any, current: Any, count: Any) -> None:
+        with no_grad():
+            for mine, other in zip(averaged, current, strict=True):
+                mine.copy_(average(mine, other, count))
+
+    return averages
+
+
+def get_ema_multi_avg_fn(decay: float = 0.999) -> Callable[..., None]:
+    """`get_ema_avg_fn` for lists of parameters, in place."""
+    return _each(get_ema_avg_fn(decay))
+
+
+def get_swa_multi_avg_fn() -> Callable[..., None]:
+    """`get_swa_avg_fn` for lists of parameters, in place."""
+    return _each(get_swa_avg_fn())
+
+
 def get_swa_avg_fn() -> Average:
     """The plain average of all models seen (Izmailov et al., 2018)."""
 
@@ -154,5 +175,6 @@ class SWALR(LRScheduler):
 
 
 __all__ = [
-    "SWALR", "AveragedModel", "get_ema_avg_fn", "get_swa_avg_fn", "update_bn",
+    "SWALR", "AveragedModel", "get_ema_avg_fn", "get_ema_multi_avg_fn", "get_swa_avg_fn",
+    "get_swa_multi_avg_fn", "update_bn",
 ]  # fmt: skip

@@ -10,7 +10,7 @@ from typing import Any
 from tracejit import dtypes
 from tracejit.eager.pointwise import where_of
 from tracejit.eager.tape import type_of
-from tracejit.errors import ShapeError, at_user_line
+from tracejit.errors import DTypeError, ShapeError, at_user_line
 from tracejit.nn.functional.linear import linear
 from tracejit.nn.functional.loss import legacy_reduction, reduce_loss
 from tracejit.tensor import Tensor
@@ -65,6 +65,9 @@ def _picked(input: Any, target: Any, weight: Any, ignore_index: int) -> tuple[An
     log_p = input.gather(axis, safe.unsqueeze(axis)).squeeze(axis)
     if weight is None:
         return where_of(kept, -log_p, 0.0, input.dtype), kept.to(input.dtype)
+    if weight.dtype is not input.dtype:
+        raise DTypeError(at_user_line(
+            f"class weights are {weight.dtype.name}, the input is {input.dtype.name}"))  # fmt: skip
     weights = where_of(kept, _class_weights(weight, safe, input.shape[axis]), 0.0, input.dtype)
     return where_of(kept, -log_p * weights, 0.0, input.dtype), weights
 

@@ -102,6 +102,8 @@ def batch_norm(
     training  use the batch's statistics, and move the running ones (in place, unseen by
               autograd) towards them by `momentum`; otherwise use the running ones.
     """
+    if not isinstance(eps, Tensor) and eps <= 0.0:
+        raise ValueError(at_user_line(f"batch_norm eps must be positive, but got {eps}"))
     x = _wide(input)
     if input.ndim < 2:
         if input.numel():

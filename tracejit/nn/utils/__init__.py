@@ -8,6 +8,13 @@ from tracejit.nn.utils.clip import (
     clip_grads_with_norm_,
     get_total_norm,
 )
+from tracejit.nn.utils.fusion import (
+    fuse_conv_bn_eval,
+    fuse_conv_bn_weights,
+    fuse_linear_bn_eval,
+    fuse_linear_bn_weights,
+    skip_init,
+)
 from tracejit.nn.utils.vector import parameters_to_vector, vector_to_parameters
 from tracejit.nn.utils.weight_norm import (
     remove_spectral_norm,
@@ -18,7 +25,8 @@ from tracejit.nn.utils.weight_norm import (
 
 __all__ = [
     "clip_grad_norm", "clip_grad_norm_", "clip_grad_value_", "clip_grads_with_norm_",
+    "fuse_conv_bn_eval", "fuse_conv_bn_weights", "fuse_linear_bn_eval", "fuse_linear_bn_weights",
     "get_total_norm", "parameters_to_vector", "parametrizations", "parametrize",
-    "remove_spectral_norm", "remove_weight_norm", "rnn", "spectral_norm", "stateless",
+    "remove_spectral_norm", "remove_weight_norm", "rnn", "skip_init", "spectral_norm", "stateless",
     "vector_to_parameters", "weight_norm",
 ]  # fmt: skip
