@@ -64,7 +64,7 @@ def _new_sizes(framework: Framework) -> dict[str, float]:
         times = []
         for size in (4, 8, 7, 5, 6, 9, 11, 12, 13):
             batch = [framework.tensor(a) for a in model.batch(size)]
-            times.append(_timed_ms(framework, lambda b=batch: step(*b)))  # type: ignore[misc]
+            times.append(_timed_ms(framework, lambda b=batch, step=step: step(*b)))  # type: ignore[misc]
             framework.wait(step(*batch))
             framework.wait(step(*batch))
         found[f"new batch size, {name} step (ms)"] = statistics.median(times[3:])

@@ -145,7 +145,7 @@ _LAZY = {  # name -> (module, attribute or None): loaded at first use, to keep t
     "history": ("tracejit.inspect", "history"),
     "set_num_threads": ("tracejit.runtime.threads", "set_num_threads"),
     "get_num_threads": ("tracejit.eager.settings", "get_num_threads"),
-}
+}  # fmt: skip
 
 
 def __getattr__(name: str) -> _typing.Any:

@@ -1,4 +1,4 @@
-"""``compile(check=...)`` and ``compile(audit=True)``: they find what is wrong, and change nothing."""
+"""``compile(check=...)`` and ``compile(audit=True)`` find what is wrong, and change nothing."""
 
 from __future__ import annotations
 

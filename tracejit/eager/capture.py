@@ -398,4 +398,3 @@ class Capture:
     def refuse(self, reason: str, location: Location | None) -> None:
         """Something happened that a replay could not repeat."""
         self.unsound.append((reason, location))
-

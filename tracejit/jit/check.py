@@ -22,9 +22,9 @@ from tracejit.jit import diverge
 from tracejit.jit.compile import CompiledFunction
 from tracejit.jit.group import Group
 from tracejit.jit.guards import MISS
-from tracejit.jit.trace import CallNumber, differences
 from tracejit.jit.observe import EXACT, Observer, Tolerance, compare_logs
 from tracejit.jit.readset import ReadSet, Refusal
+from tracejit.jit.trace import differences
 from tracejit.random import default_generator
 from tracejit.tensor import Tensor
 

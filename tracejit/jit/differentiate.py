@@ -53,9 +53,7 @@ class Differentiable:
         self.tracked = list(tracked)  # positions among the path's outputs
         self.inputs = list(inputs)  # tensors, then numbers
         self.outputs = [outputs[i] for i in tracked]
-        self.seeds = [
-            OPS["input"](type=n.type, name=f"g{i}") for i, n in enumerate(self.outputs)
-        ]
+        self.seeds = [OPS["input"](type=n.type, name=f"g{i}") for i, n in enumerate(self.outputs)]
         targets = [*(inputs[i] for i in wrt), *(n for _, n in new_leaves)]
         found = [None] * len(targets) if spent else backpropagate(self.outputs, self.seeds, targets)
         self.live = [i for i, g in zip(self.wrt, found, strict=True) if g is not None]

@@ -140,9 +140,7 @@ def _at(value: Any, sizes: dict[str, int]) -> Any:
 
 def eager_values(graph: Graph, arrays: Sequence[Any]) -> dict[int, Any]:
     """What each node gives when ops run one at a time, as eager code does."""
-    values: dict[int, Any] = {
-        id(n): np.array(a) for n, a in zip(graph.inputs, arrays, strict=True)
-    }
+    values: dict[int, Any] = {id(n): np.array(a) for n, a in zip(graph.inputs, arrays, strict=True)}
     with np.errstate(all="ignore"):
         for node in graph.nodes():
             if id(node) not in values:

@@ -65,7 +65,7 @@ class Group:
         return write_guards(
             self.readset, self.inputs.tensors, self.modes, list(self.facts), like, self.distinct,
             self.conditions, checked_later,
-        )
+        )  # fmt: skip
 
     def run(self, args: tuple[Any, ...], found: Any) -> Any:
         """Run the programs along the path that the values take; a NewBranch if it is a new one."""

@@ -345,16 +345,7 @@ def write_guards(
     writer.require("state.grad" if modes["grad"] else "not state.grad")
     writer.table["DEFAULT"] = modes["default_cell"]
     writer.require(f"DEFAULT[0] is {writer.constant(modes['default_dtype'])}")
-    modules = ModuleGuard(readset.modules, [t for t in inputs if t.is_module], readset.free_numbers)
-    if readset.modules:
-        held = writer.constant(modules)
-        if like is None:
-            writer.require(f"VERSION[0] == {held}.version or {held}.verify()")
-        else:
-            writer.require(f"VERSION[0] == {MODULE_VERSION[0]}")
-        writer.lines.append(f"        p = {held}.tensors")
-    elif like is not None and any(t.is_held for t in inputs):
-        writer.require(f"VERSION[0] == {MODULE_VERSION[0]}")
+    modules = _require_modules(writer, readset, inputs, like is not None)
     used = {id(t.source) for t in inputs}
     position = 0
     for i, wanted in enumerate(inputs):
@@ -376,7 +367,23 @@ def write_guards(
         _require_distinct(writer, inputs, distinct)
     for fact in facts if like is None else ():  # exact layouts meet the facts by construction
         writer.require(fact)
-    return writer, modules if readset.modules else None
+    return writer, modules
+
+
+def _require_modules(
+    writer: GuardWriter, readset: ReadSet, inputs: Sequence[TensorInput], exact: bool
+) -> ModuleGuard | None:
+    """The modules are as they were; `exact`: nothing at all has changed in any module."""
+    if exact and (readset.modules or any(t.is_held for t in inputs)):
+        writer.require(f"VERSION[0] == {MODULE_VERSION[0]}")
+    if not readset.modules:
+        return None
+    modules = ModuleGuard(readset.modules, [t for t in inputs if t.is_module], readset.free_numbers)
+    held = writer.constant(modules)
+    if not exact:
+        writer.require(f"VERSION[0] == {held}.version or {held}.verify()")
+    writer.lines.append(f"        p = {held}.tensors")
+    return modules
 
 
 def _require_distinct(

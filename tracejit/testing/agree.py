@@ -1,12 +1,12 @@
 """Whether a program gives the same plain, compiled, and with its IR interpreted.
 
 All that shows is compared: values, dtypes, shapes, gradients, sharing, errors, random state.
-Invariant: where only pointwise work, views and indexing took part, the bits must be the same. There
-are three places where a tolerance is used. `CLOSE`: traces that add up floats (`SUMS`), which fusion
-may do in another order, and `.grad`, to which the uses of a value contribute in the order of the
-tape, which a compiled call shortens. `WIDE`: if such a program is not even close (cancellation), it
-runs again in float64, and the difference must all but vanish. `INTERPRETED`: compiled graphs against
-NumPy's own exp, sin, sums.
+Invariant: where only pointwise work, views and indexing took part, the bits must be the same. A
+tolerance is used in three places. `CLOSE`: traces that add up floats (`SUMS`), which fusion may do
+in another order, and `.grad`, to which the uses of a value contribute in the order of the tape,
+which a compiled call shortens. `WIDE`: if such a program is not even close (cancellation), it
+runs again in float64, and the difference must all but vanish. `INTERPRETED`: compiled graphs
+against NumPy's own exp, sin, sums.
 """
 
 from __future__ import annotations

@@ -33,9 +33,7 @@ def array(dtype: str, shape: tuple[int, ...], packed: str) -> Array:
     return unpack(dtype, shape, packed)
 
 
-def check_graph(
-    text: str, inputs: Sequence[Array], ulps: float = 0.0, atol: float = 0.0
-) -> None:
+def check_graph(text: str, inputs: Sequence[Array], ulps: float = 0.0, atol: float = 0.0) -> None:
     """Raise AssertionError if a graph in IR text gives something else compiled than eagerly.
 
     Example: ``check_graph("graph f(%x: f32[2]) -> f32[2] {\\n  %0 = exp(%x) : f32[2]\\n
@@ -150,5 +148,3 @@ def _trimmed(graph: Graph, arrays: Sequence[Array]) -> tuple[Graph, list[Array]]
     return _with(graph, inputs=tuple(n for n, _ in kept), outputs=graph.outputs), [
         a for _, a in kept
     ]
-
-
