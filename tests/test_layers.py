@@ -25,7 +25,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("jit",),
     (
         "nn", "optim", "utils", "serialization", "safetensors", "func", "amp", "cuda", "backends",
-        "compiler", "distributed", "fx", "hub", "signal",
+        "compiler", "distributed", "distributions", "fx", "hub", "signal",
     ),
     ("inspect", "testing"),
     ("demo", "cli", "__main__"),

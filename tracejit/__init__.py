@@ -95,6 +95,7 @@ _LAZY = {  # name -> (module, attribute or None): loaded at first use, to keep t
     "amp": ("tracejit.amp", None),
     "backends": ("tracejit.backends", None),
     "compiler": ("tracejit.compiler", None),
+    "distributions": ("tracejit.distributions", None),
     "distributed": ("tracejit.distributed", None),
     "fx": ("tracejit.fx", None),
     "hub": ("tracejit.hub", None),
