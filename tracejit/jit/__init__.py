@@ -21,6 +21,12 @@ from tracejit.jit.scripting import (
     script_method,
     unused,
 )
+from tracejit.jit.scripting import (
+    _overload as _overload,
+)
+from tracejit.jit.scripting import (
+    _overload_method as _overload_method,
+)
 
 __all__ = [
     "Attribute", "Final", "ScriptFunction", "ScriptModule", "annotate", "export", "freeze",

@@ -40,7 +40,7 @@ def script(obj: T, *args: Any, **kwargs: Any) -> T:
 
 
 script_if_tracing = script_method = export = interface = script
-freeze = optimize_for_inference = script
+freeze = optimize_for_inference = _overload = _overload_method = script
 
 
 def ignore(drop: Any = False, **kwargs: Any) -> Any:
