@@ -11,6 +11,7 @@ import io
 import logging
 import sys
 
+import pytest
 from scenario import arange, error, printed, scenario
 
 import tracejit as torch
@@ -198,3 +199,16 @@ def test_warning_inside(compile):
             warnings.simplefilter("always")
             y = f(arange(3))
         yield y, [str(w.message) for w in caught if w.category is UserWarning]
+
+
+@pytest.mark.parametrize("options", [{"check": "first"}, {"check": 0.5}, {"audit": True}])
+def test_print_under_check(options):
+    """What trial runs print is kept back: each call prints once."""
+
+    def run(x, n):
+        print("step", n, x * 2)
+        return x * 2 if x.sum() > 1 else x - 1
+
+    f = torch.compile(run, **options)
+    for k in (0, 1, 2, 0, 3, 1):
+        assert printed(f, arange(3, start=k), k)[1] == printed(run, arange(3, start=k), k)[1]

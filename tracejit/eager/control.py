@@ -103,12 +103,12 @@ def _checked(results: Any, carried: tuple[Any, ...]) -> tuple[Any, ...]:
     """What a body gave, as a tuple; TypeError if it cannot be carried on."""
     results = tuple(results) if isinstance(results, (tuple, list)) else (results,)
     if len(results) != len(carried):
-        raise TypeError(at_user_line(
-            f"while_loop: the body gave {len(results)} values for {len(carried)} carried"))  # fmt: skip
+        counts = f"{len(results)} values for {len(carried)}"
+        raise TypeError(at_user_line(f"while_loop: the body gave {counts} carried"))
     for new, old in zip(results, carried, strict=True):
         if isinstance(new, Tensor) and isinstance(old, Tensor) and type_of(new) != type_of(old):
-            raise TypeError(at_user_line(
-                f"while_loop: the body gave {type_of(new)} for a carried {type_of(old)}"))  # fmt: skip
+            kinds = f"{type_of(new)} for a carried {type_of(old)}"
+            raise TypeError(at_user_line(f"while_loop: the body gave {kinds}"))
     return results
 
 

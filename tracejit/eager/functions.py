@@ -1,8 +1,8 @@
 """Importing this module publishes every eager function (see `register.public`)."""
 
 from tracejit.eager import (
-    conversions,
     control,
+    conversions,
     decompositions,
     einsum,
     factories,
@@ -28,6 +28,7 @@ from tracejit.eager import (
 
 __all__ = [
     "control", "conversions", "decompositions", "einsum", "factories", "indexing", "joining",
-    "legacy", "linalg", "matrix_functions", "methods", "pointwise", "properties", "ranges", "reduce",
-    "rounding", "scans", "scatter", "selection", "shape", "special", "statistics", "views",
+    "legacy", "linalg", "matrix_functions", "methods", "pointwise", "properties", "ranges",
+    "reduce", "rounding", "scans", "scatter", "selection", "shape", "special", "statistics",
+    "views",
 ]  # fmt: skip

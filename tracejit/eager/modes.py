@@ -18,6 +18,7 @@ class _State(threading.local):
     grad: bool = True
     inference: bool = False
     capture: Any = None  # the tracejit.eager.tape.Capture in progress
+    heard: Any = None  # what a trial run prints, kept back: a list of functions that print it
     saving: Any = None  # nodes whose values the in-place operation in progress saves
 
 

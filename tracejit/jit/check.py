@@ -125,8 +125,11 @@ class CheckedFunction(CompiledFunction):
         before = Snapshot(tensors, _assigned(group), flat)
         numbers = _numbers(group, flat, sizes)
         captures = self.captures
-        result = super().__call__(*args, **kwargs)
+        with _Hush() as heard:
+            result = super().__call__(*args, **kwargs)
         if self.captures != captures or self.eager_reason is not None:
+            for aloud in heard:
+                aloud()
             return result  # a new branch: the call ran eagerly
         compiled = _seen(result, tensors)
         self.compared[id(group)] = self.compared.get(id(group), 0) + 1
@@ -169,13 +172,25 @@ class CheckedFunction(CompiledFunction):
             trial = CompiledFunction(self.function, {})
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", TraceWarning)
-                trial(*args, **kwargs)
+                with _Hush():
+                    trial(*args, **kwargs)
             texts.append(diverge.trace_text(trial))
             for entry, _ in differences(readset):
                 if entry.source.parent is not None and entry.source.is_assignable():
                     entry.source.write(flat, entry.value)
             before.restore()
         return diverge.first_line(*texts)
+
+
+class _Hush:
+    """``with _Hush() as heard:`` what is printed under a trace is kept back as functions."""
+
+    def __enter__(self) -> list[Any]:
+        state.heard = []
+        return state.heard
+
+    def __exit__(self, *exc: object) -> None:
+        state.heard = None
 
 
 def _on_cpu(tensors: Sequence[Tensor]) -> bool:

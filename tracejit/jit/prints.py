@@ -8,6 +8,7 @@ printed, after its program has run; what cannot be printed anew makes the functi
 from __future__ import annotations
 
 import builtins
+import functools
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -57,7 +58,11 @@ class Printed:
             for value, history in zip(values, self.history, strict=True)
         ]
         file = None if self.stream is None else getattr(sys, self.stream)
-        _original[0](*self.build(shown), file=file, **self.options)
+        aloud = functools.partial(_original[0], *self.build(shown), file=file, **self.options)
+        if state.heard is None:
+            aloud()
+        else:
+            state.heard.append(aloud)
 
 
 class _Text:

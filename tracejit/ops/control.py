@@ -26,7 +26,9 @@ def graph_of(text: str) -> Graph:
     return parse(text)
 
 
-RUN: list[Callable[[str, Arrays], Arrays]] = [lambda text, arrays: interpret(graph_of(text), arrays)]
+RUN: list[Callable[[str, Arrays], Arrays]] = [
+    lambda text, arrays: interpret(graph_of(text), arrays),
+]
 """How the graphs are run: interpreted, until the runtime is loaded and compiles them."""
 
 
