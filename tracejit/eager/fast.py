@@ -148,7 +148,10 @@ def unary(op: Op, x: Any) -> Tensor | None:
         return None
     if a.dtype.kind != "f" or type(a) is not _ndarray or a.size >= THREADED_SIZE:
         return None
-    data = quiet(op.numpy, a)
+    try:
+        data = quiet(op.numpy, a)
+    except TypeError:  # an op of integers: the other way has an error to tell
+        return None
     result = new_tensor(data if type(data) is _ndarray else np.asarray(data))
     if state.grad and x._requires_grad:
         if op.vjp is None or result._array.dtype.kind != "f":

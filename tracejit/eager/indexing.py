@@ -16,7 +16,7 @@ from tracejit.eager.checks import is_on_device, require, require_later
 from tracejit.eager.conversions import copy_
 from tracejit.eager.dispatch import apply, view
 from tracejit.eager.factories import as_tensor, constant_tensor
-from tracejit.eager.inplace import check_writable, store
+from tracejit.eager.inplace import check_writable, store, write_into
 from tracejit.eager.modes import state
 from tracejit.eager.pointwise import as_bool, where_of
 from tracejit.eager.register import FUNCTIONS, public, with_out
@@ -401,7 +401,7 @@ def masked_fill_(self: Tensor, mask: Tensor, value: Any) -> Tensor:
     """`value` written where `mask` is true."""
     check_writable(self, "masked_fill_")
     check_mask("masked_fill_", mask, self, value)
-    return store(self, where_of(mask, value, self, self.dtype))
+    return write_into(self, where_of(mask, value, self, self.dtype), "masked_fill_")
 
 
 @public(inplace=True)

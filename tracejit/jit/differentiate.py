@@ -15,8 +15,9 @@ from tracejit.errors import at_user_line
 from tracejit.ir.graph import Graph
 from tracejit.ir.node import Node, topological
 from tracejit.ir.op import OPS
+from tracejit.ir.sizes import SymInt, size_source
 from tracejit.ir.types import TupleType
-from tracejit.jit.shapes import size_givers
+from tracejit.jit.shapes import at_sizes, size_givers
 from tracejit.runtime.target import build
 from tracejit.tensor import Tensor
 from tracejit.transforms.grad import backpropagate
@@ -171,7 +172,17 @@ class Differentiable:
                 known[id(node)] = OPS["full"](value=tensor, type=node.type)
         for seed, value in zip(self.seeds, g, strict=True):
             known[id(seed)] = value
-        return list(rebuild(self.gradients, known))
+        return list(rebuild(self.gradients, known, self._sizes(tensors)))
+
+    def _sizes(self, tensors: Sequence[Any]) -> dict[str, int]:
+        """The numbers of the call for the sizes that vary."""
+        sizes: dict[str, int] = {}
+        for node, tensor in zip(self.inputs, tensors, strict=True):
+            if isinstance(tensor, Tensor):
+                for size, n in zip(node.type.shape, tensor._array.shape, strict=True):
+                    if type(size) is SymInt:
+                        sizes[size_source(size)] = n
+        return sizes
 
 
 def _places(
@@ -203,8 +214,10 @@ def _concrete(kind: Any, array: Any) -> Any:
     return kind.with_shape(array.shape)
 
 
-def rebuild(roots: Sequence[Node], known: dict[int, Node]) -> list[Node]:
-    """`roots` over other nodes at the boundary `known`."""
+def rebuild(
+    roots: Sequence[Node], known: dict[int, Node], sizes: dict[str, int] | None = None
+) -> list[Node]:
+    """`roots` over other nodes at the boundary `known`, with `sizes` for the symbolic ones."""
     done: dict[int, Node] = dict(known)
     stack = list(roots)
     while stack:
@@ -216,6 +229,12 @@ def rebuild(roots: Sequence[Node], known: dict[int, Node]) -> list[Node]:
         if missing:
             stack.extend(missing)
             continue
-        done[id(node)] = node.replace(tuple(done[id(x)] for x in node.inputs))
+        inputs = tuple(done[id(x)] for x in node.inputs)
+        if sizes:
+            params = {k: at_sizes(v, sizes) for k, v in node.params.items()}
+            done[id(node)] = node.op(*inputs, **params)
+            done[id(node)].loc = node.loc
+        else:
+            done[id(node)] = node.replace(inputs)
         stack.pop()
     return [done[id(r)] for r in roots]

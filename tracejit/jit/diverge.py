@@ -19,10 +19,10 @@ import numpy as np
 from tracejit.eager.execute import execute
 from tracejit.ir.graph import Graph
 from tracejit.ir.node import Node
-from tracejit.ir.sizes import SymInt, evaluate
 from tracejit.ir.types import TensorType
 from tracejit.jit.group import Group, leave
 from tracejit.jit.observe import Tolerance
+from tracejit.jit.shapes import at_sizes
 from tracejit.jit.tree import outcome_key
 from tracejit.runtime.target import build
 from tracejit.tensor import Tensor
@@ -121,21 +121,13 @@ def concrete(graph: Graph, sizes: dict[str, int]) -> Graph:
     for node in (*graph.inputs, *graph.nodes()):
         if id(node) in made:
             continue
-        params = {k: _at(v, sizes) for k, v in node.params.items()}
+        params = {k: at_sizes(v, sizes) for k, v in node.params.items()}
         fresh = node.op(*(made[id(x)] for x in node.inputs), **params)
         fresh.loc = node.loc
         made[id(node)] = fresh
     effects = tuple((made[id(t)], made[id(v)]) for t, v in graph.effects)
     return Graph(graph.name, tuple(made[id(n)] for n in graph.inputs),
                  tuple(made[id(n)] for n in graph.outputs), effects)  # fmt: skip
-
-
-def _at(value: Any, sizes: dict[str, int]) -> Any:
-    if type(value) is SymInt:
-        return evaluate(value, sizes)
-    if isinstance(value, TensorType):
-        return value.with_shape(_at(value.shape, sizes))
-    return tuple(_at(v, sizes) for v in value) if type(value) is tuple else value
 
 
 def eager_values(graph: Graph, arrays: Sequence[Any]) -> dict[int, Any]:

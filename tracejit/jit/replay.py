@@ -13,7 +13,8 @@ from tracejit.eager.capture import Draw
 from tracejit.eager.dispatch import view
 from tracejit.eager.modes import state
 from tracejit.eager.tape import storage_of
-from tracejit.ir.sizes import SymInt, evaluate
+from tracejit.ir.sizes import evaluate
+from tracejit.jit.shapes import at_sizes
 from tracejit.tensor import Tensor, new_tensor
 
 
@@ -70,13 +71,7 @@ class Made:
 
 def chain_at(chain: Any, sizes: dict[str, int]) -> Any:
     """A chain of view ops with the call's own numbers for the sizes that vary."""
-    return [(op, {k: _at(v, sizes) for k, v in params.items()}) for op, params in chain]
-
-
-def _at(value: Any, sizes: dict[str, int]) -> Any:
-    if type(value) is SymInt:
-        return evaluate(value, sizes)
-    return tuple(_at(v, sizes) for v in value) if type(value) is tuple else value
+    return [(op, {k: at_sizes(v, sizes) for k, v in params.items()}) for op, params in chain]
 
 
 def replay_chain(base: Tensor, chain: Any, requires_grad: bool) -> Tensor:
