@@ -79,6 +79,8 @@ def run(
         outcome = check(program.source())
         report.note(number, outcome)
         failure = outcome.failure
+        if report.count % 250 == 0:
+            say(report.text().splitlines()[0])
         if failure is None:
             continue
         say(f"seed {number}: {failure.kind}: {failure.text[:400]}")

@@ -106,7 +106,8 @@ def pull_twice(result: Any) -> None:
     total = _total(result)
     if total is None:
         return
-    leaves = [leaf for _, leaf in leaves_below([node_of(total)])]
+    found = {id(leaf): leaf for _, leaf in leaves_below([node_of(total)])}
+    leaves = list(found.values())  # one that a capture with varying sizes met has several nodes
     grads = tracejit.autograd.grad(total, leaves, create_graph=True, allow_unused=True)
     squares = _total([g for g in grads if g is not None], power=2, step=0)
     if squares is not None:
