@@ -50,6 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     demo = commands.add_parser("demo", help="train on handwritten digits, eagerly and compiled")
     demo.add_argument("--epochs", type=_positive, default=20)
     demo.add_argument("--seed", type=int, default=0)
+    demo.add_argument("--device", default="cpu", help="cpu, cuda, or sim: a simulated GPU")
     demo.set_defaults(run=_demo)
     for name, run, text in (
         ("compare", _compare, "time a function eagerly and compiled, and compare the results"),
@@ -91,7 +92,7 @@ def _positive(text: str) -> int:
 def _demo(options: Any) -> int:
     from tracejit import demo  # its imports are not the other commands' business
 
-    return demo.main(options.epochs, options.seed, sys.stdout)
+    return demo.main(options.epochs, options.seed, sys.stdout, options.device)
 
 
 def _target(options: Any, requires_grad: bool = False) -> tuple[Any, list[Any]]:

@@ -60,10 +60,11 @@ def threads_of(variant: DeviceVariant, sizes: Sequence[int], extras: Sequence[in
     return outer * max(1, -(-rows // COLUMN_BLOCK)) * columns
 
 
-def vector_width(program: LoopProgram, rank: int, classes: str) -> int:
-    """Elements of one access of a dense map: as many as the widest dtype has in 16 bytes."""
-    if rank != 1:
-        return 0
+def vector_width(program: LoopProgram, classes: str) -> int:
+    """Elements of one access of a dense map: as many as the widest dtype has in 16 bytes.
+
+    With several axes every row must hold whole vectors.
+    """
     count = len(program.loads)
     dense = [v.dtype for v in program.loads if v.kind == "load" and classes[v.slot] == "u"]
     for number, store in enumerate(program.stores):
@@ -84,23 +85,29 @@ class DeviceMap(MapEmitter):
         self.head()
         w = self.w
         w.put("i = block() * threads() + thread()")
+        width = self.variant.vector
         if self.variant.rank == 1:
             self.hoisted(False)
-            if self.variant.vector:
-                self.vectors(self.variant.vector)
+            if width:
+                self.vectors(width)
                 return w.text()
             w.put("if i < n0:")
             w.depth += 1
             self.body("i", "i", False)
             return w.text()
         inner = self.variant.rank - 1
+        if width:
+            w.put(f"i = i * {width}")
         w.put(f"if i < {' * '.join(f'n{axis}' for axis in range(inner + 1))}:")
         w.depth += 1
         w.put(f"r = i // n{inner}")
         w.put(f"j = i - r * n{inner}")
         self.bases("r", range(self.layout.operands), inner)
         self.hoisted(True)
-        self.body("j", "i", True)
+        if width:
+            self.vector_body(width, "j", "i", True)
+        else:
+            self.body("j", "i", True)
         return w.text()
 
     def vectors(self, width: int) -> None:
@@ -109,7 +116,8 @@ class DeviceMap(MapEmitter):
         w.put(f"whole = n0 // {width}")
         w.put("if i < whole:")
         w.depth += 1
-        self.vector_body(width)
+        w.put(f"at = i * {width}")
+        self.vector_body(width, "at", "at", False)
         w.depth -= 1
         w.put(f"e = whole * {width} + i")
         w.put("if e < n0:")
@@ -117,32 +125,31 @@ class DeviceMap(MapEmitter):
         self.body("e", "e", False)
         w.depth -= 1
 
-    def vector_body(self, width: int) -> None:
+    def vector_body(self, width: int, j: str, flat: str, base: bool) -> None:
         """All loads, then the values of one element after the other, then all stores."""
         w = self.w
-        w.put(f"at = i * {width}")
         lanes: list[dict[int, str]] = [{} for _ in range(width)]
         dense = [v for v in self.program.loads if self.is_dense(v)]
         for v in dense:
             names = [f"{v.name}_{k}" for k in range(width)]
-            pointer = self.pointers[v.slot]
-            w.put(f"{', '.join(names)} = load{width}_{storage(v.dtype)}({pointer}, at)")
+            place = f"{self.pointers[v.slot]}, {self.at(v.slot, j, base)}"
+            w.put(f"{', '.join(names)} = load{width}_{storage(v.dtype)}({place})")
             for k, name in enumerate(names):
                 lanes[k][id(v)] = name
         known = {id(v) for v in dense}
         for k in range(width):
             self.suffix = f"_{k}"
             self.names.update(lanes[k])
-            place = f"(at + {k})"
             for v in self.program.values:
                 if self.level[id(v)] and id(v) not in known:
-                    self.value(v, place, place, False)
+                    self.value(v, f"({j} + {k})", f"({flat} + {k})", base)
             lanes[k].update({id(v): self.names[id(v)] for v in self.program.values})
         self.suffix = ""
         for number, store in enumerate(self.program.stores):
             k = self.loads + number
             values = ", ".join(names[id(store.value)] for names in lanes)
-            w.put(f"store{width}_{storage(store.node.dtype)}(p{k}, at, {values})")
+            place = f"p{k}, {self.at(k, j, base)}"
+            w.put(f"store{width}_{storage(store.node.dtype)}({place}, {values})")
 
     def is_dense(self, value: Value) -> bool:
         return value.kind == "load" and self.variant.classes[value.slot] == "u"

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -80,15 +80,21 @@ def _compile(name: str, source: str, words: int, cc: tuple[int, int], fast: bool
     from tracejit.codegen import frontend  # imports Numba
 
     try:
-        code = compile(source, f"<tracejit {name} {key[:12]}>", "exec")
-        flags = FAST_FLAGS if fast else frozenset()
-        text = _emit(frontend.lower_device(code, ENTRY, flags, words), cc)
+        text = _emit(_lowered(source, words, fast), cc)
     except frontend.ERRORS as error:
         raise CompileError(f"device kernel {name} cannot be compiled: {error}\n{source}") from error
     store = disk_cache()
     if store:
         store.store(key, text.encode())
     return text
+
+
+@lru_cache(maxsize=32)  # one text serves all architectures
+def _lowered(source: str, words: int, fast: bool) -> str:
+    from tracejit.codegen import frontend  # imports Numba
+
+    code = compile(source, "<tracejit device kernel>", "exec")
+    return frontend.lower_device(code, ENTRY, FAST_FLAGS if fast else frozenset(), words)
 
 
 def _emit(module_text: str, cc: tuple[int, int]) -> str:

@@ -34,7 +34,7 @@ from tracejit.runtime.device_array import DeviceArray, from_host, maker
 from tracejit.runtime.executable import Executable, Kernel
 from tracejit.runtime.frame import Frame, _Builder
 from tracejit.runtime.host_call import HostCall
-from tracejit.runtime.launch import Launch, Operand
+from tracejit.runtime.launch import Collapsed, Launch, Operand
 from tracejit.runtime.library_steps import plan_library
 from tracejit.runtime.overlap import span
 from tracejit.runtime.program import Patch, address_of
@@ -230,18 +230,31 @@ class _DeviceBuilder(_Builder):
             not isinstance(a, DeviceArray) or a.address % _VECTOR_BYTES == 0 for a in arrays
         ]
 
-    def kernel(self, program: LoopProgram, variant: Variant, operands: Sequence[Operand]) -> Kernel:
+    def kernel(
+        self, program: LoopProgram, variant: Variant, operands: Sequence[Operand],
+        collapsed: Collapsed,
+    ) -> Kernel:  # fmt: skip
         width = 0
         if variant.shape == "map":
-            width = vector_width(program, variant.rank, variant.classes)
-        if width and not all(self._is_aligned(o, width) for o in operands):
+            width = vector_width(program, variant.classes)
+        if width and not self._fits(operands, collapsed, width):
             width = 0
         exact = DeviceVariant(*variant, width)
         return self.executable.kernel(program, exact)  # type: ignore[arg-type]
 
+    def _fits(self, operands: Sequence[Operand], nest: Collapsed, width: int) -> bool:
+        """Whether every vector of a row is one of every operand that is read densely."""
+        if len(nest.sizes) > 1 and nest.sizes[-1] % width:
+            return False
+        dense = [k for k, strides in enumerate(nest.strides) if strides[-1] == 1]
+        return all(
+            not any(s % width for s in nest.strides[k][:-1]) and self._is_aligned(operands[k], width)
+            for k in dense
+        )
+
     def _is_aligned(self, operand: Operand, width: int) -> bool:
         """Whether the operand's first element begins a vector."""
-        if operand.buffer.kind == "index" or 1 not in operand.layout.strides:
+        if operand.buffer.kind == "index":
             return True
         size = operand.dtype.itemsize
         if operand.layout.offset * size % (size * width):

@@ -27,7 +27,7 @@ from tracejit.runtime.buffers import empty_maker
 from tracejit.runtime.bundle import bundled
 from tracejit.runtime.gemm_step import is_native, plan_gemm
 from tracejit.runtime.host_call import HostCall
-from tracejit.runtime.launch import Nest, Operand, plan_launches
+from tracejit.runtime.launch import Collapsed, Nest, Operand, plan_launches
 from tracejit.runtime.library_steps import plan_library
 from tracejit.runtime.overlap import OVERLAP, ConditionCheck, OverlapCheck
 from tracejit.runtime.placement import place_all
@@ -270,7 +270,10 @@ class _Builder:
         """Append the launches of a program."""
         self.pending += plan_launches(self, program, nest, loads, stores)
 
-    def kernel(self, program: LoopProgram, variant: Variant, operands: Sequence[Operand]) -> Kernel:
+    def kernel(
+        self, program: LoopProgram, variant: Variant, operands: Sequence[Operand],
+        collapsed: Collapsed,
+    ) -> Kernel:  # fmt: skip
         """The compiled kernel of a variant."""
         return self.executable.kernel(program, variant)
 

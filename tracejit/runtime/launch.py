@@ -246,7 +246,7 @@ def _launch(
         and load.layout.offset == store.layout.offset  # else another part of the same memory
     )  # fmt: skip
     variant = Variant(shape, len(collapsed.sizes), classes, same)
-    kernel = builder.kernel(program, variant, operands)
+    kernel = builder.kernel(program, variant, operands, collapsed)
     grain = max(1, config.parallel_grain // max(1, unit_work * work_of(program)))
     words = [builder.word(v) for v in program.words]
     return Launch(
