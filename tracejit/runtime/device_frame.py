@@ -231,13 +231,12 @@ class _DeviceBuilder(_Builder):
         ]
 
     def kernel(
-        self, program: LoopProgram, variant: Variant, operands: Sequence[Operand],
-        collapsed: Collapsed,
-    ) -> Kernel:  # fmt: skip
+        self, program: LoopProgram, variant: Variant, operands: list[Operand], nest: Collapsed
+    ) -> Kernel:
         width = 0
         if variant.shape == "map":
             width = vector_width(program, variant.classes)
-        if width and not self._fits(operands, collapsed, width):
+        if width and not self._fits(operands, nest, width):
             width = 0
         exact = DeviceVariant(*variant, width)
         return self.executable.kernel(program, exact)  # type: ignore[arg-type]

@@ -226,8 +226,8 @@ class _Builder:
         if node.op.name == "full" and array.size > 1:
             found = self.constant(array.reshape(-1)[:1], array.shape, node.dtype)
         else:
-            buffer = Buffer("constant", 0, array.nbytes, self.held(array))
-            found = Operand(buffer, contiguous(array.shape), node.dtype)
+            place = Buffer("constant", 0, array.nbytes, self.held(array))
+            found = Operand(place, contiguous(array.shape), node.dtype)
         self.places[id(node)] = found
         return found
 
@@ -271,9 +271,8 @@ class _Builder:
         self.pending += plan_launches(self, program, nest, loads, stores)
 
     def kernel(
-        self, program: LoopProgram, variant: Variant, operands: Sequence[Operand],
-        collapsed: Collapsed,
-    ) -> Kernel:  # fmt: skip
+        self, program: LoopProgram, variant: Variant, operands: list[Operand], nest: Collapsed
+    ) -> Kernel:
         """The compiled kernel of a variant."""
         return self.executable.kernel(program, variant)
 
