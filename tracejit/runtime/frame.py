@@ -235,8 +235,7 @@ class _Builder:
         self, value: np.ndarray[Any, Any], shape: tuple[int, ...], dtype: DType
     ) -> Operand:
         """One number, repeated over a shape."""
-        array = value.reshape(1).copy()
-        buffer = Buffer("constant", 0, array.nbytes, self.held(array))
+        buffer = Buffer("constant", 0, value.itemsize, self.held(value.reshape(1).copy()))
         return Operand(buffer, Layout(shape, (0,) * len(shape)), dtype)
 
     def row_major(self, source: Operand) -> Operand:
