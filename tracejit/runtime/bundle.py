@@ -1,7 +1,8 @@
 """Horizontal fusion: equal small kernels on different data become one launch of several tables.
 
-An optimizer runs one kernel per parameter. Each of them sinks down to the last launch of that
-kernel, as far as nothing between uses what it writes or writes what it uses. Invariant: every
+An optimizer runs one kernel per parameter, and so are partial results added up. Each of them sinks
+down to the last launch of that kernel, as far as nothing between uses what it writes or writes what
+it uses. Invariant: every
 launch still reads what it read, and members of a bundle are independent of one another.
 """
 
@@ -54,18 +55,19 @@ def bundled(item: Sequence[AnyLaunch], foreign: set[int]) -> list[AnyLaunch]:
     stay where they are.
     """
     uses = _Uses()
-    anchors: dict[int, int] = {}  # kernel -> position of its last launch
+    anchors: dict[tuple[int, str], int] = {}  # kernel -> position of its last launch
     members: dict[int, list[Launch]] = {}
     for position in range(len(item) - 1, -1, -1):
         launch = item[position]
-        reads, writes = _accesses(launch)
+        reads, writes = accesses(launch)
         at = position
         if isinstance(launch, Launch) and _may_join(launch, writes, foreign):
-            anchor = anchors.get(launch.kernel.address)
+            key = _kind(launch)
+            anchor = anchors.get(key)
             if anchor is not None and anchor < uses.limit(reads, writes):
                 at = anchor
             else:
-                anchors[launch.kernel.address] = position
+                anchors[key] = position
             members.setdefault(at, []).insert(0, launch)
         uses.note(reads, writes, at)
     gone = {id(m) for held in members.values() for m in held}
@@ -79,12 +81,24 @@ def bundled(item: Sequence[AnyLaunch], foreign: set[int]) -> list[AnyLaunch]:
     return result
 
 
+def _kind(launch: Launch) -> tuple[int, str]:
+    """Launches of one kind share a bundle: of one kernel, but reductions apart from the passes over
+    their partial results, which the same kernel may do.
+    """
+    kernel = launch.kernel
+    return kernel.address, "" if kernel.shape == "map" else kernel.name
+
+
 def _may_join(launch: Launch, writes: Iterable[Buffer], foreign: set[int]) -> bool:
-    small = launch.kernel.shape == "map" and launch.units <= MOST_UNITS
+    """Small pointwise launches, and reductions too small for a second thread: what a reduction
+    reads lives until the bundle runs.
+    """
+    most = {"map": MOST_UNITS, "column": launch.grain, "full": launch.grain}
+    small = launch.units <= most.get(launch.kernel.shape, 0)
     return small and not any(id(b) in foreign for b in writes)
 
 
-def _accesses(launch: AnyLaunch) -> tuple[list[Buffer], list[Buffer]]:
+def accesses(launch: AnyLaunch) -> tuple[list[Buffer], list[Buffer]]:
     """The buffers that a launch reads, and those that it writes."""
     buffers = [o.buffer for o in launch.operands]
     if isinstance(launch, Launch):

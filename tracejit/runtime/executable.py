@@ -162,6 +162,7 @@ class Executable:
         self.graph = self.plan.graph
         self.in_place = {} if "memory" in pipeline.disabled_passes() else memory.in_place(self.plan)
         self.readings = Readings(self.plan)
+        self.has_epilogues = "epilogue" not in pipeline.disabled_passes()
         self._programs: dict[int, LoopProgram] = {}
         self._kernels: dict[tuple[int, Variant], Kernel] = {}
         self._frames: dict[Any, list[Frame]] = {}

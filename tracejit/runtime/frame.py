@@ -25,6 +25,7 @@ from tracejit.ir.sizes import SymInt, evaluate
 from tracejit.runtime.arena import Arena, Buffer
 from tracejit.runtime.buffers import empty_maker
 from tracejit.runtime.bundle import bundled
+from tracejit.runtime.epilogue import with_epilogues
 from tracejit.runtime.gemm_step import is_native, plan_gemm
 from tracejit.runtime.host_call import HostCall
 from tracejit.runtime.launch import Collapsed, Nest, Operand, plan_launches
@@ -442,7 +443,9 @@ class _Builder:
         place_all(self, self.executable.readings)
 
     def bundled(self, item: list[AnyLaunch], foreign: set[int]) -> list[AnyLaunch]:
-        """The launches of a segment with equal ones bundled."""
+        """The launches of a segment with equal ones bundled, and kernels joined to products."""
+        if self.executable.has_epilogues:
+            return with_epilogues(bundled(item, foreign), foreign)
         return bundled(item, foreign)
 
     def foreign(self) -> set[int]:

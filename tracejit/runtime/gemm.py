@@ -193,16 +193,16 @@ def product(
         table[layout.GEMM_OFFSETS] = address_of(places)
         keep += (places,)
     if epilogue is not None:
-        left = _add_epilogue(table, epilogue, matrices)
+        left = add_epilogue(table, epilogue, matrices * int(table[layout.GEMM_ROWS]))
         keep += (left, epilogue)
     step = Step(chosen.addresses["gemm_tiles"], address_of(table), units, grain, chosen.guard)
     return Product(step, table, keep)
 
 
-def _add_epilogue(table: Words, epilogue: Epilogue, matrices: int) -> Words:
+def add_epilogue(table: Words, epilogue: Epilogue, panels: int) -> Words:
     """Enter an epilogue into a descriptor; the counters of panels, for the caller to keep."""
     columns = int(table[layout.GEMM_COLUMNS])
-    left = aligned_words(max(1, matrices * int(table[layout.GEMM_ROWS])))
+    left = aligned_words(max(1, panels))
     left[:] = columns
     table[layout.GEMM_LEFT] = address_of(left) if columns > 1 else 0
     table[layout.GEMM_EPILOGUE] = epilogue.kernel

@@ -1,0 +1,124 @@
+"""Epilogues: a kernel over a product's result runs panel by panel while the panel is in cache.
+
+The kernel that reads the result moves up to the product, which calls it for the rows of a panel as
+soon as all their tiles are done (`native_gemm`). Invariant: the kernel reads of the product exactly
+the rows it is called for, and what it writes nobody uses before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+
+from tracejit.runtime import gemm, native_gemm
+from tracejit.runtime.arena import Buffer
+from tracejit.runtime.bundle import accesses
+from tracejit.runtime.gemm_step import GemmLaunch
+from tracejit.runtime.launch import Launch, Operand
+from tracejit.runtime.program import Patch, Step
+from tracejit.runtime.table_launch import AnyLaunch
+from tracejit.runtime.threads import get_num_threads
+from tracejit.transforms.views import contiguous_strides
+
+_PANELS_PER_THREAD = 4  # with fewer the last epilogue would keep the other threads waiting
+_NEAR = 12  # launches after a product that are looked at
+
+
+class ProductWithEpilogue:
+    """A product and the kernel that runs on its finished panels."""
+
+    def __init__(self, product: GemmLaunch, launch: Launch, units_per_row: int):
+        self.product = product
+        self.launch = launch
+        self.kernel = launch.kernel
+        self.units_per_row = units_per_row
+        self.operands: list[Operand] = [*product.operands, *launch.operands]
+
+    def step(self, patches: list[Patch], keep: list[object]) -> Step:
+        """The step of the product, its descriptor completed."""
+        step = self.product.step(patches, keep)
+        after = self.launch.step(patches, keep)
+        epilogue = gemm.Epilogue(after.kernel, after.table, self.units_per_row)
+        table = self.product.product.table
+        keep.append(gemm.add_epilogue(table, epilogue, _panels(self.product)))
+        return step
+
+
+def with_epilogues(item: Sequence[AnyLaunch], foreign: set[int]) -> list[AnyLaunch]:
+    """The launches of a segment, those that fit joined to the products they read.
+
+    `foreign` are ids of buffers of the caller that may overlap others: launches that write them
+    stay where they are.
+    """
+    result = list(item)
+    at = 0
+    while at < len(result):
+        product = result[at]
+        if isinstance(product, GemmLaunch):
+            for place in range(at + 1, min(at + 1 + _NEAR, len(result))):
+                launch = result[place]
+                if not isinstance(launch, Launch) or not _reads(launch, product):
+                    continue
+                units = _units_per_row(product, launch)
+                if units and _may_move(launch, product, result[at + 1 : place], foreign):
+                    result[at] = ProductWithEpilogue(product, launch, units)
+                    del result[place]
+                    break
+        at += 1
+    return result
+
+
+def _panels(product: GemmLaunch) -> int:
+    """Groups of tiles that share their rows, through the whole batch."""
+    return int(product.product.step.units // product.product.table[native_gemm.GEMM_COLUMNS])
+
+
+def _reads(launch: Launch, product: GemmLaunch) -> bool:
+    result = product.operands[2].buffer
+    return any(o.buffer is result for o in launch.operands[: len(launch.program.loads)])
+
+
+def _units_per_row(product: GemmLaunch, launch: Launch) -> int:
+    """Units of the launch for each row of the product; 0 if it does not go row by row."""
+    if launch.kernel.shape not in ("map", "row"):
+        return 0
+    table, c = product.product.table, product.operands[2]
+    n = int(table[native_gemm.GEMM_N])
+    if c.layout.strides != contiguous_strides(c.layout.shape):
+        return 0
+    if prod(launch.sizes) != prod(c.layout.shape):
+        return 0
+    length = launch.sizes[-1] if launch.kernel.shape == "row" else 1
+    if n % length or launch.units * length != prod(c.layout.shape):
+        return 0
+    whole = list(contiguous_strides(launch.sizes))
+    for number, operand in enumerate(launch.operands[: len(launch.strides)]):
+        if operand.buffer is c.buffer:
+            is_load = number < len(launch.program.loads)
+            same = launch.strides[number] == whole and operand.layout.offset == c.layout.offset
+            if not is_load or not same:
+                return 0
+    return n // length
+
+
+def _may_move(
+    launch: Launch, product: GemmLaunch, between: Sequence[AnyLaunch], foreign: set[int]
+) -> bool:
+    """Whether the launch may run within the product, before the launches `between`, and had
+    better do so.
+    """
+    reads, writes = (_ids(buffers) for buffers in accesses(launch))
+    if writes & foreign or writes & _ids([o.buffer for o in product.operands]):
+        return False
+    for other in between:
+        read, written = (_ids(buffers) for buffers in accesses(other))
+        if written & (reads | writes) or read & writes:
+            return False
+    step = product.product.step
+    if step.units <= step.grain:
+        return launch.units <= launch.grain
+    return _panels(product) >= _PANELS_PER_THREAD * get_num_threads()
+
+
+def _ids(buffers: Sequence[Buffer]) -> set[int]:
+    return {id(buffer) for buffer in buffers}
