@@ -118,6 +118,19 @@ def test_what_overwrites_an_operand_does_not_join() -> None:
     np.testing.assert_array_equal(given[0], arrays[0])
 
 
+def test_a_kernel_does_not_pass_a_check() -> None:
+    inputs, c = product(2500, 40, 128)
+    w = input_node("w", (40, 40))
+    first = OPS["matmul"](w, w)
+    fine = OPS["reduce_max"](first, axes=(0, 1)) < 1e9
+    graph = Graph("g", (*inputs, w), (c, OPS["exp"](first + 1.0)), (), ((fine, "too large"),))
+    arrays = [np.ones(n.shape, "f4") for n in graph.inputs]
+    frame = build(graph).own_frame(arrays)
+    names = [x.kernel.name if hasattr(x, "kernel") else "" for x in frame.launches]
+    assert "exp" in "".join(names[names.index("check") :])
+    assert "exp" not in "".join(names[: names.index("check")]) and len(frame.call(arrays)) == 2
+
+
 def test_partial_results_are_added_up_in_one_launch() -> None:
     columns = [input_node(f"x{i}", (900, 24)) for i in range(4)]
     sums = tuple(OPS["reduce_sum"](x, axes=(0,)) for x in columns)

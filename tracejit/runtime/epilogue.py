@@ -15,6 +15,7 @@ from tracejit.runtime.arena import Buffer
 from tracejit.runtime.bundle import accesses
 from tracejit.runtime.gemm_step import GemmLaunch
 from tracejit.runtime.launch import Launch, Operand
+from tracejit.runtime.overlap import ConditionCheck
 from tracejit.runtime.program import Patch, Step
 from tracejit.runtime.table_launch import AnyLaunch
 from tracejit.runtime.threads import get_num_threads
@@ -111,6 +112,8 @@ def _may_move(
     if writes & foreign or writes & _ids([o.buffer for o in product.operands]):
         return False
     for other in between:
+        if isinstance(other, ConditionCheck):
+            return False  # what comes after a check may rely on it
         read, written = (_ids(buffers) for buffers in accesses(other))
         if written & (reads | writes) or read & writes:
             return False

@@ -202,7 +202,6 @@ class _Builder:
         return held
 
     def viewed(self, node: Node, views: Sequence[Node]) -> Operand:
-        """As `operand`, worked out anew."""
         operand = self.given(node)
         key: tuple[int, ...] = (id(node),)
         for view in views:
@@ -444,9 +443,8 @@ class _Builder:
 
     def bundled(self, item: list[AnyLaunch], foreign: set[int]) -> list[AnyLaunch]:
         """The launches of a segment with equal ones bundled, and kernels joined to products."""
-        if self.executable.has_epilogues:
-            return with_epilogues(bundled(item, foreign), foreign)
-        return bundled(item, foreign)
+        launches = bundled(item, foreign)
+        return with_epilogues(launches, foreign) if self.executable.has_epilogues else launches
 
     def foreign(self) -> set[int]:
         """Buffers of inputs that nothing keeps from overlapping one another."""
