@@ -113,8 +113,8 @@ def _main_on_sim(seed: int, out: TextIO, device: str) -> int:
     program = load_text((DATA / "digits_program.py").read_text("utf-8"), "digits_program.py")
     images, labels = load_digits()
     batch = tensor(images[:_SIM_IMAGES]), tensor(labels[:_SIM_IMAGES])
-    print(f"UCI handwritten digits: {_SIM_IMAGES} images, one batch of {_BATCH} at a time, on a "
-          f"simulated GPU ({device}): every thread of every kernel, in NumPy\n", file=out)  # fmt: skip
+    about = f"{_SIM_IMAGES} images, one batch of {_BATCH} at a time, on a simulated GPU ({device})"
+    print(f"UCI handwritten digits: {about}: every thread of every kernel, in NumPy\n", file=out)
     runs = [
         _train(program, name, wrap, batch, batch, 2, seed, where)
         for name, wrap, where in (

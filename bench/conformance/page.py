@@ -13,7 +13,7 @@ from bench.conformance.report import Report, table
 
 HEADER = f"""# Conformance with torch
 
-How far tracejit agrees with torch {torch.__version__.partition("+")[0]}, by torch's own sample inputs
+How far tracejit agrees with torch {torch.__version__.partition("+")[0]}, by torch's own samples
 (`op_db`, `module_db`, `optim_db` of `torch.testing._internal`), on the CPU, in the dtypes both
 have. Written by a command; do not edit by hand:
 
@@ -35,15 +35,15 @@ KINDS = """
 | captured | that call replayed a trace; it did not run eagerly |
 | step grad | forward and `backward()` inside one compiled function |
 | state, repr | `state_dict` keys, shapes, dtypes; what `print(module)` shows |
-| steps, state_dict, schedule | parameters after six steps; torch's own state loads; learning rates |
+| steps, state_dict, schedule | parameters after six steps; torch's state loads; learning rates |
 """
 
 SCOPE = """
 ## Out of scope
 
 Complex numbers (and with them `fft`, `stft`, general `eig`), sparse, quantised, nested and named
-tensors, TorchScript, and torch's private functions (`torch._foreach_...`, `torch.ops`, `native_...`).
-They raise an error that names what is missing.
+tensors, TorchScript, and torch's private functions (`torch._foreach_...`, `torch.ops`,
+`native_...`). They raise an error that names what is missing.
 
 ## Differences on purpose
 

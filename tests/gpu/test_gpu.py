@@ -39,7 +39,8 @@ def run_on_gpu(op: Op, arrays: list[Any], params: dict[str, Any]) -> Any:
     held = [from_host(np.asarray(a), GPU) for a in arrays]
     result = run_on_device(op, held, params, backend_of(GPU))
     several = isinstance(result, tuple)
-    parts = [r.to_host() if isinstance(r, DeviceArray) else r for r in (result if several else [result])]
+    results = result if several else [result]
+    parts = [r.to_host() if isinstance(r, DeviceArray) else r for r in results]
     return tuple(parts) if several else parts[0]
 
 

@@ -113,7 +113,7 @@ class Categorical(Distribution):
         _one_of(probs, logits)
         if logits is None:
             self._probs = probs / probs.sum(-1, keepdim=True)
-            self._logits = None
+            self._logits: Any = None
         else:
             self._probs = None
             self._logits = logits - logits.logsumexp(-1, keepdim=True)

@@ -158,8 +158,9 @@ class TransformedDistribution(Distribution):
         validate_args: bool | None = None,
     ) -> None:  # fmt: skip
         self.base_dist = base_distribution
-        single = isinstance(transforms, Transform)
-        self.transforms = [transforms] if single else list(transforms)
+        if isinstance(transforms, Transform):
+            transforms = [transforms]
+        self.transforms = list(transforms)
         base = base_distribution
         shape = (*base.batch_shape, *base.event_shape)
         self._event_dims = max([len(base.event_shape), *(t.event_dim for t in self.transforms)])

@@ -97,26 +97,25 @@ def _tie_vjp(g: Node, out: Node, x: Node, y: Node) -> tuple[Node, Node]:
     return by_x, by_y
 
 
+_LARGER = {"f": "m.maximum({x}, {y})", "iu": "select({x} > {y}, {x}, {y})", "b": "({x} | {y})"}
+_SMALLER = {"f": "m.minimum({x}, {y})", "iu": "select({x} < {y}, {x}, {y})", "b": "({x} & {y})"}
+
 maximum = elementwise(
     "maximum", "The larger of x and y; NaN if either is.", arity=2, domain=ANY,
-    numpy=np.maximum, sample=uniform(-3, 3), scalar={"f": "m.maximum({x}, {y})",
-    "iu": "select({x} > {y}, {x}, {y})", "b": "({x} | {y})"}, vjp=_tie_vjp,
+    numpy=np.maximum, sample=uniform(-3, 3), scalar=_LARGER, vjp=_tie_vjp,
 )  # fmt: skip
 minimum = elementwise(
     "minimum", "The smaller of x and y; NaN if either is.", arity=2, domain=ANY,
-    numpy=np.minimum, sample=uniform(-3, 3), scalar={"f": "m.minimum({x}, {y})",
-    "iu": "select({x} < {y}, {x}, {y})", "b": "({x} & {y})"}, vjp=_tie_vjp,
+    numpy=np.minimum, sample=uniform(-3, 3), scalar=_SMALLER, vjp=_tie_vjp,
 )  # fmt: skip
 clamp_min = elementwise(
     "clamp_min", "x, but y where x is below it; NaN if either is.", arity=2, domain=ANY,
-    numpy=np.maximum, sample=uniform(-3, 3), scalar={"f": "m.maximum({x}, {y})",
-    "iu": "select({x} > {y}, {x}, {y})", "b": "({x} | {y})"},
+    numpy=np.maximum, sample=uniform(-3, 3), scalar=_LARGER,
     vjp=lambda g, out, x, y: _choose(g, ge(x, y)),
 )  # fmt: skip
 clamp_max = elementwise(
     "clamp_max", "x, but y where x is above it; NaN if either is.", arity=2, domain=ANY,
-    numpy=np.minimum, sample=uniform(-3, 3), scalar={"f": "m.minimum({x}, {y})",
-    "iu": "select({x} < {y}, {x}, {y})", "b": "({x} & {y})"},
+    numpy=np.minimum, sample=uniform(-3, 3), scalar=_SMALLER,
     vjp=lambda g, out, x, y: _choose(g, le(x, y)),
 )  # fmt: skip
 fmax = elementwise(

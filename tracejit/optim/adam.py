@@ -26,6 +26,14 @@ from tracejit.optim.optimizer import (
 from tracejit.tensor import Tensor
 
 
+def regularised(group: dict[str, Any], p: Any, lr: Any, decay: Any) -> Any:
+    """The gradient of `p`; weight decay shrinks `p` itself (decoupled) or adds to the gradient."""
+    if decay != 0 and group["decoupled_weight_decay"]:
+        p.mul_(1 - lr * decay)
+        return gradient(group, p)
+    return decayed(group, p, decay)
+
+
 def betas_of(group: dict[str, Any]) -> tuple[Any, Any]:
     """The group's two betas (guarded by value: a tuple is replaced, not written to)."""
     beta1, beta2 = group["betas"]
@@ -102,12 +110,7 @@ class Adam(_Moments):
         factors = PerStep(lambda t: (lr / (1 - beta1**t), (1 - beta2**t).sqrt()))
         for p in params:
             state = self.state[p]
-            g = gradient(group, p)
-            if decay != 0:
-                if group["decoupled_weight_decay"]:
-                    p.mul_(1 - lr * decay)
-                else:
-                    g = decayed(g, p, decay)
+            g = regularised(group, p, lr, decay)
             first, second = track(state, g, beta1, beta2)
             if group["amsgrad"]:
                 second = state["max_exp_avg_sq"].copy_(state["max_exp_avg_sq"].maximum(second))
@@ -165,12 +168,7 @@ class NAdam(_Moments):
         factors = PerStep(momenta)
         for p in params:
             state = self.state[p]
-            g = gradient(group, p)
-            if decay != 0:
-                if group["decoupled_weight_decay"]:
-                    p.mul_(1 - lr * decay)
-                else:
-                    g = decayed(g, p, decay)
+            g = regularised(group, p, lr, decay)
             now, after, correction2 = factors(state["step"])
             product = state["mu_product"].mul_(now)
             first, second = track(state, g, beta1, beta2)
@@ -213,12 +211,7 @@ class RAdam(_Moments):
         factors = PerStep(rectification)
         for p in params:
             state = self.state[p]
-            g = gradient(group, p)
-            if decay != 0:
-                if group["decoupled_weight_decay"]:
-                    p.mul_(1 - lr * decay)
-                else:
-                    g = decayed(g, p, decay)
+            g = regularised(group, p, lr, decay)
             first, second = track(state, g, beta1, beta2)
             correction1, root2, known, ratio = factors(state["step"])
             adaptive = ratio * root2 / (second.sqrt() + eps)
@@ -249,9 +242,7 @@ class Adamax(_Moments):
         step_size = PerStep(lambda t: lr / (1 - beta1**t))
         for p in params:
             state = self.state[p]
-            g = gradient(group, p)
-            if decay != 0:
-                g = decayed(g, p, decay)
+            g = decayed(group, p, decay)
             first, norm = state["exp_avg"], state["exp_inf"]
             first.add_((g - first) * (1 - beta1))
             norm.copy_((norm * beta2).maximum(g.abs() + eps))

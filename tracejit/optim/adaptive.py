@@ -13,7 +13,6 @@ from tracejit.optim.optimizer import (
     advance_steps,
     check_options,
     decayed,
-    gradient,
     group_options,
     scalars,
     zeros_for,
@@ -46,9 +45,7 @@ class Adagrad(Optimizer):
         rate = PerStep(lambda t: lr / ((t - 1) * lr_decay + 1))
         for p in params:
             state = self.state[p]
-            g = gradient(group, p)
-            if decay != 0:
-                g = decayed(g, p, decay)
+            g = decayed(group, p, decay)
             total = state["sum"].add_(g * g)
             p.sub_(g * rate(state["step"]) / (total.sqrt() + eps))
 
@@ -77,9 +74,7 @@ class Adadelta(Optimizer):
         advance_steps([self.state[p] for p in params], group, self)
         for p in params:
             state = self.state[p]
-            g = gradient(group, p)
-            if decay != 0:
-                g = decayed(g, p, decay)
+            g = decayed(group, p, decay)
             squares = state["square_avg"].mul_(rho).add_(g * g * (1 - rho))
             delta = (state["acc_delta"] + eps).sqrt() / (squares + eps).sqrt() * g
             state["acc_delta"].mul_(rho).add_(delta * delta * (1 - rho))
@@ -114,9 +109,7 @@ class RMSprop(Optimizer):
         advance_steps([self.state[p] for p in params], group, self)
         for p in params:
             state = self.state[p]
-            g = gradient(group, p)
-            if decay != 0:
-                g = decayed(g, p, decay)
+            g = decayed(group, p, decay)
             spread = state["square_avg"].mul_(alpha).add_(g * g * (1 - alpha))
             if group["centered"]:
                 mean = state["grad_avg"].add_((g - state["grad_avg"]) * (1 - alpha))

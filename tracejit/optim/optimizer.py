@@ -257,9 +257,10 @@ def gradient(group: dict[str, Any], p: Any) -> Any:
     return -p.grad if group.get("maximize") else p.grad
 
 
-def decayed(g: Any, p: Any, weight_decay: Any) -> Any:
-    """The gradient with an L2 penalty added."""
-    return g + p * weight_decay
+def decayed(group: dict[str, Any], p: Any, weight_decay: Any) -> Any:
+    """The gradient of `p`, with an L2 penalty added where there is one."""
+    g = gradient(group, p)
+    return g + p * weight_decay if weight_decay != 0 else g
 
 
 def zeros_for(p: Any) -> Any:

@@ -49,9 +49,7 @@ class SGD(Optimizer):
             group, "lr", "momentum", "dampening", "weight_decay"
         )
         for p in params:
-            g = gradient(group, p)
-            if decay != 0:
-                g = decayed(g, p, decay)
+            g = decayed(group, p, decay)
             if momentum != 0:
                 g = self._direction(p, g, group, momentum, dampening)
             p.add_(g * -lr)
@@ -93,9 +91,7 @@ class ASGD(Optimizer):
         mu_of = PerStep(lambda t: 1 / (t - t0).clamp(min=1.0))
         for p in params:
             state = self.state[p]
-            g = gradient(group, p)
-            if decay != 0:
-                g = decayed(g, p, decay)
+            g = decayed(group, p, decay)
             p.mul_(1 - state["eta"] * lambd)
             p.add_(g * -state["eta"])
             ax = state["ax"]

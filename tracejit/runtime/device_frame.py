@@ -246,10 +246,8 @@ class _DeviceBuilder(_Builder):
         if len(nest.sizes) > 1 and nest.sizes[-1] % width:
             return False
         dense = [k for k, strides in enumerate(nest.strides) if strides[-1] == 1]
-        return all(
-            not any(s % width for s in nest.strides[k][:-1]) and self._is_aligned(operands[k], width)
-            for k in dense
-        )
+        rows_fit = not any(s % width for k in dense for s in nest.strides[k][:-1])
+        return rows_fit and all(self._is_aligned(operands[k], width) for k in dense)
 
     def _is_aligned(self, operand: Operand, width: int) -> bool:
         """Whether the operand's first element begins a vector."""

@@ -76,6 +76,18 @@ def _new_call(
     return lambda arrays: run(arrays)[0]
 
 
+def apply_op(op: Op, inputs: Sequence[Node], params: dict[str, Any]) -> tuple[Node, ...]:
+    """The results of one op on inputs that broadcast where it is pointwise."""
+    operands = inputs
+    if op.kind == "elementwise":
+        shape = np.broadcast_shapes(*(x.shape for x in inputs))
+        operands = [x if x.shape == shape else OPS["broadcast_to"](x, shape=shape) for x in inputs]
+    result = op(*operands, **params)
+    if op.multiple:
+        return tuple(result[i] for i in range(len(result.type.items)))
+    return (result,)
+
+
 def op_graph(
     op: Op, arrays: Sequence[Array], params: dict[str, Any], dtype: np.dtype[Any] | None = None
 ) -> Graph:
@@ -84,14 +96,7 @@ def op_graph(
         OPS["input"](name=f"x{i}", type=TensorType(from_numpy(a.dtype), a.shape))
         for i, a in enumerate(arrays)
     )
-    operands: Sequence[Node] = inputs
-    if op.kind == "elementwise":
-        shape = np.broadcast_shapes(*(a.shape for a in arrays))
-        operands = [x if x.shape == shape else OPS["broadcast_to"](x, shape=shape) for x in inputs]
-    result = op(*operands, **params)
-    outputs: tuple[Node, ...] = (result,)
-    if op.multiple:
-        outputs = tuple(result[i] for i in range(len(result.type.items)))
+    outputs = apply_op(op, inputs, params)
     if dtype is not None:
         target: DType = from_numpy(dtype)
         outputs = tuple(x if x.dtype is target else OPS["cast"](x, dtype=target) for x in outputs)

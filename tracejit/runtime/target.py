@@ -21,6 +21,7 @@ from tracejit.runtime.device import Backend, backend_of
 from tracejit.runtime.device_array import DeviceArray, from_host, moved
 from tracejit.runtime.device_frame import DeviceExecutable, device_of
 from tracejit.runtime.executable import Executable, as_compile_error
+from tracejit.runtime.single import apply_op
 from tracejit.transforms.views import VIEW_OPS
 
 _MOST = 4096
@@ -95,15 +96,7 @@ def beside_constants(arrays: Sequence[Any], nodes: Sequence[Node]) -> list[Any]:
 def _op_graph(op: Op, arrays: Sequence[Any], params: dict[str, Any]) -> Graph:
     """The graph of one op; arrays of the host are scalar inputs."""
     inputs = tuple(_input(i, a) for i, a in enumerate(arrays))
-    operands: Sequence[Node] = inputs
-    if op.kind == "elementwise":
-        shape = np.broadcast_shapes(*(a.shape for a in arrays))
-        operands = [x if x.shape == shape else OPS["broadcast_to"](x, shape=shape) for x in inputs]
-    result = op(*operands, **params)
-    outputs: tuple[Node, ...] = (result,)
-    if op.multiple:
-        outputs = tuple(result[i] for i in range(len(result.type.items)))
-    return Graph(op.name, inputs, outputs)
+    return Graph(op.name, inputs, apply_op(op, inputs, params))
 
 
 def _input(index: int, array: Any) -> Node:
