@@ -16,7 +16,7 @@ from tracejit.eager.joining import cat
 from tracejit.eager.linalg import matmul
 from tracejit.eager.pointwise import check_tensors, where_of
 from tracejit.eager.ranges import eye, tril, triu
-from tracejit.eager.register import F, public
+from tracejit.eager.register import F, public, with_names
 from tracejit.eager.results import named
 from tracejit.eager.shape import expand, sizes_of, squeeze, unsqueeze
 from tracejit.eager.tape import type_of
@@ -170,18 +170,18 @@ public(out=True)(_cholesky)
 
 
 @public(out=True)
-def cholesky_solve(input: Tensor, L: Tensor, upper: bool = False) -> Tensor:
-    """X with ``A X = input`` given the Cholesky factor of A."""
-    low = L.mT if upper else L
+def cholesky_solve(input: Tensor, input2: Tensor, upper: bool = False) -> Tensor:
+    """X with ``A X = input`` given the Cholesky factor `input2` of A."""
+    low = input2.mT if upper else input2
     half = solve_triangular(tril(low), input, upper=False)
     return solve_triangular(tril(low).mT, half, upper=True)
 
 
 @public(out=True)
-def cholesky_inverse(L: Tensor, upper: bool = False) -> Tensor:
+def cholesky_inverse(input: Tensor, upper: bool = False) -> Tensor:
     """The inverse of A given its Cholesky factor."""
-    check_matrix("cholesky_inverse", L, square=True)
-    return cholesky_solve(identity_like(L), L, upper)
+    check_matrix("cholesky_inverse", input, square=True)
+    return cholesky_solve(identity_like(input), input, upper)
 
 
 # --- determinants ----------------------------------------------------------------------------
@@ -208,8 +208,8 @@ def logdet(input: Tensor) -> Tensor:
     return where_of(sign < 0, float("nan"), size, size.dtype)
 
 
-public()(det)
-public()(slogdet)
+public()(with_names(det, input="A"))
+public()(with_names(slogdet, input="A"))
 
 # --- QR, singular values, eigenvalues ----------------------------------------------------------
 
@@ -400,11 +400,11 @@ def _linalg_lu_solve(
     return _solve_lu(LU, pivots, B, left, adjoint)
 
 
-def _lu_solve(b: Tensor, LU_data: Tensor, LU_pivots: Tensor) -> Tensor:
-    """X with ``A X = b`` from what `lu_factor` gave for A."""
-    if b.ndim < 2 or LU_data.ndim < 2:
+def _lu_solve(input: Tensor, LU_data: Tensor, LU_pivots: Tensor) -> Tensor:
+    """X with ``A X = input`` from what `lu_factor` gave for A."""
+    if input.ndim < 2 or LU_data.ndim < 2:
         raise RuntimeError(at_user_line("lu_solve: needs matrices"))
-    return _linalg_lu_solve(LU_data, LU_pivots, b)
+    return _linalg_lu_solve(LU_data, LU_pivots, input)
 
 
 _linalg_lu_solve.__name__ = _lu_solve.__name__ = "lu_solve"

@@ -13,7 +13,7 @@ from tracejit import dtypes
 from tracejit.eager.dispatch import apply, broadcast_symbolic
 from tracejit.eager.pointwise import check_tensors
 from tracejit.eager.reduce import sum, vector_norm
-from tracejit.eager.register import FUNCTIONS, public
+from tracejit.eager.register import FUNCTIONS, public, with_names
 from tracejit.eager.shape import axis_of, expand, permute, reshape, sizes_of, unsqueeze
 from tracejit.eager.tape import type_of
 from tracejit.errors import DTypeError, ShapeError, at_user_line
@@ -70,7 +70,9 @@ def _product(a: Tensor, b: Tensor) -> Tensor:
     return apply(OPS["matmul"], (a, b))
 
 
-def _ranked(name: str, rank_a: int, rank_b: int, doc: str) -> None:
+def _ranked(name: str, rank_a: int, rank_b: int, doc: str, second: str = "mat2") -> None:
+    """`second` is torch's name of the second operand."""
+
     def function(input: Tensor, mat2: Tensor) -> Tensor:
         _check(name, input, mat2)
         if input._array.ndim != rank_a or mat2._array.ndim != rank_b:
@@ -84,13 +86,15 @@ def _ranked(name: str, rank_a: int, rank_b: int, doc: str) -> None:
 
     function.__name__ = function.__qualname__ = name
     function.__doc__ = doc
-    public(out=True, aliases=("vdot",) if name == "dot" else ())(function)
+    named = function if second == "mat2" else with_names(function, **{second: "mat2"})
+    public(out=True)(named)
 
 
 _ranked("mm", 2, 2, "The product of two matrices.")
 _ranked("bmm", 3, 3, "The products of two stacks of matrices.")
-_ranked("mv", 2, 1, "A matrix times a vector.")
-_ranked("dot", 1, 1, "The inner product of two vectors.")
+_ranked("mv", 2, 1, "A matrix times a vector.", "vec")
+_ranked("dot", 1, 1, "The inner product of two vectors.", "tensor")
+_ranked("vdot", 1, 1, "The inner product of two vectors.", "other")
 
 
 @public(out=True)

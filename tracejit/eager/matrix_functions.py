@@ -26,7 +26,7 @@ from tracejit.eager.ranges import tril
 from tracejit.eager.ranges import vander as _vander
 from tracejit.eager.reduce import amax, amin, sum, to_dtype
 from tracejit.eager.reduce import vector_norm as _vector_norm
-from tracejit.eager.register import FUNCTIONS, public
+from tracejit.eager.register import FUNCTIONS, public, with_names
 from tracejit.eager.results import named
 from tracejit.eager.shape import axis_of, expand, permute, reshape, sizes_of, squeeze, unsqueeze
 from tracejit.eager.tape import type_of
@@ -247,8 +247,8 @@ def matrix_exp(A: Tensor) -> Tensor:
     return apply(OPS["matrix_exp"], (A,))
 
 
-public(out=True)(matrix_power)
-public()(matrix_exp)
+public(out=True)(with_names(matrix_power, input="A"))
+public()(with_names(matrix_exp, input="A"))
 
 
 @linalg_function(out=True)

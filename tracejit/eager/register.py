@@ -71,6 +71,20 @@ def _with_axis(target: Any) -> Any:
     return function
 
 
+def with_names(target: Callable[..., Any], **names: str) -> Callable[..., Any]:
+    """`target` that also takes arguments by other names: ``theirs="ours"``."""
+
+    @functools.wraps(target)
+    def function(*args: Any, **kwargs: Any) -> Any:
+        if kwargs:
+            for theirs, ours in names.items():
+                if theirs in kwargs:
+                    kwargs[ours] = kwargs.pop(theirs)
+        return target(*args, **kwargs)
+
+    return function
+
+
 def with_out(target: Callable[..., Any]) -> Callable[..., Any]:
     """`target` with a keyword ``out``: a tensor (or a tuple of them) that takes the result."""
 
