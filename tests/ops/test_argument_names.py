@@ -23,6 +23,11 @@ CALLS = {
     "cholesky_solve": lambda: (
         torch.cholesky_solve(input=M, input2=M), torch.cholesky_solve(M, M)
     ),
+    "reshape": lambda: (torch.reshape(input=M, shape=(4,)), M.reshape(shape=(4,))),
+    "split": lambda: (torch.split(tensor=V, split_size_or_sections=1)[1], V[1:]),
+    "hsplit": lambda: (torch.hsplit(M, sections=2)[1], M[:, 1:]),
+    "vsplit": lambda: (torch.vsplit(M, indices=[1])[0], M[:1]),
+    "linalg.norm": lambda: (torch.linalg.norm(input=V), torch.linalg.norm(V)),
 }  # fmt: skip
 
 

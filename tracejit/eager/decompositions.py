@@ -28,8 +28,15 @@ LINALG: dict[str, Callable[..., Any]] = {}
 
 
 def linalg_function(**how: Any) -> Callable[[F], F]:
-    """`public` for the functions of ``tracejit.linalg``."""
-    return public(method=False, into=LINALG, **how)
+    """`public` for the functions of ``tracejit.linalg``; the first operand is also ``input``."""
+
+    def publish(target: F) -> F:
+        first = target.__code__.co_varnames[0]
+        shown = target if first == "input" else with_names(target, input=first)
+        public(method=False, into=LINALG, **how)(shown)
+        return target
+
+    return publish
 
 
 def check_matrix(name: str, *tensors: Tensor, square: bool = False) -> None:

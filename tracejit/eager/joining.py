@@ -12,7 +12,7 @@ from tracejit.eager.dispatch import apply, common_dtype
 from tracejit.eager.factories import constant_tensor
 from tracejit.eager.inplace import deliver
 from tracejit.eager.pointwise import check_tensors
-from tracejit.eager.register import FUNCTIONS, public
+from tracejit.eager.register import FUNCTIONS, public, with_names
 from tracejit.eager.shape import (
     axes_of,
     axis_of,
@@ -157,7 +157,6 @@ FUNCTIONS.update(_MORE)
 # --- taking apart ----------------------------------------------------------------------------
 
 
-@public(aliases=("unsafe_split",))
 def split(input: Tensor, split_size_or_sections: Any, dim: int = 0) -> tuple[Tensor, ...]:
     """Views of so many elements each (or of the sizes listed) along `dim`."""
     shape = sizes_of(input)
@@ -184,6 +183,11 @@ def split(input: Tensor, split_size_or_sections: Any, dim: int = 0) -> tuple[Ten
 def _equal_parts(total: Any, size: Any) -> list[Any]:
     step, whole = int(size), int(total)
     return [min(step, whole - i) for i in range(0, whole, step)] if whole else [0]
+
+
+public(aliases=("unsafe_split",))(
+    with_names(split, tensor="input", split_size="split_size_or_sections")
+)
 
 
 @public(aliases=("unsafe_split_with_sizes",))
@@ -251,9 +255,10 @@ def _define_split(name: str, ndim: int, axis: int) -> None:
                     f"{indices_or_sections} equal parts"))  # fmt: skip
         return tensor_split(input, indices_or_sections, at)
 
+    names = {"indices": "indices_or_sections", "sections": "indices_or_sections"}
     function.__name__ = function.__qualname__ = name
     function.__doc__ = f"`tensor_split` along dimension {axis}."
-    public()(function)
+    public()(with_names(function, **names))
 
 
 _define_split("hsplit", 1, 1)

@@ -136,9 +136,10 @@ def complete_shape(tensor: Tensor, shape: tuple[Any, ...], name: str) -> tuple[A
 
 
 @public()
-def reshape(input: Tensor, *shape: Any) -> Tensor:
+def reshape(input: Tensor, *sizes: Any, shape: Any = None) -> Tensor:
     """The elements in another shape; a view where the layout allows it."""
-    target = complete_shape(input, unpack_sizes(shape), "reshape")
+    given = unpack_sizes(sizes if shape is None else (shape,))
+    target = complete_shape(input, given, "reshape")
     return view(OPS["reshape"], input, {"shape": target})
 
 
