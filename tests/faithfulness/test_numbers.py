@@ -190,3 +190,11 @@ def test_number_gradients(compile):
         x = arange(3, start=1).requires_grad_()
         f(x, n, n / 7).backward()
         yield x.grad
+
+
+@scenario("an int that steers and never comes back", "eager, with one warning", "eager", 9)
+def test_numbers_without_end(compile):
+    f = compile(lambda x, n: x[: n % 7] * len(range(n)))
+    with torch.config.override(max_traces=4):
+        for n in range(14):
+            yield f(arange(3), n)

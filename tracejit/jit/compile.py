@@ -31,7 +31,7 @@ from tracejit.jit.describe import why_missed
 from tracejit.jit.differentiate import Differentiable
 from tracejit.jit.group import Group, NewBranch, modes_now
 from tracejit.jit.guards import MISS, are_apart
-from tracejit.jit.lift import LiftedCall, Numbers
+from tracejit.jit.lift import LiftedCall, Numbers, drop_lifted
 from tracejit.jit.prints import PrintHook
 from tracejit.jit.readset import ReadSet, Refusal
 from tracejit.jit.scrub import plain, scrub_state
@@ -62,6 +62,7 @@ class TracedFunction:
         self.count = count
         self.keywords = keywords
         self.groups: list[Group] = []
+        self.dropped = 0  # groups that had to go for newer ones
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -277,6 +278,7 @@ class CompiledFunction:
         if len(self.misses) > known:
             reason = f"{reason}; not kept: {self.misses.pop().reason}"
         self.misses.append(Miss(reason, (time.perf_counter() - started) * 1e3))
+        self._bound_traces(reason)
         if config.debug >= 1:
             report.say_miss(self)
         return plain(value) if capture.has_numbers else value
@@ -296,7 +298,7 @@ class CompiledFunction:
         fresh = group is None
         if group is None:
             group = Group(readset, modes)
-        _drop_lifted(readset, capture)
+        drop_lifted(readset, capture)
         builder = PathBuilder(capture, readset, group.inputs, group.tree.nodes, signature.names)
         branches, leaf = builder.build(value, [now for _, now in changed])
         for entry, now in changed:
@@ -322,6 +324,7 @@ class CompiledFunction:
         self.failures = 0
         if fresh:
             signature.groups.insert(0, group)
+            signature.dropped += len(signature.groups[config.max_traces :])
             del signature.groups[config.max_traces :]
             self.signatures[key] = signature
 
@@ -411,6 +414,12 @@ class CompiledFunction:
 
     # --- falling back -----------------------------------------------------------------------
 
+    def _bound_traces(self, reason: str) -> None:
+        """A function that no trace fits for long costs more to trace than to run."""
+        dropped = sum(s.dropped for s in self.signatures.values())
+        if dropped > config.max_traces and not self.options.get("fullgraph"):
+            self._give_up(f"{self.captures} traces, the last because {reason}", None, final=True)
+
     def _give_up(self, reason: str, location: Location | None, final: bool = False) -> None:
         """Note a failed capture; after several (or a final one) stay eager, and say so once."""
         if not reason:
@@ -428,22 +437,6 @@ class CompiledFunction:
             f"tracejit: {self.__qualname__} runs eagerly: {reason}{place}", TraceWarning,
             stacklevel=5,
         )  # fmt: skip
-
-
-def _drop_lifted(readset: ReadSet, capture: Capture) -> None:
-    """Numbers that are inputs of the trace need no guard."""
-    lifted = {s.label for s in capture.scalars}
-    if not lifted:
-        return
-    kept = []
-    for entry in readset.entries:
-        source = entry.source
-        if entry.kind == "equal" and source.step == "item" and source.parent is not None:
-            holder = source.parent.read(readset.args)
-            if f"{id(holder)}[{source.key!r}]" in lifted:
-                continue
-        kept.append(entry)
-    readset.entries = kept
 
 
 _ALL: weakref.WeakSet[CompiledFunction] = weakref.WeakSet()

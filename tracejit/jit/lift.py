@@ -128,3 +128,19 @@ def _is_place(source: Any, args: Any) -> bool:
     if source.step != "item" or source.parent is None:
         return False
     return type(source.parent.read(args)) in (dict, list)  # no tuple, no class, no own __setitem__
+
+
+def drop_lifted(readset: ReadSet, capture: Capture) -> None:
+    """Numbers that are inputs of the trace need no guard."""
+    lifted = {s.label for s in capture.scalars}
+    if not lifted:
+        return
+    kept = []
+    for entry in readset.entries:
+        source = entry.source
+        if entry.kind == "equal" and source.step == "item" and source.parent is not None:
+            holder = source.parent.read(readset.args)
+            if f"{id(holder)}[{source.key!r}]" in lifted:
+                continue
+        kept.append(entry)
+    readset.entries = kept
