@@ -297,24 +297,21 @@ def _of_matrices() -> dict[str, Any]:
     }
 
 
-def _table() -> dict[str, Any]:
-    """The cases of every op: its own row, or what its kind and its domain say."""
-    table = {**_OWN, **_writes(), **_of_matrices()}
-    for op in OPS.values():
-        if op.name in table:
-            continue
-        params = _PARAMS.get(op.name, _axes if op.kind == "reduction" else None)
-        table[op.name] = _plain(op, len(op.names)) if params is None else _with_params(op, params)
-    return table
+_TABLE = {**_OWN, **_writes(), **_of_matrices()}
 
 
-_TABLE = _table()
+def _row(op: Op) -> Callable[..., Iterator[Case]]:
+    """The cases of an op: its own row, or what its kind and its domain say."""
+    if op.name in _TABLE:
+        return _TABLE[op.name]
+    params = _PARAMS.get(op.name, _axes if op.kind == "reduction" else None)
+    return _plain(op, len(op.names)) if params is None else _with_params(op, params)
 
 
 def cases(op: Op, shape: Shape, dtype: DType, rng: np.random.Generator) -> list[Case]:
     """Arrays and params of the shape and dtype that the op's type rule accepts."""
     accepted = []
-    for arrays, params in _TABLE[op.name](rng, shape, dtype):
+    for arrays, params in _row(op)(rng, shape, dtype):
         types = tuple(TensorType(dtypes.from_numpy(a.dtype), a.shape) for a in arrays)
         try:
             op.infer(types, **params)
