@@ -123,3 +123,65 @@ def test_python_dash_m_is_the_command():
         env={**os.environ, "PYTHONWARNINGS": "error"},
     )  # fmt: skip
     assert made.stdout.startswith("tracejit 0.")
+
+
+RIGHT = """
+import tracejit as torch
+from tracejit.testing.programs import attempt, make
+
+
+def f(x):
+    y = x * 2
+    return y + 1,
+
+
+def run(f):
+    for seed in range(3):
+        yield attempt(f, make("float32", (3,), seed))
+"""
+
+HIDDEN = """
+import sys
+
+import tracejit as torch
+from tracejit.testing.programs import attempt, make
+
+
+def f(x):
+    unused = x * 3
+    return x * sys.getrecursionlimit(),
+
+
+def run(f):
+    before = sys.getrecursionlimit()
+    for i in range(3):
+        sys.setrecursionlimit(before + i)
+        yield attempt(f, make("float32", (3,), 1))
+    sys.setrecursionlimit(before)
+"""
+
+
+def test_run_and_minimize_a_reproducer(capsys, tmp_path):
+    path = tmp_path / "program.py"
+    path.write_text(RIGHT)
+    status, out, _ = run(capsys, "run", str(path))
+    assert status == 0 and "compiled equals eager" in out
+    assert run(capsys, "minimize", str(path))[0] == 2
+    path.write_text(HIDDEN)
+    status, out, _ = run(capsys, "run", str(path))
+    assert status == 1 and "element 0 of <f4(3,)" in out
+    assert run(capsys, "minimize", str(path))[0] == 0
+    assert "unused" not in path.read_text() and "getrecursionlimit" in path.read_text()
+    assert run(capsys, "run", str(path))[0] == 1
+
+
+def test_run_refuses_other_files(capsys, tmp_path, program):
+    status, _, err = run(capsys, "run", program)
+    assert status == 2 and "no reproducer" in err
+    assert run(capsys, "run", str(tmp_path / "nothing.py"))[0] == 2
+
+
+def test_fuzz_prints_seeds_and_count(capsys):
+    status, out, _ = run(capsys, "fuzz", "--seed", "16", "--programs", "2")
+    assert status == 0 and out.startswith("2 programs, seeds 16 to 17: 0 differences")
+    assert "def run(f):" in run(capsys, "fuzz", "--seed", "16", "--show")[1]
