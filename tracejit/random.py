@@ -139,6 +139,9 @@ def draw(
     first = source.take(product(concrete))
     arrays = (np.array(key, np.int64), np.array(first, np.int64))
     kind = TensorType(dtype, concrete, where)
+    if not product(concrete):  # nothing runs that would refuse the dtype
+        number = TensorType(dtypes.int64, ())
+        op.infer((number, number), type=kind)
     result = new_tensor(execute(op, arrays, {"type": kind}))
     if state.capture is not None:
         inputs = state.capture.random_inputs(source, key, first, product(shape))

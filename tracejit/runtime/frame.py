@@ -429,7 +429,7 @@ class _Builder:
             if self.places[id(value)] is not self.places[id(target)]:
                 self.copy(self.places[id(value)], self.places[id(target)])
         self.flush()
-        if self.in_place and not isinstance(self.items[0], list):
+        if self.in_place and not (self.items and isinstance(self.items[0], list)):
             self.items.insert(0, [])
         foreign = self.foreign()
         self.items = [self.bundled(x, foreign) if isinstance(x, list) else x for x in self.items]

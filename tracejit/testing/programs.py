@@ -69,7 +69,9 @@ def make(
         whole = _fill(rng, dtype, (shape[0] + 2, *shape[1:]))[1:-1]
     else:
         whole = _fill(rng, dtype, shape)
-    return whole.requires_grad_() if grad else whole
+    if grad:
+        whole.requires_grad_()
+    return whole
 
 
 def _fill(rng: np.random.Generator, dtype: str, shape: tuple[int, ...]) -> Tensor:

@@ -10,7 +10,15 @@ def f(x, mask):
     return x * 2
 
 
+def g(x):
+    x.t()[0] = 1.5
+    return torch.nn.functional.dropout(x.int(), 0.5) if x.shape[1] > 1 else x
+
+
 def run(f):
+    compiled = torch.compile(g) if type(f).__name__ == "CompiledFunction" else g
+    for width in (1, 3):
+        yield attempt(compiled, make("float32", (0, width), 0))
     for mask in (True, [True, False, True], [[True, False, True]]):
         x = make("float32", (3,), 0)
         yield attempt(f, x, torch.tensor(mask)), x
