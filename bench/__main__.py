@@ -2,6 +2,7 @@
 
 python -m bench --quick
 python -m bench --peers torch,inductor,jax --only softmax
+python -m bench --device cuda
 python -m bench --markdown docs/performance.md --summary README.md
 """
 
@@ -14,7 +15,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from bench import kernels, overhead, process, report, training
+from bench import gpu, kernels, overhead, process, report, training
 from bench.frameworks import OWN, PEERS, Framework
 from bench.harness import Case, Timing, run_case
 
@@ -28,6 +29,8 @@ _NEW_SIZE = "a batch size never seen before"
 
 def main() -> int:
     options = _parse()
+    if options.device != "cpu":
+        return gpu.main(options.device, options.peers)
     frameworks = _frameworks(options.peers)
     facts = report.machine(frameworks)
     print("\n".join(facts), flush=True)
@@ -52,6 +55,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--peers", default=known, help=f"comma separated, of {known}")
     parser.add_argument("--only", default="", help="cases whose name contains this")
     parser.add_argument("--quick", action="store_true", help="smaller inputs, few rounds")
+    parser.add_argument("--device", default="cpu", help="cpu; cuda for the GPU's own cases")
     parser.add_argument("--json", metavar="FILE", help="write every figure there")
     parser.add_argument(
         "--markdown", metavar="FILE", help="write the tables there, between its bench marks"
