@@ -107,7 +107,7 @@ def register_parametrization(
     of the parametrization gives the tensor(s) to store. Raises ValueError for a name that is no
     tensor of the module, and for a parametrization that changes shape or dtype unless `unsafe`.
 
-    Example: ``register_parametrization(linear, "weight", Symmetric())``.
+    Example: ``register_parametrization(nn.Linear(4, 2), "weight", nn.Tanh())``.
     """
     if is_parametrized(module, tensor_name):
         module.parametrizations[tensor_name].append(parametrization)

@@ -29,7 +29,7 @@ def functional_call(
     strict       raises RuntimeError unless exactly the module's parameters and buffers are given.
     Names that the module does not have raise AttributeError. Gradients flow to the tensors given.
 
-    Example: ``functional_call(net, {"weight": weight - lr * gradient}, (x,))`` is a step of MAML.
+    Example: ``functional_call(nn.Linear(4, 1), {"weight": torch.ones(1, 4)}, torch.ones(3, 4))``.
     """
     given = parameter_and_buffer_dicts
     tensors = dict(given) if isinstance(given, Mapping) else _merged(given)
