@@ -12,7 +12,7 @@ from typing import Any
 from tracejit import dtypes
 from tracejit.eager.dispatch import common_dtype, is_scalar, pointwise
 from tracejit.eager.pointwise import check_tensors, isnan, where_of
-from tracejit.eager.register import F, FUNCTIONS, public, with_names
+from tracejit.eager.register import FUNCTIONS, F, public, with_names
 from tracejit.errors import DTypeError, at_user_line
 from tracejit.ir.op import OPS
 from tracejit.tensor import Tensor
