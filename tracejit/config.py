@@ -41,7 +41,7 @@ SWITCHES: dict[str, tuple[Any, str]] = {
     "gemm": ("auto", "matrix multiplication provider: auto, builtin, openblas, onednn"),
     "fast_math": (False, "let LLVM reassociate and contract (never nnan or ninf)"),
     "parallel_grain": (32768, "elements of pointwise work under which a kernel stays serial"),
-    "forbid_sync": (False, "raise where the host would wait for a device unasked (see docs/cuda.md)"),
+    "forbid_sync": (False, "raise where the host would wait for a device unasked: docs/cuda.md"),
 }
 
 
