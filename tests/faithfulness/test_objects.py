@@ -6,6 +6,7 @@ Invariant: what changes is put back at the end of each program, so that both run
 from __future__ import annotations
 
 import dataclasses
+import threading
 import types
 
 from scenario import arange, scenario
@@ -299,4 +300,25 @@ def test_vars(compile):
     f = compile(run)
     yield f(arange(3))
     thing.bias = 3.0
+    yield f(arange(3))
+
+
+_PER_THREAD = threading.local()
+
+
+@scenario("attributes of a threading.local, which differ between threads", "each thread's own",
+          "guard", 3)  # fmt: skip
+def test_thread_local(compile):
+    def run(x):
+        return x * _PER_THREAD.scale if hasattr(_PER_THREAD, "scale") else x + 1
+
+    f = compile(run)
+    for scale in (2.0, 2.0, 3.0):
+        _PER_THREAD.scale = scale
+        yield f(arange(3))
+    found = []
+    thread = threading.Thread(target=lambda: found.append(f(arange(3))))
+    thread.start()
+    thread.join()
+    yield found[0]
     yield f(arange(3))

@@ -14,6 +14,7 @@ import operator
 import pathlib
 import re
 import sys
+import threading
 import types
 import typing
 import uuid
@@ -36,11 +37,16 @@ _INERT = (
 )  # fmt: skip
 """Types whose instances are what they are: reading one twice gives the same."""
 
-_INERT_MODULES = {"typing", "abc", "_abc", "_io", "io"}
+_INERT_MODULES = {"typing", "abc", "_abc", "_io", "io", "inspect"}
 
 
 def own_dict(value: Any) -> dict[str, Any] | None:
-    """The attributes of the object itself; None if it has no dictionary."""
+    """The attributes of the object itself; None if it has no dictionary.
+
+    Those of a ``threading.local`` are the calling thread's.
+    """
+    if isinstance(value, threading.local):
+        return value.__dict__
     try:
         held = object.__getattribute__(value, "__dict__")
     except AttributeError:

@@ -15,7 +15,7 @@ __all__ = ["DataParallel"]
 class DataParallel(Module):
     """Calls ``self.module``, as torch's does where there is no GPU to spread the batch over.
 
-    Parameter names get the prefix ``module.``. Example: ``net = nn.DataParallel(net)``.
+    Parameter names get the prefix ``module.``. Example: ``nn.DataParallel(nn.Linear(4, 2))``.
     """
 
     def __init__(
