@@ -29,7 +29,8 @@ def test_clause_has_its_tests(clause: Clause) -> None:
 
 def test_page_is_up_to_date() -> None:
     """docs/faithfulness.md is what ``python -m bench.faithfulness --write`` would write."""
-    assert PAGE.read_text(encoding="utf-8") == page()
+    is_same = PAGE.read_text(encoding="utf-8") == page()
+    assert is_same, "scenarios have changed: run python -m bench.faithfulness --write"
 
 
 def test_every_scenario_is_in_the_page() -> None:
