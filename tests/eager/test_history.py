@@ -1,6 +1,7 @@
 """What keeps a history and what does not: overwritten values, gradients of gradients, refusals.
 
-Each fact is torch 2.13's. Invariant: eager code says so, compiled code is compared with it elsewhere.
+Each fact is torch 2.13's. Invariant: eager code shows it; compiled code is compared with that
+elsewhere.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import tracejit as torch
 
 
 def test_an_overwritten_value_is_no_leaf_and_has_a_zero_gradient() -> None:
-    for overwrite in (lambda y: y.fill_(3.0), lambda y: y.copy_(torch.ones(3)), lambda y: y.zero_()):
+    ones = torch.ones(3)
+    for overwrite in (lambda y: y.fill_(3.0), lambda y: y.copy_(ones), lambda y: y.zero_()):
         x = torch.ones(3, requires_grad=True)
         y = x * 2
         overwrite(y)

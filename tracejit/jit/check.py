@@ -186,8 +186,9 @@ class _Hush:
     """``with _Hush() as heard:`` what is printed under a trace is kept back as functions."""
 
     def __enter__(self) -> list[Any]:
-        state.heard = []
-        return state.heard
+        heard: list[Any] = []
+        state.heard = heard
+        return heard
 
     def __exit__(self, *exc: object) -> None:
         state.heard = None

@@ -305,7 +305,7 @@ class CompiledFunction:
             builder.assign(entry.source, now)
         leaf.outputs = tuple(builder.outputs)
         self._differentiate(capture, group, builder, leaf, value)
-        self._aliasing(capture, group)
+        self._aliasing(capture, group, readset.args)
         for fact in capture.env.guards():
             group.facts[fact] = None
         group.conditions += capture.conditions
@@ -400,10 +400,13 @@ class CompiledFunction:
         leaf.outputs = (*leaf.outputs, *backward.extra)
         finish.backward = backward
 
-    def _aliasing(self, capture: Capture, group: Group) -> None:
+    def _aliasing(self, capture: Capture, group: Group, args: tuple[Any, ...]) -> None:
         """If memory is written, inputs that were distinct must be distinct again."""
         if capture.writes or capture.grads or group.distinct:
-            group.distinct = [t.source.read(group.readset.args) for t in group.inputs.tensors]
+            found = [t.source.read(args) for t in group.inputs.tensors]
+            if any(t is None for t in found):
+                raise Refusal("writes to a tensor that was a view in another call, and is none now")
+            group.distinct = found
             if not are_apart([root_of(t) for t in group.distinct]):
                 raise Refusal("writes to memory that two tensors share through a NumPy array")
         for tensor in capture.writes.values():

@@ -71,7 +71,7 @@ def make(
         whole = _fill(rng, dtype, shape)
     if grad:
         whole.requires_grad_()
-    return whole
+    return whole  # type: ignore[no-any-return]
 
 
 def _fill(rng: np.random.Generator, dtype: str, shape: tuple[int, ...]) -> Tensor:
