@@ -15,8 +15,7 @@ import tracejit.special
 # Out of scope: complex numbers, sparse and nested tensors, jiterator, torch-internal functions.
 SKIPPED = (
     "fft.", "jiterator", "sparse", "to_sparse", "view_as_real", "view_as_complex", "complex",
-    "polar",
-    "cdouble", "cfloat", "chalf", "bfloat16", "stft", "istft", "torch._", "torch.ops", "_",
+    "polar", "cdouble", "cfloat", "chalf", "bfloat16", "stft", "istft", "torch._", "torch.ops", "_",
     "native_", "masked.", "linalg.eig", "linalg.eigvals", "hash_tensor", "grid_sampler_",
     "max_pool2d_with_indices_backward", "geqrf", "ormqr", "linalg.householder_product",
     "linalg.ldl", "imag", "nn.functional.silu.complex", "signal.",

@@ -21,7 +21,9 @@ have. Written by a command; do not edit by hand:
 python -m bench.torch_conformance --samples 3 --keep results.json --write docs/conformance.md
 ```
 
-`names` counts what was measured, `wholly agree` those of which every sample agrees.
+`names` counts what was measured, `wholly agree` those of which every sample agrees. Results of
+several runs are gathered in the file of `--keep`; what is measured again replaces what was there,
+and a kind with fewer names than its neighbours has not been run over all of them yet.
 """
 
 KINDS = """
@@ -52,6 +54,9 @@ tensors, TorchScript, and torch's private functions (`torch._foreach_...`, `torc
 - Muon's iteration runs in the parameter's dtype; torch rounds it to bfloat16.
 - `LBFGS.step` steers by values at every turn, so a compiled step runs eagerly, and says so.
 - `cholesky_solve` and `cholesky_inverse` have gradient 0 for the triangle that is never read.
+- `ctc_loss` has the true gradient of its argument; torch's adds what `log_softmax` takes away
+  again, so behind `log_softmax` both are the same.
+- `lp_pool` has gradient 0 where torch's is NaN (windows whose sum of powers is not positive).
 - Functions whose result shapes depend on data (`nonzero`, `unique`, `masked_select`, ...) cut the
   trace where the data is read; another outcome grows the tree of traces.
 - Random functions draw from tracejit's own Philox streams: the same seed gives the same numbers

@@ -388,5 +388,5 @@ def _record_arange(result: Tensor, count: Any, start: Any, step: Any, kind: DTyp
 FUNCTIONS.update({
     "tensor": tensor, "as_tensor": as_tensor, "asarray": as_tensor, "from_numpy": from_numpy,
     "zeros": zeros, "ones": ones, "empty": empty, "full": full, "arange": arange,
-    "scalar_tensor": lambda value, **how: tensor(value, **how),
+    "scalar_tensor": lambda s, **how: tensor(s, **how),
 })  # fmt: skip
