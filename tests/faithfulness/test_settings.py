@@ -107,6 +107,17 @@ def test_library_replaced(compile):
     yield f(arange(3))
 
 
+@scenario("a method of the library's own class replaced", "the new, then the old", "guard", 1)
+def test_library_method_replaced(compile):
+    net, forward = torch.nn.Linear(2, 2, bias=False), torch.nn.Linear.forward
+    f = compile(lambda x: net(x) + 1)
+    yield f(arange(2)), f(arange(2))
+    torch.nn.Linear.forward = lambda self, x: x * 7
+    yield f(arange(2)), f(arange(2))
+    torch.nn.Linear.forward = forward
+    yield f(arange(2)), f(arange(2))
+
+
 @scenario("two tensors of one NumPy array, one written to", "the other sees the write", "eager", 4)
 def test_shared_through_numpy(compile):
     def run(x, y):

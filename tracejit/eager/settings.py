@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 import types
+from abc import ABCMeta
 from collections.abc import Callable
 from typing import Any
 
@@ -65,6 +66,27 @@ class WatchedModule(types.ModuleType):
     def __delattr__(self, name: str) -> None:
         super().__delattr__(name)
         _replaced()
+
+
+class WatchedClass(ABCMeta):
+    """The class of the library's classes: to replace one of their methods is seen likewise.
+
+    Classes of users are left to the guards. It is an ABCMeta so that abstract classes can derive.
+    """
+
+    __instancecheck__ = type.__instancecheck__  # as fast as without
+    __subclasscheck__ = type.__subclasscheck__
+
+    def __setattr__(cls, name: str, value: Any) -> None:
+        before = cls.__dict__.get(name)
+        super().__setattr__(name, value)
+        if before is not value and cls.__module__.startswith("tracejit"):
+            _replaced()
+
+    def __delattr__(cls, name: str) -> None:
+        super().__delattr__(name)
+        if cls.__module__.startswith("tracejit"):
+            _replaced()
 
 
 def _replaced() -> None:

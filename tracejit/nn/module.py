@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from tracejit.eager.methods import RemovableHandle
+from tracejit.eager.settings import WatchedClass
 from tracejit.nn.module_hooks import call_with_hooks
 from tracejit.nn.module_state import StateMixin
 from tracejit.nn.module_walk import WalkMixin
@@ -28,7 +29,7 @@ _HOOK_TABLES = (
 _PLAIN = (bool, int, float, str, type(None))
 
 
-class Module(WalkMixin, StateMixin):
+class Module(WalkMixin, StateMixin, metaclass=WatchedClass):
     """Base class of all neural network modules.
 
     Assigning a `Parameter`, a Module or a `Buffer` to an attribute registers it.
