@@ -71,7 +71,7 @@ def make(
         whole = _fill(rng, dtype, shape)
     if grad:
         whole.requires_grad_()
-    return whole  # type: ignore[no-any-return]
+    return whole
 
 
 def _fill(rng: np.random.Generator, dtype: str, shape: tuple[int, ...]) -> Tensor:
