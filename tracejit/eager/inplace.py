@@ -156,7 +156,7 @@ def record_write(target: Tensor, node: Node, tracked: bool) -> None:
         bump_version(target)
         _replace_node(target, node, tracked)
         return
-    whole = embed(node_of(base), target._view, node)
+    whole = _embedded(base, target, node, tracked)
     bump_version(target)
     if any(op.name == "detach" for op, _ in target._view):  # autograd must not see this write
         before, state.grad = state.grad, False
@@ -175,6 +175,22 @@ def record_write(target: Tensor, node: Node, tracked: bool) -> None:
     if state.capture is not None:
         state.capture.set_node(target, replay_views(target, node_of(base)))
     target._seen = storage_of(target).version
+
+
+class _Overlap(RuntimeError):
+    """Elements of a view share memory: no node says what a write through it leaves."""
+
+
+def _embedded(base: Tensor, target: Tensor, node: Node, tracked: bool) -> Node:
+    """The base's value after the write. A capture that cannot say goes on, and is not kept."""
+    try:
+        return embed(node_of(base), target._view, node)
+    except _Overlap as error:
+        needed = tracked or target._requires_grad or base._requires_grad
+        if state.capture is None or (state.grad and needed):
+            raise RuntimeError(str(error)) from None
+        state.capture.refuse("a write through a view whose elements overlap", user_location())
+        return node_of(base)
 
 
 def _overwritten(before: Node, value: Node) -> Node:
@@ -228,7 +244,7 @@ def _embed_transpose(base: Node, part: Node, params: dict[str, Any]) -> Node:
 
 
 def _refuse(base: Node, part: Node, params: dict[str, Any]) -> Node:
-    raise RuntimeError(at_user_line(
+    raise _Overlap(at_user_line(
         "in-place write through a view whose elements overlap (expand, unfold); clone() it first"
     ))  # fmt: skip
 

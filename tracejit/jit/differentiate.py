@@ -172,17 +172,22 @@ class Differentiable:
                 known[id(node)] = OPS["full"](value=tensor, type=node.type)
         for seed, value in zip(self.seeds, g, strict=True):
             known[id(seed)] = value
-        return list(rebuild(self.gradients, known, self._sizes(tensors)))
+        return list(rebuild(self.gradients, known, self._sizes(tensors, g)))
 
-    def _sizes(self, tensors: Sequence[Any]) -> dict[str, int]:
-        """The numbers of the call for the sizes that vary."""
-        sizes: dict[str, int] = {}
+    def _sizes(self, tensors: Sequence[Any], g: Sequence[Node]) -> dict[str, int]:
+        """The numbers of the call for the sizes that vary, from what is at hand: few inputs are."""
+        shapes = [
+            (seed.type.shape, value.type.shape) for seed, value in zip(self.seeds, g, strict=True)
+        ]
         for node, tensor in zip(self.inputs, tensors, strict=True):
             if isinstance(tensor, Tensor):
-                for size, n in zip(node.type.shape, tensor._array.shape, strict=True):
-                    if type(size) is SymInt:
-                        sizes[size_source(size)] = n
-        return sizes
+                shapes.append((node.type.shape, tensor._array.shape))
+        return {
+            size_source(size): n
+            for pattern, shape in shapes
+            for size, n in zip(pattern, shape, strict=True)
+            if type(size) is SymInt and type(n) is int
+        }
 
 
 def _places(
