@@ -242,9 +242,9 @@ class SymInt:
                 return _RELATIONS[relation](self.__index__(), other)
             return NotImplemented
         difference = _add(self.poly, poly, -1)
+        if all(m == _ONE for m in difference):  # whatever the hints: captures differ in those
+            return _RELATIONS[relation](difference.get(_ONE, 0), 0)
         holds = _RELATIONS[relation](self.hint, hint_of(other))
-        if all(m == _ONE for m in difference):
-            return holds
         return self.env.decide(relation, difference, holds)
 
 
