@@ -6,6 +6,7 @@ numbers), forward and backward; eager's answer, bit for bit, or eager's error.
 
 from __future__ import annotations
 
+import cProfile
 from collections.abc import Callable
 from typing import Any
 
@@ -124,3 +125,22 @@ def test_an_out_of_range_index_raises_the_same_error_every_time() -> None:
         with pytest.raises(IndexError, match="4"):
             f(x, torch.tensor([1, 4]))
     assert f(x, torch.tensor([-1, 0])).tolist() == [6.0, 0.0]
+
+
+def test_under_cprofile_the_capture_pauses_the_profiler() -> None:
+    profiler = cProfile.Profile()
+    f = torch.compile(lambda x: x * 2 + 1)
+
+    def after() -> int:
+        return sum(range(10))
+
+    profiler.enable()
+    try:
+        results = [f(torch.ones(3)).tolist() for _ in range(3)]
+        after()
+    finally:
+        profiler.disable()
+    assert results == [[3.0, 3.0, 3.0]] * 3
+    assert f.eager_reason is None
+    names = {entry.code.co_name for entry in profiler.getstats() if hasattr(entry.code, "co_name")}
+    assert "after" in names  # it counts again once the trace is made

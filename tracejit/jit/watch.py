@@ -78,16 +78,22 @@ class Watcher:
         self.impure: list[tuple[str, Location | None]] = []
         self.entries: list[Entry] = []
         self._before: Any = None
+        self._paused: Any = None  # a profiler written in C (cProfile): no hook of ours can call it
         self._importing: Any = None  # the frame of an import in progress
         self._numpy_random = _numpy_random_state()
 
     def __enter__(self) -> Watcher:
         self._before = sys.getprofile()
+        if self._before is not None and not callable(self._before):
+            self._paused, self._before = self._before, None
+            self._paused.disable()
         sys.setprofile(self._hook())
         return self
 
     def __exit__(self, *exc: object) -> None:
         sys.setprofile(self._before)
+        if self._paused is not None:
+            self._paused.enable()
         if _numpy_random_state() != self._numpy_random:
             self.impure.append(("NumPy's random numbers", None))
 
