@@ -124,11 +124,12 @@ def has_history(root: Node) -> bool:
 def as_tensor(node: Node, value: Any, create_graph: bool) -> Tensor:
     """A gradient as a tensor; under `create_graph` it continues the tape."""
     tensor = new_tensor(value)
-    if create_graph and has_history(node):
+    continues = create_graph and has_history(node)
+    if continues:
         tensor._requires_grad = True
         tensor._node = node
     if state.capture is not None:
-        state.capture.set_node(tensor, node)
+        state.capture.set_node(tensor, node if continues else OPS["detach"](node))
     return tensor
 
 

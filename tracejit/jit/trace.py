@@ -61,6 +61,8 @@ class PathBuilder:
         self.nodes = nodes
         self.words = Describer(readset, names)
         self.known: dict[int, Node] = {}
+        self.done: dict[int, Node] | None = None  # `known` and what was made canonical since
+        self.held: list[Node] = []  # keeps the ids in `done` from being used again
         self.finish = Finish()
         self.outputs: list[Node] = []
         self.by_tensor: dict[int, Result] = {}
@@ -151,7 +153,7 @@ class PathBuilder:
             wanted = TensorInput(source, node.type, tensor, is_module)
             self.inputs.tensors.append(wanted)
             self.inputs.nodes.append(canonical)
-        self.known[id(node)] = self.inputs.nodes[position]
+        self._bound(node, self.inputs.nodes[position])
 
     def _shared_input(self, tensor: Tensor, node: Node) -> None:
         """A view of memory that the trace writes to is computed from what it views: its own
@@ -164,7 +166,7 @@ class PathBuilder:
             keys = {source_key(s) for t in (tensor, root_of(tensor))
                     if (s := self._source_of(t)) is not None}  # fmt: skip
             raise Refusal("writes to memory that inputs of varying size share", frozenset(keys))
-        self.known[id(node)] = self._node(replay_views(tensor, base))
+        self._bound(node, self._node(replay_views(tensor, base)))
 
     def _scalar_input(self, scalar: Any) -> None:
         number = len(self.inputs.scalars)
@@ -180,7 +182,7 @@ class PathBuilder:
             name = f"n{number}" if path is None else graph_name(path)
             canonical = self.nodes.input(label, scalar.node.type, name, "scalar")
             self.inputs.scalars.append((scalar.read, canonical))
-        self.known[id(scalar.node)] = self.inputs.scalars[position][1]
+        self._bound(scalar.node, self.inputs.scalars[position][1])
 
     # --- values -----------------------------------------------------------------------------
 
@@ -189,18 +191,28 @@ class PathBuilder:
         for result, value, storage, version in self.capture.custom.values():
             if storage.version != version:
                 raise Refusal("changes in place what a function with a custom gradient gave")
-            self.known[id(result)] = self._node(value)
+            self._bound(result, self._node(value))
 
     def _needs_custom_rule(self, tensor: Tensor) -> bool:
         """Whether a later backward pass through the tensor would run a custom rule."""
         below = topological([self.capture.node_of(tensor)])
         return any(n.op.name == "call" and n.saved is not FREED for n in below)
 
+    def _bound(self, node: Node, canonical: Node) -> None:
+        """From now on `node` is `canonical`, whatever it is computed from."""
+        self.known[id(node)] = canonical
+        self.done = None
+
     def _node(self, node: Node) -> Node:
-        for below in reachable([node], self.known):
+        if self.done is None:
+            self.done = dict(self.known)
+        fresh = reachable([node], self.done)
+        for below in fresh:
             if below.op.name == "input":
                 self._stray_input(below)
-        return self.nodes.add([node], self.known)[0]
+        self.held.append(node)
+        self.nodes.fill(fresh, self.done)
+        return self.done[id(node)]
 
     def _stray_input(self, node: Node) -> None:
         raise Refusal(f"uses a value ({node.type}) made outside the function in a way that "

@@ -54,11 +54,14 @@ class Interner:
     def add(self, roots: Sequence[Node], known: dict[int, Node]) -> list[Node]:
         """Canonical nodes of `roots`; `known` maps ids of boundary nodes to canonical ones."""
         done = dict(known)
-        pending = list(roots)
-        for node in reachable(pending, done):
+        self.fill(reachable(roots, done), done)
+        return [done[id(r)] for r in roots]
+
+    def fill(self, nodes: Sequence[Node], done: dict[int, Node]) -> None:
+        """Put canonical nodes of `nodes`, each after its inputs, into `done`."""
+        for node in nodes:
             inputs = tuple(done[id(x)] for x in node.inputs)
             done[id(node)] = self._canonical(node, inputs)
-        return [done[id(r)] for r in roots]
 
     def _canonical(self, node: Node, inputs: tuple[Node, ...]) -> Node:
         for number in _lifted(tuple(node.params.values())):
@@ -76,14 +79,14 @@ class Interner:
 def reachable(roots: Sequence[Node], known: dict[int, Node]) -> list[Node]:
     """Nodes reachable from `roots` without passing a known one, each after its inputs."""
     order: list[Node] = []
-    seen = set(known)
+    seen: set[int] = set()
     stack: list[tuple[Node, bool]] = [(r, False) for r in reversed(roots)]
     while stack:
         node, expanded = stack.pop()
         if expanded:
             order.append(node)
             continue
-        if id(node) in seen:
+        if id(node) in seen or id(node) in known:
             continue
         seen.add(id(node))
         stack.append((node, True))

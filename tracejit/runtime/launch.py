@@ -186,6 +186,8 @@ def collapse(
     """Merge neighbouring axes of `run` that every blocking operand walks evenly."""
     sizes: list[int] = []
     rows = [o.layout.strides for o in operands]
+    if 0 in nest.domain[slice(*run)]:  # strides tell nothing where there are no elements
+        return Collapsed([0], [[row[run[1] - 1]] for row in rows])
     strides: list[list[int]] = [[] for _ in operands]
     counting = [k for k, counts in enumerate(blocking) if counts]
     for axis in range(*run):
