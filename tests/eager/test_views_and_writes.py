@@ -241,3 +241,15 @@ def test_a_compiled_step_that_writes_through_data_before_backward_runs_eagerly()
             function(x)
         gradients.append(x.grad.tolist())
     assert gradients[0] == gradients[1] == [40.0, 60.0]
+
+
+def test_a_view_of_a_leaf_is_no_way_around_its_protection() -> None:
+    x = torch.arange(4.0).requires_grad_()
+    for write in (lambda: x[1:3].mul_(2), lambda: x.view(2, 2).add_(1), lambda: x[0].fill_(1)):
+        with pytest.raises(RuntimeError, match="view of a leaf that requires grad"):
+            write()
+    assert x.tolist() == [0.0, 1.0, 2.0, 3.0]
+    with torch.no_grad():
+        x[1:3].mul_(2)
+    x.detach()[0] = 7.0
+    assert x.tolist() == [7.0, 2.0, 4.0, 3.0] and x.is_leaf

@@ -29,6 +29,11 @@ def check_writable(target: Tensor, name: str) -> None:
         raise RuntimeError(at_user_line(
             f"{name}: a leaf that requires grad cannot be changed in place; "
             "do it under no_grad()"))  # fmt: skip
+    base = target._base
+    if state.grad and target._requires_grad and base is not None and base.is_leaf:
+        raise RuntimeError(at_user_line(
+            f"{name}: a view of a leaf that requires grad cannot be changed in place; "
+            "do it under no_grad()"))  # fmt: skip
     array = target._array
     if array.size > 1 and 0 in [s for s, n in zip(array.strides, array.shape) if n > 1]:
         raise RuntimeError(at_user_line(
