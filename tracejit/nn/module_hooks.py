@@ -28,7 +28,7 @@ def call_with_hooks(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) 
             if result is not None:
                 output = result
         return output if watch is None else watch.leave(output)
-    except Exception:
+    except Exception:  # whatever forward raised goes on; hooks made with always_call run first
         _run_always_hooks(module, args, kwargs, done)
         raise
 

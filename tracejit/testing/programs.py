@@ -309,8 +309,8 @@ class Builder:
         before = dict(self.space)
         try:
             exec(compile(block, "<block>", "exec"), self.space)
-        except Exception:
-            self.space.clear()
+        except (ArithmeticError, IndexError, RuntimeError, TypeError, ValueError):
+            self.space.clear()  # what a user's mistake raises; anything else is a fault of ours
             self.space.update(before)
             return False
         made = [n for n in self.space if n not in before and isinstance(self.space[n], Tensor)]
