@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,17 @@ _COMPARE = frozenset({"eq", "ne", "lt", "le", "gt", "ge"})
 
 def literal(value: Any, dtype: DType) -> str:
     """A constant of `dtype` as kernel text, in the dtype that kernels compute in."""
+    if isinstance(value, (bool, int, float)):
+        return _literal(repr(value), value, dtype)  # -0.0 is 0.0, and 1 is True and 1.0
+    return _text_of(value, dtype)
+
+
+@lru_cache(4096)
+def _literal(written: str, value: Any, dtype: DType) -> str:
+    return _text_of(value, dtype)
+
+
+def _text_of(value: Any, dtype: DType) -> str:
     if dtype.kind == "b":
         return str(bool(value))
     if dtype.kind in "iu":
@@ -70,8 +82,9 @@ def op_text(node: Node, operands: Sequence[str]) -> str:
         operands = [f"to_u8({x})" for x in operands]
     text = op.scalar_text(source.kind, node.params)
     for name, operand in zip(op.names, operands, strict=True):
-        text = text.replace(f"zero({{{name}}})", literal(0, source))
-        text = text.replace(f"one({{{name}}})", literal(1, source))
+        if "zero(" in text or "one(" in text:
+            text = text.replace(f"zero({{{name}}})", literal(0, source))
+            text = text.replace(f"one({{{name}}})", literal(1, source))
         text = text.replace(f"{{{name}}}", operand)
     if source is bool_ and op.name == "where":
         return text

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
+from operator import is_
 from typing import Any
 
 from tracejit.ir.node import Node, topological
@@ -40,17 +42,24 @@ class Graph:
 
     def nodes(self) -> list[Node]:
         """All nodes but the inputs, each after what it reads, in a deterministic order."""
-        inputs = {id(n) for n in self.inputs}
-        return [n for n in topological(self.results) if id(n) not in inputs]
+        return list(self._order)
+
+    @cached_property
+    def _order(self) -> tuple[Node, ...]:
+        inputs = set(self.inputs)
+        return tuple(n for n in topological(self.results) if n not in inputs)
 
     def with_results(self, results: Sequence[Node], notes: str = "") -> Graph:
         """The graph with other results (same count and order)."""
         first, second = len(self.outputs), len(self.outputs) + len(self.effects)
         effects = tuple((e[0], v) for e, v in zip(self.effects, results[first:second], strict=True))
         checks = tuple((v, c[1]) for c, v in zip(self.checks, results[second:], strict=True))
-        return replace(
+        made = replace(
             self, outputs=tuple(results[:first]), effects=effects, checks=checks, notes=notes
         )
+        if "_order" in self.__dict__ and all(map(is_, results, self.results)):
+            made.__dict__["_order"] = self._order  # a pass that changed nothing: nothing to sort
+        return made
 
     def __str__(self) -> str:
         return print_graph(self)
@@ -65,15 +74,21 @@ def users_of(nodes: Iterable[Node]) -> dict[int, list[Node]]:
     return users
 
 
+def rebuilt(node: Node, new: dict[int, Node]) -> Node:
+    """The node on the new values (by id) of its inputs: itself where all of them stayed."""
+    for x in node.inputs:
+        if new[id(x)] is not x:
+            return node.replace(tuple([new[id(x)] for x in node.inputs]))
+    return node
+
+
 def rewrite(graph: Graph, rule: Callable[[Node], Node | None], notes: str = "") -> Graph:
     """Rebuild the graph bottom-up; `rule` sees each node on its new inputs and may replace it."""
     new: dict[int, Node] = {id(n): n for n in graph.inputs}
     for node in graph.nodes():
-        inputs = tuple(new[id(x)] for x in node.inputs)
-        same = all(a is b for a, b in zip(inputs, node.inputs, strict=True))
-        rebuilt = node if same else node.replace(inputs)
-        result = rule(rebuilt)
-        new[id(node)] = rebuilt if result is None else result
+        kept = rebuilt(node, new)
+        result = rule(kept)
+        new[id(node)] = kept if result is None else result
     return graph.with_results([new[id(n)] for n in graph.results], notes)
 
 

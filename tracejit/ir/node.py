@@ -146,21 +146,20 @@ def is_tensor(node: Node) -> bool:
 def topological(roots: Iterable[Node]) -> list[Node]:
     """Every node reachable from `roots`, each after its inputs. No recursion: traces are deep."""
     order: list[Node] = []
-    done: set[int] = set()
+    done: set[Node] = set()
     for root in roots:
-        if id(root) in done:
+        if root in done:
             continue
-        stack: list[tuple[Node, int]] = [(root, 0)]
-        done.add(id(root))
+        done.add(root)
+        stack = [(root, iter(root.inputs))]
         while stack:
-            node, position = stack.pop()
-            while position < len(node.inputs) and id(node.inputs[position]) in done:
-                position += 1
-            if position == len(node.inputs):
+            node, rest = stack[-1]
+            for child in rest:
+                if child not in done:
+                    done.add(child)
+                    stack.append((child, iter(child.inputs)))
+                    break
+            else:
                 order.append(node)
-                continue
-            stack.append((node, position + 1))
-            child = node.inputs[position]
-            done.add(id(child))
-            stack.append((child, 0))
+                stack.pop()
     return order

@@ -99,12 +99,13 @@ def prefers_symbols() -> bool:
 class SymInt:
     """A size that a trace does not fix. Behaves as an int; using it as one fixes it (a fact)."""
 
-    __slots__ = ("env", "poly", "hint")
+    __slots__ = ("env", "poly", "hint", "_key")
 
     def __init__(self, env: SizeEnv, poly: Poly, hint: int):
         self.env = env
         self.poly = poly
         self.hint = hint
+        self._key: Any = None
 
     # isinstance(size, int) must hold in the user's code
     @property  # type: ignore[misc]
@@ -318,7 +319,12 @@ def hints_of(sizes: Iterable[Any]) -> tuple[int, ...]:
 
 def size_key(size: Any) -> Any:
     """A hashable key: equal keys mean equal sizes for all values of the symbols."""
-    return ("sym", _freeze(size.poly)) if type(size) is SymInt else size
+    if type(size) is not SymInt:
+        return size
+    key = size._key
+    if key is None:
+        key = size._key = ("sym", _freeze(size.poly))
+    return key
 
 
 def size_source(size: Any) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tracejit.dtypes import DType
-from tracejit.ir.graph import Graph
+from tracejit.ir.graph import Graph, rebuilt
 from tracejit.ir.node import Node
 from tracejit.ir.sizes import SymInt, size_key
 from tracejit.ir.types import TensorType, TupleType
@@ -36,6 +36,8 @@ def value_key(value: Any) -> Any:
 
 def params_key(params: dict[str, Any]) -> tuple[Any, ...]:
     """`value_key` of all parameters, in the order of their names."""
+    if not params:
+        return ()
     return tuple((name, value_key(params[name])) for name in sorted(params))
 
 
@@ -51,11 +53,9 @@ def run(graph: Graph) -> Graph:
     seen: dict[tuple[Any, ...], Node] = {}
     merged = 0
     for node in graph.nodes():
-        inputs = tuple(new[id(x)] for x in node.inputs)
-        same = all(a is b for a, b in zip(inputs, node.inputs, strict=True))
-        rebuilt = node if same else node.replace(inputs)
-        found = seen.setdefault(node_key(rebuilt), rebuilt)
-        merged += found is not rebuilt
+        kept = rebuilt(node, new)
+        found = seen.setdefault(node_key(kept), kept)
+        merged += found is not kept
         new[id(node)] = found
     notes = f"{merged} rewrites" + (" (merge_equal)" if merged else "")
     return graph.with_results([new[id(n)] for n in graph.results], notes)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from tracejit.dtypes import accumulator, bool_, int64, uint8
-from tracejit.ir.graph import Graph
+from tracejit.ir.graph import Graph, rebuilt
 from tracejit.ir.node import Node, full_like
 from tracejit.ir.op import OPS
 from tracejit.ir.sizes import SymInt, product
@@ -241,9 +241,7 @@ def _expand(node: Node, fired: Counter[str], done: _Finished) -> Node:
         for made in _unfinished(result, done):
             if made.loc is None:
                 made.loc = node.loc
-            inputs = tuple(done[id(x)] for x in made.inputs)
-            same = all(a is b for a, b in zip(inputs, made.inputs, strict=True))
-            done.set(made, _expand(made if same else made.replace(inputs), fired, done))
+            done.set(made, _expand(rebuilt(made, done), fired, done))
         return done[id(result)]
     return node
 
@@ -256,11 +254,9 @@ def run(graph: Graph) -> Graph:
         done.set(node, node)
     new: dict[int, Node] = {id(n): n for n in graph.inputs}
     for node in graph.nodes():
-        inputs = tuple(new[id(x)] for x in node.inputs)
-        same = all(a is b for a, b in zip(inputs, node.inputs, strict=True))
-        rebuilt = node if same else node.replace(inputs)
-        result = _expand(rebuilt, fired, done)
-        done.set(rebuilt, result)
+        kept = rebuilt(node, new)
+        result = _expand(kept, fired, done)
+        done.set(kept, result)
         new[id(node)] = result
     names = f" ({', '.join(sorted(fired))})" if fired else ""
     notes = f"{fired.total()} rewrites{names}"

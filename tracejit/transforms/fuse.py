@@ -79,12 +79,16 @@ class Fuser:
         for other in others:
             if other is not group:
                 above |= other.above | other.bit
+                other.is_read = True
         if above & ~group.above == 0:
             return
         group.above |= above
+        if not group.is_read:
+            return
+        bit, above = group.bit, group.above
         for later in self.groups.values():
-            if later.above & group.bit:
-                later.above |= group.above
+            if later.above & bit:
+                later.above |= above
 
     def merge(self, gone: Group, kept: Group) -> None:
         """Move all nodes of `gone` into `kept`."""
@@ -97,9 +101,11 @@ class Fuser:
             kept.shape, kept.axes = gone.shape, gone.axes
         del self.groups[gone.number]
         kept.above = (kept.above | gone.above) & ~(gone.bit | kept.bit)
+        kept.is_read = kept.is_read or gone.is_read
+        both, above, rest = gone.bit | kept.bit, kept.above | kept.bit, ~gone.bit
         for later in self.groups.values():
-            if later.above & (gone.bit | kept.bit):
-                later.above = (later.above | kept.above | kept.bit) & ~gone.bit
+            if later.above & both:
+                later.above = (later.above | above) & rest
 
     def has_path_outside(self, first: Group, last: Group) -> bool:
         """Whether `last` depends on `first` through a third group."""

@@ -75,10 +75,8 @@ class Group:
         self.lift: dict[int, AxisMap] = {}
         self.above = 0  # bit set of the groups that this one depends on, directly or not
         self.rank = UNCHECKED  # the first check that needs it: those run first
-
-    @property
-    def bit(self) -> int:
-        return 1 << self.number
+        self.bit = 1 << number
+        self.is_read = False  # whether any group ever depended on it
 
 
 def lifted(group: Group, node: Node) -> AxisMap:

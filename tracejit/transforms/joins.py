@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tracejit.ir.graph import Graph, users_of
+from tracejit.ir.graph import Graph, rebuilt, users_of
 from tracejit.ir.node import Node
 from tracejit.ir.op import OPS, Op
 from tracejit.ir.sizes import SymInt, size_key
@@ -79,14 +79,12 @@ def run(graph: Graph) -> Graph:
     new: dict[int, Node] = {id(n): n for n in graph.inputs}
     count = 0
     for node in nodes:
-        inputs = tuple(new[id(x)] for x in node.inputs)
         held = parts.get(id(node), ())
         if len(held) > 1:
             new[id(node)] = _joined(node, held, new)
             count += 1
             continue
-        same = all(a is b for a, b in zip(inputs, node.inputs, strict=True))
-        new[id(node)] = node if same else node.replace(inputs)
+        new[id(node)] = rebuilt(node, new)
     notes = f"{count} rewrites{' (sum_of_parts)' if count else ''}"
     return graph.with_results([new[id(n)] for n in graph.results], notes)
 

@@ -25,23 +25,30 @@ def in_place(plan: Plan) -> dict[int, Node]:
     first = max(decided, default=-1) + 1
     outputs = {id(n) for n in graph.outputs}
     uses = Counter(id(value) for _, value in graph.effects)
+    writers: dict[int, int] = {}
+    readers: dict[int, int] = {}  # the last step that reads a value
+    for number, step in enumerate(plan.steps):
+        for node in step.stores:
+            writers.setdefault(id(node), number)
+        for node in step.reads:
+            readers[id(node)] = number
     chosen: dict[int, Node] = {}
     for target, value in graph.effects:
         if id(value) in outputs or uses[id(value)] > 1:
             continue
-        writer = next((i for i, s in enumerate(plan.steps) if value in s.stores), None)
-        if writer is not None and writer >= first and _may_write(plan.steps, writer, target, value):
+        writer = writers.get(id(value))
+        if writer is None or writer < first or readers.get(id(target), -1) > writer:
+            continue
+        if _may_write(plan.steps[writer], target, value):
             chosen[id(value)] = target
     return chosen
 
 
-def _may_write(steps: list[Step], writer: int, target: Node, value: Node) -> bool:
-    step = steps[writer]
+def _may_write(step: Step, target: Node, value: Node) -> bool:
+    """Whether the step may store `value` where it reads `target`, which no later one reads."""
     if not isinstance(step, KernelStep) or step.shape != "map":
         return False
     if [size_key(n) for n in step.domain] != [size_key(n) for n in value.shape]:
-        return False
-    if any(target in later.reads for later in steps[writer + 1 :]):
         return False
     for node in step.body:
         for x in node.inputs:
@@ -55,18 +62,19 @@ def _may_write(steps: list[Step], writer: int, target: Node, value: Node) -> boo
 def _reads_in_step(step: KernelStep, target: Node) -> bool:
     """Whether the step reads `target` at the very element that it writes (or not at all)."""
     domain = [size_key(n) for n in step.domain]
+    inside = set(step.body)
     for node in step.body:
         moved = [size_key(n) for n in node.shape] != domain
         if moved and any(base_and_views(x)[0] is target for x in node.inputs):
             return False
         for x in node.inputs:
             base, views = base_and_views(x)
-            if views and base in step.body and _depends(base, target, step):
+            if views and base in inside and _depends(base, target, inside):
                 return False
     return True
 
 
-def _depends(node: Node, target: Node, step: KernelStep) -> bool:
+def _depends(node: Node, target: Node, inside: set[Node]) -> bool:
     """Whether `node` is computed in the step from `target`."""
     stack, seen = [node], {id(node)}
     while stack:
@@ -74,7 +82,7 @@ def _depends(node: Node, target: Node, step: KernelStep) -> bool:
             base, _ = base_and_views(x)
             if base is target:
                 return True
-            if id(base) not in seen and base in step.body:
+            if id(base) not in seen and base in inside:
                 seen.add(id(base))
                 stack.append(base)
     return False

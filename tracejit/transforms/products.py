@@ -7,7 +7,7 @@ it is stays, and each element remains the same sum in the same order.
 
 from __future__ import annotations
 
-from tracejit.ir.graph import Graph, users_of
+from tracejit.ir.graph import Graph, rebuilt, users_of
 from tracejit.ir.node import Node
 from tracejit.ops.contraction import matmul, swap_last
 
@@ -29,9 +29,7 @@ def run(graph: Graph) -> Graph:
             new[id(node)] = result
             count += 1
             continue
-        inputs = tuple(new[id(x)] for x in node.inputs)
-        same = all(a is b for a, b in zip(inputs, node.inputs, strict=True))
-        new[id(node)] = node if same else node.replace(inputs)
+        new[id(node)] = rebuilt(node, new)
     names = " (flip_product)" if count else ""
     return graph.with_results([new[id(n)] for n in graph.results], f"{count} rewrites{names}")
 

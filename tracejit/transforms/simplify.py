@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from tracejit.dtypes import DType
-from tracejit.ir.graph import Graph
+from tracejit.ir.graph import Graph, rebuilt
 from tracejit.ir.node import Node, full_like
 from tracejit.ir.op import OPS
 from tracejit.ir.sizes import SymInt, size_key
@@ -258,9 +258,7 @@ def run(graph: Graph) -> Graph:
     fired: Counter[str] = Counter()
     new: dict[int, Node] = {id(n): n for n in graph.inputs}
     for node in graph.nodes():
-        inputs = tuple(new[id(x)] for x in node.inputs)
-        same = all(a is b for a, b in zip(inputs, node.inputs, strict=True))
-        new[id(node)] = _apply(node if same else node.replace(inputs), fired)
+        new[id(node)] = _apply(rebuilt(node, new), fired)
     names = f" ({', '.join(sorted(fired))})" if fired else ""
     notes = f"{fired.total()} rewrites{names}"
     return graph.with_results([new[id(n)] for n in graph.results], notes)

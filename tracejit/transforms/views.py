@@ -25,11 +25,15 @@ def is_one(size: Any) -> bool:
 
 def base_and_views(node: Node) -> tuple[Node, tuple[Node, ...]]:
     """The value that a chain of views starts from, and the views in order of application."""
-    views: list[Node] = []
+    if node.op.name not in VIEW_OPS:
+        return node, ()
+    views = [node]
+    node = node.inputs[0]
     while node.op.name in VIEW_OPS:
         views.append(node)
         node = node.inputs[0]
-    return node, tuple(reversed(views))
+    views.reverse()
+    return node, tuple(views)
 
 
 def axis_map(shape: Sequence[Any], views: Sequence[Node]) -> AxisMap | None:
