@@ -141,7 +141,7 @@ def test_compiling_loads_little_of_numba(tmp_path):
         ("def kernel(t, lo, hi):\n    no_such_name(t)\n", "no_such_name"),
         ("def kernel(t, lo, hi):\n    return (\n", "never closed"),
         ("def other(t, lo, hi):\n    pass\n", "no function named kernel"),
-        ("def kernel(t, lo, hi):\n    raise ValueError\n", "cannot raise"),
+        ("def kernel(t, lo, hi):\n    raise ValueError\n", "cannot hold 'raise"),
         ("def kernel(t, lo, hi):\n    t.append(1)\n", "append"),
         ("def kernel(t):\n    pass\n", ""),
     ],

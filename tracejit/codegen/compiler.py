@@ -8,7 +8,7 @@ at once.
 
 from __future__ import annotations
 
-import dis
+import ast
 import hashlib
 import linecache
 import sys
@@ -18,7 +18,6 @@ import time
 from collections import OrderedDict
 from functools import cache
 from pathlib import Path
-from types import CodeType
 from typing import Any
 
 from tracejit import config
@@ -173,6 +172,8 @@ def _toolchain() -> str:
     for path in [
         Path(__file__),
         here / "objects.py",
+        here / "frontend.py",
+        here / "lowering.py",
         here / "language.py",
         here / "lanes.py",
         here / "philox.py",
@@ -241,9 +242,8 @@ def _lower(name: str, source: str, filename: str, fast: bool) -> Any:
     from tracejit.codegen import frontend  # imports Numba
 
     try:
-        code = compile(source, filename, "exec")
-        _refuse_raise(code)
-        module = parse(frontend.lower(code, _SYMBOL, FAST_FLAGS if fast else frozenset()))
+        tree = ast.parse(source, filename)
+        module = parse(frontend.lower(tree, _SYMBOL, FAST_FLAGS if fast else frozenset()))
         optimize(module)
     except frontend.ERRORS as error:
         path = _write_reproducer(name, source, error)
@@ -252,16 +252,6 @@ def _lower(name: str, source: str, filename: str, fast: bool) -> Any:
             f"kernel {name} cannot be compiled: {text}\nits source is in {path}"
         ) from error
     return module
-
-
-def _refuse_raise(code: CodeType) -> None:
-    """A kernel has no way to raise: an exception would be dropped silently, so it is refused
-    here.
-    """
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            if any(step.opname == "RAISE_VARARGS" for step in dis.get_instructions(constant)):
-                raise CompileError("a kernel cannot raise")
 
 
 def _write_reproducer(name: str, source: str, error: BaseException) -> str:

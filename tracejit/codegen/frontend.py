@@ -1,44 +1,32 @@
-"""Numba's front end for kernels: from a code object to unoptimised LLVM IR text.
+"""Numba's front end for kernels: from a syntax tree to unoptimised LLVM IR text.
 
-Numba types and lowers a kernel as it does any function, but in contexts of our own that hold only
-what kernels use: its declarations for arrays, strings, containers and random numbers are never
-loaded (0.5 s a process), and its optimiser never runs (the text goes to `objects.optimize`).
-Invariant: the only place that runs Numba; a kernel has no access to Python objects.
+Numba's rules type and lower each operation (`lowering` walks the tree), in contexts of our own that
+hold only what kernels use: its declarations for arrays, strings, containers and random numbers are
+never loaded (0.5 s a process), and its optimiser never runs (the text goes to `objects.optimize`).
+Invariant: the only place that sets Numba up; a kernel has no access to Python objects.
 """
 
 from __future__ import annotations
 
+import ast
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
-from types import CodeType, FunctionType
 from typing import Any
 
 from llvmlite import ir
-from numba.core import codegen, compiler, cpu, errors, fastmathpass, types, typing
+from numba.core import callconv, codegen, cpu, errors, fastmathpass, types, typing
 from numba.core.compiler_lock import global_compiler_lock
-from numba.core.compiler_machinery import PassManager
-from numba.core.cpu import FastMathOptions
-from numba.core.typed_passes import (
-    IRLegalization,
-    NativeLowering,
-    NoPythonBackend,
-    NopythonTypeInference,
-    PreLowerStripPhis,
-)
 from numba.core.typing import templates
-from numba.core.untyped_passes import (
-    FixupArgs,
-    GenericRewrites,
-    IRProcessing,
-    ReconstructSSA,
-    TranslateByteCode,
-)
 
 from tracejit.codegen import language
+from tracejit.codegen.lowering import FunctionLowering, Rules
 from tracejit.errors import CompileError
 
 # What Numba and LLVM raise for source they cannot compile.
 ERRORS = (
+    CompileError,
     errors.NumbaError,
     AssertionError,
     AttributeError,
@@ -50,6 +38,7 @@ ERRORS = (
     ValueError,
 )
 _LOOP = re.compile(r'!(\d+) = !\{ !"tracejit\.loop\.\d+", ')
+_WORD = ir.IntType(64)
 _ARGUMENTS = (types.uintp, types.int64, types.int64)
 _DEVICE_ARGUMENTS = (types.uintp,)
 # Declarations made by `numba.extending.overload*`; building one loads all of Numba.
@@ -83,25 +72,12 @@ def _is_plain(kind: Any) -> bool:
     return not isinstance(kind, types.Function) or not all(map(_is_overload, kind.templates))
 
 
-class _Library(codegen.JITCodeLibrary):
-    """Keeps the lowered module as it is, instead of parsing and optimising it at once."""
-
-    lowered: ir.Module
-
-    def add_ir_module(self, module: ir.Module) -> None:
-        self.lowered = module
-
-
-class _Codegen(codegen.JITCPUCodegen):
-    _library_class = _Library
-
-
 class _Target(cpu.CPUContext):
     """Numba's CPU target with the lowering of what `_Typing` can type, and nothing linked in."""
 
     def init(self) -> None:
         self.is32bit = False
-        self._internal_codegen = _Codegen("tracejit")
+        self._internal_codegen = codegen.JITCPUCodegen("tracejit")
 
     @property
     def address_space(self) -> int:
@@ -110,17 +86,6 @@ class _Target(cpu.CPUContext):
 
     def load_additional_registries(self) -> None:
         from numba.cpython import builtins, numbers, rangeobj, tupleobj  # noqa: F401  lowering
-
-    def post_lowering(self, module: ir.Module, library: _Library) -> None:
-        """Put fast-math flags on the kernel's own arithmetic, never on the math library's.
-
-        That depends on the order of its operations. (Numba links its runtime here; we do not.)
-        """
-        if self.fastmath:
-            for function in module.functions:
-                if not function.name.startswith("tracejit."):
-                    fastmathpass.FastFloatBinOpVisitor(self.fastmath.flags).visit_Function(function)
-                    fastmathpass.FastFloatCallVisitor(self.fastmath.flags).visit_Function(function)
 
 
 class _DeviceTarget(_Target):
@@ -131,147 +96,80 @@ class _DeviceTarget(_Target):
         return 1
 
 
-class _Contexts:
-    """The pair of contexts. Numba refreshes them at every compilation: only what is new is
-    added.
+@cache
+def _rules(target: type[_Target] = _Target) -> Rules:
+    """Numba's typing and lowering for a target. Everything a kernel can name was registered when
+    `language` was imported, so the contexts are made once.
     """
-
-    def __init__(self, target: type[_Target] = _Target) -> None:
-        self.typing = _Typing()
-        self.target = target(self.typing)
-        self.target.refresh()
-        self.typing.refresh = self.target.refresh = _nothing
-
-
-def _nothing() -> None:
-    """Everything a kernel can name was registered when `language` was imported."""
-
-
-@cache
-def _contexts() -> _Contexts:
-    return _Contexts()
-
-
-@cache
-def _device_contexts() -> _Contexts:
-    return _Contexts(_DeviceTarget)
-
-
-class _KernelCompiler(compiler.CompilerBase):
-    """The passes a kernel needs, in Numba's order."""
-
-    def define_pipelines(self) -> list[PassManager]:
-        manager = PassManager("tracejit_kernel")
-        for step in (
-            TranslateByteCode,
-            FixupArgs,
-            IRProcessing,
-            GenericRewrites,
-            ReconstructSSA,
-            NopythonTypeInference,
-            PreLowerStripPhis,
-            IRLegalization,
-            NativeLowering,
-            NoPythonBackend,
-        ):
-            manager.add_pass(step, step.name())
-        manager.finalize()
-        return [manager]
+    typing_context = _Typing()
+    context = target(typing_context)
+    context.refresh()
+    model = callconv.create_error_model("numpy", context)
+    return Rules(typing_context, context.subtarget(error_model=model))
 
 
 @global_compiler_lock
-def lower(code: CodeType, symbol: str, fast: frozenset[str]) -> str:
-    """LLVM IR of the function `kernel` that the module `code` defines.
+def lower(tree: ast.Module, symbol: str, fast: frozenset[str]) -> str:
+    """LLVM IR of the function `kernel` that the module `tree` defines.
 
     `symbol` is the one exported name, `void(int64, int64, int64)`; `fast` the LLVM fast-math flags
     allowed. Raises one of `ERRORS`.
     """
-    contexts = _contexts()
-    result = _compile(contexts, code, _ARGUMENTS, fast)
-    return _module_text(contexts.target, result, symbol)
+    rules = _rules()
+    with _new_module(rules) as module:
+        function = ir.Function(module, ir.FunctionType(ir.VoidType(), [_WORD] * 3), symbol)
+        lowering = FunctionLowering(rules, language.numba_namespace(), function)
+        lowering.define(_definition(tree), _ARGUMENTS, function.args)
+    return _finished(module, fast)
 
 
 @global_compiler_lock
-def lower_device(code: CodeType, symbol: str, fast: frozenset[str], words: int) -> str:
+def lower_device(tree: ast.Module, symbol: str, fast: frozenset[str], words: int) -> str:
     """LLVM IR of a device kernel: `def kernel(t)`, whose table of `words` words is its parameter.
 
     The exported name is a kernel entry of NVPTX. Raises one of `ERRORS`.
     """
     from tracejit.codegen import device_language  # noqa: F401  adds threads and lanes to the names
 
-    contexts = _device_contexts()
-    result = _compile(contexts, code, _DEVICE_ARGUMENTS, fast)
-    module = _internal(result)
-    table = ir.ArrayType(ir.IntType(64), words)
-    kind = ir.FunctionType(ir.VoidType(), [table.as_pointer()])
-    entry = ir.Function(module, kind, symbol)
-    entry.calling_convention = "ptx_kernel"
-    entry.args[0].add_attribute("byval")
-    builder = ir.IRBuilder(entry.append_basic_block("entry"))
-    address = builder.ptrtoint(entry.args[0], ir.IntType(64))
-    return _called(contexts.target, result, builder, [address])
+    rules = _rules(_DeviceTarget)
+    table = ir.ArrayType(_WORD, words)
+    with _new_module(rules) as module:
+        entry = ir.Function(module, ir.FunctionType(ir.VoidType(), [table.as_pointer()]), symbol)
+        entry.calling_convention = "ptx_kernel"
+        entry.args[0].add_attribute("byval")
+        lowering = FunctionLowering(rules, language.numba_namespace(), entry)
+        address = lowering.builder.ptrtoint(entry.args[0], _WORD)
+        lowering.define(_definition(tree), _DEVICE_ARGUMENTS, [address])
+    return _finished(module, fast)
 
 
-def _compile(contexts: _Contexts, code: CodeType, arguments: Any, fast: frozenset[str]) -> Any:
-    """Numba's result for the function `kernel` that the module `code` defines."""
-    namespace = language.numba_namespace()
-    exec(code, namespace)  # defines the kernel; the text is generated, never a user's
-    function = namespace.get("kernel")
-    if not isinstance(function, FunctionType):
-        raise CompileError("the source defines no function named kernel")
-    return compiler.compile_extra(
-        contexts.typing, contexts.target, function, arguments, types.void, _flags(fast), {},
-        pipeline_class=_KernelCompiler,
-    )  # fmt: skip
+@contextmanager
+def _new_module(rules: Rules) -> Iterator[ir.Module]:
+    """An empty module; Numba's lowering asks for the library that it belongs to."""
+    library = rules.target.codegen().create_library("kernel")
+    with rules.target.push_code_library(library):
+        yield library.create_ir_module("kernel")
 
 
-def _flags(fast: frozenset[str]) -> Any:
-    flags = compiler.Flags()
-    flags.no_compile = True
-    flags.no_cpython_wrapper = True
-    flags.no_cfunc_wrapper = True
-    flags.error_model = "numpy"
-    flags.enable_ssa = True
-    flags.fastmath = FastMathOptions(set(fast)) if fast else FastMathOptions(False)
-    return flags
+def _definition(tree: ast.Module) -> ast.FunctionDef:
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef) and node.name == "kernel":
+            return node
+    raise CompileError("the source defines no function named kernel")
 
 
-def _module_text(target: _Target, result: Any, symbol: str) -> str:
-    """The kernel's module, with an entry of the plain C signature that calls the kernel.
+def _finished(module: ir.Module, fast: frozenset[str]) -> str:
+    """The module's text, once loops and arithmetic are marked.
 
-    The kernel's status is dropped: it cannot raise. Everything but the entry becomes internal, so
-    that it vanishes once inlined; Numba numbers its functions, and without the number one source
-    always gives one text.
+    Fast-math flags go on the kernel's own arithmetic, never on the math library's: that depends on
+    the order of its operations.
     """
-    module = _internal(result)
-    word = ir.IntType(64)
-    entry = ir.Function(module, ir.FunctionType(ir.VoidType(), [word] * 3), symbol)
-    builder = ir.IRBuilder(entry.append_basic_block("entry"))
-    return _called(target, result, builder, entry.args)
-
-
-def _internal(result: Any) -> ir.Module:
-    """The lowered module, with everything in it internal."""
-    module = result.library.lowered
-    for value in module.global_values:
-        if isinstance(value, ir.Function) and value.is_declaration:
-            continue
-        value.linkage = "internal"
-    return module
-
-
-def _called(target: _Target, result: Any, builder: ir.IRBuilder, arguments: Any) -> str:
-    """The text of the module once the entry has called the kernel and returned."""
-    module, descriptor = result.library.lowered, result.fndesc
-    callee = target.declare_function(module, descriptor)
-    target.call_conv.call_function(
-        builder, callee, descriptor.restype, descriptor.argtypes, arguments
-    )
-    builder.ret_void()
     _mark_loops(module)
-    name = descriptor.mangled_name
-    text = str(module).replace(name, "kernel").replace(name[4:], "kernel")
-    return _LOOP.sub(r"!\1 = distinct !{ !\1, ", text)
+    for function in module.functions:
+        if fast and not function.name.startswith("tracejit."):
+            fastmathpass.FastFloatBinOpVisitor(set(fast)).visit_Function(function)
+            fastmathpass.FastFloatCallVisitor(set(fast)).visit_Function(function)
+    return _LOOP.sub(r"!\1 = distinct !{ !\1, ", str(module))
 
 
 def _mark_loops(module: ir.Module) -> None:

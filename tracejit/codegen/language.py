@@ -176,15 +176,25 @@ def _define_pointer(storage: str, pointer: PointerType) -> None:
 
 def set_scope(b: ir.IRBuilder, access: Any, scope: int) -> None:
     """Mark a load or store as one of its scope, of no other, and of no constant table."""
-    module = b.module
-    tables = core.table_scope(module)
-    others = list(tables.operands)
-    if scope >= 0:
-        domain = module.add_metadata(["tracejit.memory"])
-        scopes = [module.add_metadata([f"tracejit.{i}", domain]) for i in range(SCOPES)]
-        access.set_metadata("alias.scope", module.add_metadata([scopes[scope]]))
-        others += scopes[:scope] + scopes[scope + 1 :]
-    access.set_metadata("noalias", module.add_metadata(others))
+    own, others = _scope_lists(b.module, scope)
+    if own is not None:
+        access.set_metadata("alias.scope", own)
+    access.set_metadata("noalias", others)
+
+
+def _scope_lists(module: ir.Module, scope: int) -> tuple[Any, Any]:
+    """The metadata of one scope and of all that are apart from it, made once a module."""
+    made = module.__dict__.setdefault("tracejit_scopes", {})
+    if scope not in made:
+        own, others = None, list(core.table_scope(module).operands)
+        if scope >= 0:
+            domain = module.add_metadata(["tracejit.memory"])
+            scopes = [module.add_metadata([f"tracejit.{i}", domain]) for i in range(SCOPES)]
+            own = module.add_metadata([scopes[scope]])
+            others += scopes[:scope] + scopes[scope + 1 :]
+        made[scope] = own, module.add_metadata(others)
+    found: tuple[Any, Any] = made[scope]
+    return found
 
 
 def element_pointer(

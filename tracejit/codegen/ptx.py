@@ -9,6 +9,7 @@ architecture and versions alone.
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import threading
 from functools import cache, lru_cache
@@ -51,7 +52,7 @@ def _machine(cc: tuple[int, int]) -> Any:
 @cache
 def _own_sources() -> str:
     here = Path(__file__).parent
-    names = ("ptx.py", "device_language.py", "frontend.py", "philox.py")
+    names = ("ptx.py", "device_language.py", "frontend.py", "lowering.py", "philox.py")
     return hashlib.sha256(b"".join((here / n).read_bytes() for n in names)).hexdigest()
 
 
@@ -93,8 +94,8 @@ def _compile(name: str, source: str, words: int, cc: tuple[int, int], fast: bool
 def _lowered(source: str, words: int, fast: bool) -> str:
     from tracejit.codegen import frontend  # imports Numba
 
-    code = compile(source, "<tracejit device kernel>", "exec")
-    return frontend.lower_device(code, ENTRY, FAST_FLAGS if fast else frozenset(), words)
+    tree = ast.parse(source, "<tracejit device kernel>")
+    return frontend.lower_device(tree, ENTRY, FAST_FLAGS if fast else frozenset(), words)
 
 
 def _emit(module_text: str, cc: tuple[int, int]) -> str:
