@@ -246,8 +246,8 @@ class FunctionLowering:
 
     def _global(self, node: ast.expr) -> Any:
         """What a name of the kernel language, or an attribute of its modules, is."""
-        if isinstance(node, ast.Attribute):
-            owner = self._global(node.value)
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            owner = self.names.get(node.value.id)
             if isinstance(owner, ModuleType) and hasattr(owner, node.attr):
                 return getattr(owner, node.attr)
         elif isinstance(node, ast.Name) and node.id in self.names:
