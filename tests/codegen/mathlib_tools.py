@@ -13,7 +13,7 @@ import mpmath as mp
 import numpy as np
 
 from tracejit.codegen.compiler import CompiledKernel, compile_kernel
-from tracejit.codegen.language import STORAGE, python_namespace
+from tracejit.codegen.language import STORAGE, kernel_namespace
 from tracejit.codegen.mathlib.core import NUMPY_TYPE
 
 SPECIAL = [0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 1.5, -2.5, 2.0, 3.0, -7.0, 1e-40, -1e-310, 5e-324,
@@ -62,7 +62,7 @@ def run_python(
 ) -> np.ndarray[Any, Any]:
     """Evaluate the same kernel source as plain Python on the same kind of table."""
     operands = _operands(kinds, out, arrays)
-    namespace = python_namespace()
+    namespace = kernel_namespace()
     exec(source(expression, kinds, out), namespace)
     with np.errstate(all="ignore"):
         namespace["kernel"](_table(operands).ctypes.data, 0, operands[0].size)

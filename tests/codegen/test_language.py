@@ -13,7 +13,7 @@ from mathlib_tools import kernel, run, run_python, same, source, values
 
 from tracejit.codegen import language, mathlib
 from tracejit.codegen.compiler import compile_kernel
-from tracejit.codegen.language import STORAGE, call_kernel, numba_namespace, python_namespace
+from tracejit.codegen.language import STORAGE, call_kernel, kernel_namespace
 from tracejit.codegen.mathlib.core import NUMPY_TYPE
 from tracejit.errors import CompileError
 
@@ -117,7 +117,7 @@ def test_words_of_the_table() -> None:
         out = np.zeros(4)
         table = np.array([out.ctypes.data, 3, np.float64(-2.5).view(np.int64)], np.int64)
         if as_python:
-            exec(text, namespace := python_namespace())
+            exec(text, namespace := kernel_namespace())
             namespace["kernel"](table.ctypes.data, 0, 1)
         else:
             call_kernel(compiled.address, table.ctypes.data, 0, 1)
@@ -153,7 +153,7 @@ def test_storing_a_float_as_an_integer_needs_a_cast() -> None:
 
 
 def test_namespaces_are_fresh_and_hold_no_builtins_but_range() -> None:
-    first, second = numba_namespace(), numba_namespace()
+    first, second = kernel_namespace(), kernel_namespace()
     first["word"] = None
     assert second["word"] is not None
     assert set(second["__builtins__"]) == {"range"}
@@ -161,7 +161,7 @@ def test_namespaces_are_fresh_and_hold_no_builtins_but_range() -> None:
 
 def test_pointer_reads_and_writes_the_memory_itself() -> None:
     x = np.zeros(3, np.int16)
-    namespace = python_namespace()
+    namespace = kernel_namespace()
     pointer = namespace["ptr_i16"](x.ctypes.data)
     namespace["store_i16"](pointer, 1, np.int64(70000))
     assert x.tolist() == [0, 70000 - 65536, 0]

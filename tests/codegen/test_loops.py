@@ -10,7 +10,7 @@ import pytest
 
 from tracejit import dtypes, ops  # noqa: F401  (registers the ops)
 from tracejit.codegen.cpu import Variant, table_layout
-from tracejit.codegen.language import python_namespace
+from tracejit.codegen.language import kernel_namespace
 from tracejit.codegen.loops import LoopProgram, build_program
 from tracejit.codegen.scalars import literal
 from tracejit.codegen.sources import annotated_source, kernel_source
@@ -47,7 +47,7 @@ def run_in_python(
         table[layout.pointer(k) + 1 : layout.pointer(k) + 1 + variant.rank] = strides
     for i, extra in enumerate(extras):
         table[layout.extra(i)] = extra
-    namespace = python_namespace()
+    namespace = kernel_namespace()
     exec(kernel_source(program, variant), namespace)  # generated text
     with np.errstate(all="ignore"):
         namespace["kernel"](table.ctypes.data, 0, units)

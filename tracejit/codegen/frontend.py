@@ -118,7 +118,7 @@ def lower(tree: ast.Module, symbol: str, fast: frozenset[str]) -> str:
     rules = _rules()
     with _new_module(rules) as module:
         function = ir.Function(module, ir.FunctionType(ir.VoidType(), [_WORD] * 3), symbol)
-        lowering = FunctionLowering(rules, language.numba_namespace(), function)
+        lowering = FunctionLowering(rules, language.kernel_namespace(), function)
         lowering.define(_definition(tree), _ARGUMENTS, function.args)
     return _finished(module, fast)
 
@@ -137,7 +137,7 @@ def lower_device(tree: ast.Module, symbol: str, fast: frozenset[str], words: int
         entry = ir.Function(module, ir.FunctionType(ir.VoidType(), [table.as_pointer()]), symbol)
         entry.calling_convention = "ptx_kernel"
         entry.args[0].add_attribute("byval")
-        lowering = FunctionLowering(rules, language.numba_namespace(), entry)
+        lowering = FunctionLowering(rules, language.kernel_namespace(), entry)
         address = lowering.builder.ptrtoint(entry.args[0], _WORD)
         lowering.define(_definition(tree), _DEVICE_ARGUMENTS, [address])
     return _finished(module, fast)

@@ -1,8 +1,8 @@
 """The kernel language: everything that generated kernel source may name.
 
 A kernel is Python source `def kernel(t, lo, hi):` where `t` is the address of a table of 64-bit
-words (pointers, sizes, strides, scalar bits). The same source runs compiled by Numba as
-`cfunc(KERNEL_SIGNATURE)` and un-jitted in Python on the same addresses. Invariant: every name here
+words (pointers, sizes, strides, scalar bits). The same source runs compiled with Numba's rules
+(`lowering`) and un-jitted in Python on the same addresses. Invariant: every name here
 means the same in both, bit for bit; nothing checks bounds, the generator proves them.
 
     >>> import numpy as np
@@ -12,7 +12,7 @@ means the same in both, bit for bit; nothing checks bounds, the generator proves
     ...     x, y = ptr_f32(word(t, 0)), ptr_f32(word(t, 1))
     ...     for i in range(lo, hi):
     ...         store_f32(y, i, m.exp(load_f32(x, i)))'''
-    >>> exec(source, namespace := python_namespace())
+    >>> exec(source, namespace := kernel_namespace())
     >>> namespace["kernel"](table.ctypes.data, 0, 3)
     >>> y
     array([2.7182817, 2.7182817, 2.7182817], dtype=float32)
@@ -34,7 +34,6 @@ from tracejit.codegen.mathlib import core
 from tracejit.codegen.mathlib.core import Scalar, Value
 from tracejit.codegen.mathlib.define import KIND, NUMBA_TYPE, Kinds, math_function
 
-KERNEL_SIGNATURE = types.void(types.uintp, types.int64, types.int64)
 I8, I64 = ir.IntType(8), ir.IntType(64)
 # storage dtype name -> (kind of the loaded value, NumPy dtype in memory, LLVM type in memory)
 STORAGE: dict[str, tuple[str, str, ir.Type]] = {
@@ -457,14 +456,9 @@ _define_fma("fma32", "f32")
 _define_fma("fma64", "f64")
 
 
-def numba_namespace() -> dict[str, Any]:
-    """Return fresh globals for kernel source that Numba will compile (math library as `m`)."""
+def kernel_namespace() -> dict[str, Any]:
+    """Return fresh globals of kernel source, compiled or run as Python (math library as `m`)."""
     return {**NAMES, "m": mathlib, "np": np, "__builtins__": {"range": range}}
-
-
-def python_namespace() -> dict[str, Any]:
-    """Return fresh globals to run kernel source as plain Python (math library as `m`)."""
-    return numba_namespace()
 
 
 from tracejit.codegen import lanes as _lanes  # noqa: E402, F401  (add their names to NAMES)

@@ -211,7 +211,9 @@ class FunctionLowering:
     # --- expressions ---------------------------------------------------------------------------
 
     def _value(self, node: ast.expr) -> _Typed:
-        if isinstance(node, ast.Name) and node.id in self.local:
+        if isinstance(node, ast.Name):
+            if node.id not in self.local:
+                raise _nameless(node)
             return self.local[node.id]
         if isinstance(node, ast.Call):
             if node.keywords:
@@ -252,7 +254,7 @@ class FunctionLowering:
                 return getattr(owner, node.attr)
         elif isinstance(node, ast.Name) and node.id in self.names:
             return self.names[node.id]
-        raise CompileError(f"line {node.lineno}: the language has no name {ast.unparse(node)}")
+        raise _nameless(node)
 
     def _call(self, function: Any, operands: list[ast.expr]) -> _Typed:
         values = [self._value(operand) for operand in operands]
@@ -280,6 +282,10 @@ def _assigned(body: list[ast.stmt]) -> set[str]:
         if isinstance(statement, ast.For | ast.If):
             names |= _assigned(statement.body) | _assigned(statement.orelse)
     return names
+
+
+def _nameless(node: ast.expr) -> CompileError:
+    return CompileError(f"line {node.lineno}: there is no name {ast.unparse(node)}")
 
 
 def _unknown(node: ast.stmt | ast.expr) -> CompileError:

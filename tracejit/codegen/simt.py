@@ -251,7 +251,7 @@ class _Launch:
 
     def namespace(self) -> dict[str, Any]:
         """The globals of the kernel."""
-        names = language.python_namespace()
+        names = language.kernel_namespace()
         table = self.table
         floats = table.view(np.float64)
         for storage in STORAGE:
