@@ -216,8 +216,12 @@ def run_backward(
     wrt: Sequence[Node],
     retain_graph: bool,
     create_graph: bool,
+    order: Sequence[Node] | None = None,
 ) -> list[Tensor | None]:
-    """The gradients with respect to the nodes `wrt` (None where there is no path)."""
+    """The gradients with respect to the nodes `wrt` (None where there is no path).
+
+    `order` are the nodes below the outputs, for callers that have them in topological order.
+    """
     _check_differentiable(outputs)
     walk = _Walk(create_graph, wrt)
     nodes, seeds = [], []
@@ -230,7 +234,9 @@ def run_backward(
             nodes.append(node_of(output))
             seeds.append(seed)
         _check_not_freed(nodes)
-        found = backpropagate(nodes, seeds, wrt, walk.on_gradient, walk.call_rule)
+        if order is None:
+            order = topological(nodes)
+        found = backpropagate(nodes, seeds, wrt, walk.on_gradient, walk.call_rule, order)
         results = [None if g is None else walk.tensor(g) for g in found]
         _separate(found, results, create_graph)
         if create_graph:
@@ -238,11 +244,11 @@ def run_backward(
     finally:
         state.grad = before
     if not retain_graph:
-        _free(walk.evaluate, nodes)
+        _free(walk.evaluate, nodes, order)
     return results
 
 
-def _free(evaluate: Evaluator, nodes: Sequence[Node]) -> None:
+def _free(evaluate: Evaluator, nodes: Sequence[Node], order: Sequence[Node]) -> None:
     """Free what the backward pass of `nodes` used.
 
     On the tape every use of a value without gradient is a node of its own. In a capture such a
@@ -250,19 +256,20 @@ def _free(evaluate: Evaluator, nodes: Sequence[Node]) -> None:
     """
     if state.capture is None:
         evaluate.free()
-        _free_saved(nodes)
+        _free_saved(order)
         return
-    order = topological(nodes)
     passed = depends_on(order, [n for n in order if type(n.saved) is Leaf])
-    stack = [n for n in nodes if id(n) in passed]
+    stack = [n for n in nodes if n in passed]
     while stack:
         node = stack.pop()
-        passed.discard(id(node))
+        passed.discard(node)
         if type(node.saved) is Leaf:
             continue
         if node.saved is not None:
             node.saved = FREED
-        stack.extend(x for x in node.inputs if id(x) in passed)
+        for x in node.inputs:
+            if x in passed:
+                stack.append(x)
 
 
 def _check_not_freed(nodes: Sequence[Node]) -> None:
@@ -298,17 +305,22 @@ def _save_for_second_order(gradients: Sequence[Node], evaluate: Evaluator) -> No
                 node.saved = Saved(value, None)
 
 
-def _free_saved(nodes: Sequence[Node]) -> None:
-    """Free every saved value below `nodes`, read or not: the graph has been used."""
-    for node in topological(nodes):
-        if node.saved is not None and type(node.saved) is not Leaf:
+def _free_saved(order: Sequence[Node]) -> None:
+    """Free every saved value of the nodes, read or not: the graph has been used."""
+    for node in order:
+        saved = node.saved
+        if saved is not None and type(saved) is not Leaf:
             node.saved = FREED
 
 
 def leaves_below(nodes: Sequence[Node]) -> list[tuple[Node, Tensor]]:
     """The leaf nodes (and their tensors) that the nodes depend on, in a deterministic order."""
+    return _leaves_in(topological(nodes))
+
+
+def _leaves_in(order: Sequence[Node]) -> list[tuple[Node, Tensor]]:
     found = []
-    for node in topological(nodes):
+    for node in order:
         if type(node.saved) is Leaf:
             tensor = node.saved.tensor()
             if tensor is not None:
@@ -326,11 +338,13 @@ def backward(
     """Accumulate the gradients of `tensors` in the ``.grad`` of the leaves (or of `inputs`)."""
     retain = create_graph if retain_graph is None else retain_graph
     _check_differentiable(tensors)
+    order = topological([node_of(t) for t in tensors])
     if inputs is None:
-        targets = leaves_below([node_of(t) for t in tensors])
+        targets = _leaves_in(order)
     else:
         targets = [(n, t) for t in inputs for n in leaf_nodes(t)]
-    results = run_backward(tensors, gradients, [n for n, _ in targets], retain, create_graph)
+    wrt = [n for n, _ in targets]
+    results = run_backward(tensors, gradients, wrt, retain, create_graph, order)
     for (_, tensor), g in zip(targets, results, strict=True):
         if g is not None:
             accumulate_grad(tensor, g, create_graph)

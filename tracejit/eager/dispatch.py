@@ -17,6 +17,7 @@ from tracejit import dtypes
 from tracejit.dtypes import DType
 from tracejit.eager.execute import execute
 from tracejit.eager.modes import state
+from tracejit.eager.quiet import quiet
 from tracejit.eager.tape import attach, node_of, save_for_backward, storage_of, type_of
 from tracejit.errors import (
     DeviceError,
@@ -61,16 +62,16 @@ def fail(op: Op, operands: Sequence[Any], error: Exception) -> Exception:
 
 def common_dtype(operands: Sequence[Any]) -> DType:
     """The dtype to which pointwise operands promote; TypeError for what is no operand."""
+    given = []
     for x in operands:
-        if not isinstance(x, Tensor) and not is_scalar(x):
+        if isinstance(x, Tensor):
+            given.append((x.dtype, 2 if x._array.ndim else 1))
+        elif is_scalar(x):
+            given.append((dtypes.scalar_dtype(x), 0))
+        else:
             raise TypeError(at_user_line(
                 f"expected a tensor or a number, got {type(x).__name__}"))  # fmt: skip
-    return dtypes.result_type(
-        (x.dtype, 2 if x._array.ndim else 1)
-        if isinstance(x, Tensor)
-        else (dtypes.scalar_dtype(x), 0)
-        for x in operands
-    )
+    return dtypes.result_type(given)
 
 
 def to_array(operand: Any, dtype: DType) -> np.ndarray:
@@ -84,8 +85,7 @@ def to_array(operand: Any, dtype: DType) -> np.ndarray:
 def scalar_array(value: Any, dtype: DType) -> np.ndarray:
     """A 0-d array of a Python number; an integer that does not fit wraps, as in torch."""
     try:
-        with np.errstate(over="ignore"):
-            return np.array(value, dtype.numpy)
+        return quiet(np.array, value, dtype.numpy)
     except OverflowError:
         if dtype.kind == "f":
             return np.array(float(value), dtype.numpy)
@@ -179,6 +179,12 @@ def _check_devices(op: Op, operands: Sequence[Any]) -> None:
 
 def broadcast_symbolic(shapes: Sequence[tuple[Any, ...]]) -> tuple[Any, ...]:
     """The common shape of (possibly symbolic) shapes; raises ShapeError."""
+    first = shapes[0]
+    for shape in shapes:
+        if shape is not first:
+            break
+    else:
+        return first
     rank = max(map(len, shapes))
     out: list[Any] = [1] * rank
     for shape in shapes:
@@ -209,7 +215,7 @@ def operand_node(operand: Any, dtype: DType, shape: tuple[Any, ...], device: Any
         return OPS["full"](value=value, type=TensorType(dtype, shape, device))
     if node.type.dtype is not dtype:
         node = OPS["cast"](node, dtype=dtype)
-    if node.type.shape != shape:
+    if node.type.shape is not shape and node.type.shape != shape:
         node = OPS["broadcast_to"](node, shape=shape)
     return node
 
@@ -226,7 +232,7 @@ def record_pointwise(
     """Record a pointwise op that has just run."""
     shape = broadcast_symbolic([operand_shape(x) for x in operands])
     device = result._device
-    nodes = tuple(operand_node(x, dtype, shape, device) for x in operands)
+    nodes = tuple([operand_node(x, dtype, shape, device) for x in operands])
     finish_record(op, nodes, params, operands, result)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from tracejit import config
+from tracejit.eager.quiet import quiet
 from tracejit.ir.op import OPS, Op
 from tracejit.runtime import gemm
 from tracejit.runtime.device import backend_of
@@ -61,12 +62,16 @@ def dense_copy(array: Any) -> Any:
 
 
 def _on_numpy(function: Callable[..., Any], arrays: Sequence[Any], params: dict[str, Any]) -> Any:
-    with np.errstate(all="ignore"):
-        result = function(*arrays, **params)
+    result = quiet(function, *arrays, **params)
+    if type(result) is np.ndarray:
+        return result
     if isinstance(result, tuple):
         return tuple(np.asarray(r) for r in result)
-    return result if type(result) is np.ndarray else np.asarray(result)
+    return np.asarray(result)
 
 
 def _is_large(arrays: Sequence[Any]) -> bool:
-    return any(a.size >= THREADED_SIZE for a in arrays) and config.threads > 1
+    for a in arrays:
+        if a.size >= THREADED_SIZE:
+            return config.threads > 1
+    return False

@@ -6,7 +6,6 @@ it never raises and never runs while a capture does.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from tracejit import config
 from tracejit.eager.dispatch import NO_PARAMS, record_pointwise
 from tracejit.eager.execute import THREADED_SIZE
 from tracejit.eager.modes import state
+from tracejit.eager.quiet import quiet
 from tracejit.eager.tape import NEEDS, autograd_node, rule_needs, save_value, type_of
 from tracejit.errors import user_location
 from tracejit.ir.node import Node
@@ -28,26 +28,6 @@ _WHOLE = frozenset({
     "bitwise_xor",
 })  # fmt: skip
 """Ops that the short way takes for integers and bools too."""
-
-try:  # what np.errstate sets, without the cost of making one for every op
-    from numpy._core.umath import _extobj_contextvar, _make_extobj
-
-    _QUIET = _make_extobj(all="ignore")
-
-    def quiet(function: Callable[..., Any], *arrays: Any) -> Any:
-        """``function(*arrays)`` without NumPy's floating-point warnings."""
-        token = _extobj_contextvar.set(_QUIET)
-        try:
-            return function(*arrays)
-        finally:
-            _extobj_contextvar.reset(token)
-
-except ImportError:
-
-    def quiet(function: Callable[..., Any], *arrays: Any) -> Any:
-        """``function(*arrays)`` without NumPy's floating-point warnings."""
-        with np.errstate(all="ignore"):
-            return function(*arrays)
 
 
 def binary(op: Op, x: Any, y: Any) -> Tensor | None:

@@ -202,7 +202,8 @@ def rule_needs(node: Node, mask: tuple[bool, ...]) -> tuple[tuple[int, ...], boo
     Found by running the rule once on placeholders and looking at what its result reaches.
     """
     op = node.op
-    key = (op, mask, tuple(x.type.dtype for x in node.inputs), tuple(sorted(map(str, node.params))))
+    names = tuple(sorted(node.params)) if node.params else ()
+    key = (op, mask, tuple([x.type.dtype for x in node.inputs]), names)
     found = _needs.get(key)
     if found is None:
         found = _needs[key] = _trace_rule(op, node, mask)
@@ -234,7 +235,7 @@ def save_for_backward(node: Node, operands: Sequence[Any], outputs: tuple[Tensor
 
     `operands` are tensors or numbers; a cast or broadcast operand is saved as it was before.
     """
-    mask = tuple(getattr(x, "_requires_grad", False) for x in operands)
+    mask = tuple([getattr(x, "_requires_grad", False) for x in operands])
     wanted, output = rule_needs(node, mask)
     for i in wanted:
         if hasattr(operands[i], "_array"):

@@ -37,12 +37,15 @@ def evaluate_node(node: Node, arrays: Sequence[Any]) -> Any:
 
 def concrete_params(params: dict[str, Any]) -> dict[str, Any]:
     """`params` with every symbolic size replaced by the value it had."""
-    return {k: _concrete(v) for k, v in params.items()}
+    return {k: _concrete(v) for k, v in params.items()} if params else params
 
 
 def _concrete(value: Any) -> Any:
-    if type(value) is SymInt:
+    kind = type(value)
+    if kind is SymInt:
         return hint_of(value)
+    if kind is tuple:
+        return tuple([n if type(n) is int else _concrete(n) for n in value])
     if isinstance(value, tuple):
         return tuple(map(_concrete, value))
     if isinstance(value, TensorType):

@@ -86,8 +86,8 @@ class Op:
 
     def __call__(self, *inputs: Node, **params: Any) -> Node:
         """A node that applies this op; the type rule checks the inputs."""
-        from_types = self.infer(tuple(x.type for x in inputs), **params)
-        return _node_class()(self, inputs, params, from_types)
+        from_types = self.infer(tuple([x.type for x in inputs]), **params)
+        return _classes[0](self, inputs, params, from_types)
 
     def scalar_text(self, dtype_kind: str, params: dict[str, Any], cuda: bool = False) -> str:
         """The kernel text for operands whose dtype is of `dtype_kind` ('f', 'i', 'u', 'b')."""
@@ -106,7 +106,3 @@ class Op:
 
 
 _classes: list[Any] = []
-
-
-def _node_class() -> Any:
-    return _classes[0]

@@ -99,13 +99,14 @@ def prefers_symbols() -> bool:
 class SymInt:
     """A size that a trace does not fix. Behaves as an int; using it as one fixes it (a fact)."""
 
-    __slots__ = ("env", "poly", "hint", "_key")
+    __slots__ = ("env", "poly", "hint", "_key", "_source")
 
     def __init__(self, env: SizeEnv, poly: Poly, hint: int):
         self.env = env
         self.poly = poly
         self.hint = hint
         self._key: Any = None
+        self._source: str | None = None
 
     # isinstance(size, int) must hold in the user's code
     @property  # type: ignore[misc]
@@ -329,7 +330,12 @@ def size_key(size: Any) -> Any:
 
 def size_source(size: Any) -> str:
     """`size` as a Python expression over the symbols."""
-    return _poly_source(size.poly) if type(size) is SymInt else str(size)
+    if type(size) is not SymInt:
+        return str(size)
+    text = size._source
+    if text is None:
+        text = size._source = _poly_source(size.poly)
+    return text
 
 
 def symbols_of(size: Any) -> set[str]:

@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 
 def print_value(value: Any) -> str:
     """A parameter's value as IR text."""
+    kind = type(value)
+    if kind is int or kind is bool:
+        return str(value)
+    if kind is float:
+        return repr(value)
     if isinstance(value, DType):
         return value.short
     if type(value) is SymInt:

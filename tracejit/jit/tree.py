@@ -8,7 +8,7 @@ that a common prefix is computed once, and effects take place in leaves only.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from tracejit import config
@@ -31,15 +31,16 @@ class Interner:
 
     def __init__(self) -> None:
         self.by_key: dict[Any, Node] = {}
+        self.taken: set[str] = set()  # names of inputs
 
     def input(self, key: Any, kind: TensorType, name: str, role: str | None) -> Node:
         """The canonical input of a source; its name is made unique."""
         found = self.by_key.get(("input", key))
         if found is None:
-            taken = {n.params["name"] for k, n in self.by_key.items() if k[0] == "input"}
             unique, count = name, 1
-            while unique in taken:
+            while unique in self.taken:
                 unique, count = f"{name}_{count}", count + 1
+            self.taken.add(unique)
             params: dict[str, Any] = {"name": unique}
             if role is not None:
                 params["role"] = role
@@ -64,12 +65,14 @@ class Interner:
             done[id(node)] = self._canonical(node, inputs)
 
     def _canonical(self, node: Node, inputs: tuple[Node, ...]) -> Node:
-        for number in _lifted(tuple(node.params.values())):
-            number.capture.fix(number)
-            raise Refusal(f"{node.op.name} takes a number that varies from call to call as a "
-                          "size or an option")  # fmt: skip
-        params = tuple(sorted((k, print_value(v)) for k, v in node.params.items()))
-        key = (node.op.name, params, tuple(map(id, inputs)))
+        params: tuple[Any, ...] = ()
+        if node.params:
+            for number in _lifted(node.params.values()):
+                number.capture.fix(number)
+                raise Refusal(f"{node.op.name} takes a number that varies from call to call as a "
+                              "size or an option")  # fmt: skip
+            params = tuple(sorted([(k, print_value(v)) for k, v in node.params.items()]))
+        key = (node.op.name, params, inputs)
         found = self.by_key.get(key)
         if found is None:
             found = self.by_key[key] = Node(node.op, inputs, node.params, node.type, node.loc)
@@ -257,15 +260,18 @@ def _until(roots: Sequence[Node], stop: set[int], with_inputs: bool = False) -> 
     return found
 
 
-def _lifted(value: Any) -> Iterator[LiftedInt]:
+def _lifted(values: Iterable[Any]) -> list[LiftedInt]:
     """The lifted ints that got into parameters, where a trace would fix them."""
-    if type(value) is LiftedInt:
-        yield value
-    elif isinstance(value, TensorType):
-        yield from _lifted(value.shape)
-    elif type(value) in (tuple, list):
-        for item in value:
-            yield from _lifted(item)
+    found: list[LiftedInt] = []
+    for value in values:
+        kind = type(value)
+        if kind is LiftedInt:
+            found.append(value)
+        elif kind is TensorType:
+            found += _lifted(value.shape)
+        elif kind is tuple or kind is list:
+            found += _lifted(value)
+    return found
 
 
 def _is_at_hand(node: Node, available: set[int]) -> bool:

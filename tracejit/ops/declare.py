@@ -79,9 +79,15 @@ def elementwise(
 
     def infer(types: Sequence[TensorType]) -> TensorType:
         check_arity(name, types, arity)
-        check_domain(name, types, domain)
-        check_same(name, types)
-        return types[0] if result is None else types[0].with_dtype(result)
+        first = types[0]
+        dtype, shape = first.dtype, first.shape
+        if dtype.kind not in domain:
+            check_domain(name, types, domain)
+        for t in types:
+            if t is not first and (t.dtype is not dtype or t.shape != shape):
+                check_domain(name, types, domain)
+                check_same(name, types)
+        return first if result is None else first.with_dtype(result)
 
     names = ("x", "y", "z")[:arity]
     return Op(

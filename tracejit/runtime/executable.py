@@ -17,9 +17,8 @@ import numpy as np
 from tracejit import config
 from tracejit.codegen.compiler import CompiledKernel, compile_kernel
 from tracejit.codegen.cpu import Variant
-from tracejit.codegen.cpu_reduce import RowEmitter
-from tracejit.codegen.loops import LoopProgram, Value, build_program, is_scalar_input
-from tracejit.codegen.sources import annotated_source, emitter
+from tracejit.codegen.loops import LoopProgram, build_program, is_scalar_input
+from tracejit.codegen.sources import annotated_source, written
 from tracejit.dtypes import DType, float16
 from tracejit.errors import CompileError, DTypeError, ShapeError, VerifyError
 from tracejit.ir.graph import Graph
@@ -65,11 +64,7 @@ class Kernel:
 
     def __init__(self, program: LoopProgram, variant: Variant):
         step = program.step
-        made = emitter(program, variant)
-        self.scratch: tuple[Value, ...] = ()
-        text = made.source()
-        if isinstance(made, RowEmitter):
-            self.scratch = made.plan.scratch
+        text, self.scratch = written(program, variant)
         self.compiled: CompiledKernel = compile_kernel(step.name, text)
         self.name = step.name
         self.shape = variant.shape

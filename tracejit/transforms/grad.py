@@ -26,59 +26,68 @@ def backpropagate(
     wrt: Sequence[Node],
     on_gradient: Callable[[Node, Node], Node] | None = None,
     call_rule: Callable[[Node, Any], Sequence[Node | None]] | None = None,
+    order: Sequence[Node] | None = None,
 ) -> list[Node | None]:
     """The gradients with respect to `wrt`, given the `cotangents` of `outputs`.
 
     on_gradient(node, g)  is asked at every node on the way and may replace g (tensor hooks).
     call_rule(node, g)    runs the rule of ops whose gradient is code, not a graph (kind
                           ``structure`` with ``vjp`` given by the user).
+    order                 ``topological(outputs)``, for callers that have it.
     None stands for "does not depend on it".
     """
-    order = topological(outputs)
+    if order is None:
+        order = topological(outputs)
     active = depends_on(order, wrt)
-    pending: dict[int, Cotangent] = {}
+    pending: dict[Node, Cotangent] = {}
     for output, g in zip(outputs, cotangents, strict=True):
-        if id(output) in active:
+        if output in active:
             _accumulate(pending, output, g)
-    kept = {id(n) for n in wrt}
-    found: dict[int, Node] = {}
+    kept = set(wrt)
+    found: dict[Node, Node] = {}
     for node in reversed(order):
-        g = pending.pop(id(node), None)
-        if g is None:
+        if node not in pending:
             continue
+        g = pending.pop(node)
         if on_gradient is not None and isinstance(g, Node):
             g = on_gradient(node, g)
-        if id(node) in kept:
-            found[id(node)] = g
-        if node.inputs and id(node) in active:
+        if node in kept:
+            found[node] = g
+        if node.inputs and node in active:
             _apply_rule(node, g, active, pending, call_rule)
-    return [found.get(id(n)) for n in wrt]
+    return [found.get(n) for n in wrt]
 
 
-def depends_on(order: Sequence[Node], wrt: Sequence[Node]) -> set[int]:
-    """Ids of the nodes through which a gradient reaches one of `wrt`."""
-    active = {id(n) for n in wrt}
+def depends_on(order: Sequence[Node], wrt: Sequence[Node]) -> set[Node]:
+    """The nodes through which a gradient reaches one of `wrt`."""
+    active = set(wrt)
     for node in order:
-        if node.op.name == "detach" or id(node) in active:
-            continue
-        if not (isinstance(node.type, TupleType) or node.type.dtype.kind == "f"):
-            continue
-        if any(id(x) in active for x in node.inputs):
-            active.add(id(node))
+        for x in node.inputs:
+            if x in active:
+                if _passes(node):
+                    active.add(node)
+                break
     return active
+
+
+def _passes(node: Node) -> bool:
+    """Whether a gradient goes through the node at all."""
+    if node.op.name == "detach":
+        return False
+    return isinstance(node.type, TupleType) or node.type.dtype.kind == "f"
 
 
 def _apply_rule(
     node: Node,
     g: Cotangent,
-    active: set[int],
-    pending: dict[int, Cotangent],
+    active: set[Node],
+    pending: dict[Node, Cotangent],
     call_rule: Callable[[Node, Any], Sequence[Node | None]] | None,
 ) -> None:
-    if not any(id(x) in active for x in node.inputs):
+    if active.isdisjoint(node.inputs):
         return
     if node.op.name == "get":
-        held = pending.setdefault(id(node.inputs[0]), {})
+        held = pending.setdefault(node.inputs[0], {})
         index = node.params["index"]
         held[index] = held[index] + g if index in held else g
         return
@@ -89,7 +98,7 @@ def _apply_rule(
     else:
         parts = apply_vjp(node, g)
     for i, (value, part) in enumerate(zip(node.inputs, parts, strict=True)):
-        if part is None or id(value) not in active:
+        if part is None or value not in active:
             continue
         if part is UNKNOWN:
             raise NotImplementedError(_unknown(node, i))
@@ -108,22 +117,22 @@ def apply_vjp(node: Node, g: Any) -> Sequence[Node | None]:
         return [None] * len(node.inputs)
     parts = node.op.vjp(g, node, *node.inputs, **node.params)
     if node.loc is not None:
-        known = {id(node), *(id(x) for x in node.inputs)}
+        known = {node, *node.inputs}
         stack = [p for p in parts if isinstance(p, Node)]
         while stack:
             new = stack.pop()
-            if new.loc is None and id(new) not in known and new.op.name != "input":
+            if new.loc is None and new not in known and new.op.name != "input":
                 new.loc = node.loc
-                known.add(id(new))
+                known.add(new)
                 stack.extend(new.inputs)
     return tuple(parts)
 
 
-def _accumulate(pending: dict[int, Cotangent], node: Node, g: Node) -> None:
+def _accumulate(pending: dict[Node, Cotangent], node: Node, g: Node) -> None:
     if g.type.shape != node.type.shape:
         raise TracejitError(f"gradient of {node.op.name} has type {g.type}, expected {node.type}")
-    held = pending.get(id(node))
-    pending[id(node)] = g if held is None else held + g
+    held = pending.get(node)
+    pending[node] = g if held is None else held + g
 
 
 def grad(graph: Graph, wrt: Sequence[int] | None = None) -> Graph:
