@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from tracejit.codegen.loops import LoopProgram, Store, Value
 from tracejit.codegen.pacing import CHUNK, PREFETCH_FROM, body_cost, distance, vectors_at_a_time
-from tracejit.codegen.scalars import cast_text, comment, literal, op_text
+from tracejit.codegen.scalars import ORDER, cast_text, comment, literal, op_text, zero_name
 from tracejit.dtypes import DType, float16, float64, int64
 
 EXTRA_WORDS = 8  # constants of a shape, at most
@@ -103,6 +103,7 @@ class Emitter:
         for slot, store in variant.same:  # one pointer, so that LLVM sees the same memory
             self.pointers[slot] = f"p{self.loads + store}"
         self.last_place = ""
+        self.mixed = program.mixed
         self.suffix = ""  # of the names of values: several elements at once have one each
 
     def source(self) -> str:
@@ -150,6 +151,7 @@ class Emitter:
                 inner = axis == rank - 1
                 if not inner or self.variant.classes[k] == "s":
                     w.put(f"s{k}_{axis} = word(t, {self.layout.stride(k, axis)})")
+        self.zeros()
         for v in self.program.values:
             if v.kind == "const":
                 self.names[id(v)] = v.name
@@ -160,6 +162,16 @@ class Emitter:
             elif v.kind == "word":
                 self.names[id(v)] = v.name
                 w.put(f"{v.name} = {self.word_text(v)}")
+
+    def zeros(self) -> None:
+        """The zeros that `op_text` adds: the sign bit of a size or address, which LLVM cannot know.
+        """
+        if not self.mixed:
+            return
+        compared = [v.args[0].dtype for v in self.program.values
+                    if v.kind == "op" and v.node.op.name in ORDER]  # fmt: skip
+        for name in sorted({zero_name(d) for d in compared if d.kind == "f"}):
+            self.w.put(f"{name} = to_{name[-3:]}(word(t, 0) >> 63)")
 
     def word_text(self, value: Value) -> str:
         place = self.layout.word(value.slot)
@@ -253,7 +265,8 @@ class Emitter:
         elif value.kind == "random":
             text = self.random(value, flat)
         else:
-            text = op_text(value.node, [self.names[id(a)] for a in value.args])
+            operands = [self.names[id(a)] for a in value.args]
+            text = op_text(value.node, operands, self.mixed)
         self.names[id(value)] = name
         self.w.put(f"{name} = {text}")
 

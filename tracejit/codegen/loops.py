@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tracejit.codegen.scalars import literal
-from tracejit.dtypes import DType, int64
+from tracejit.dtypes import DType, float16, int64
 from tracejit.ir.node import Node
 from tracejit.ir.op import OPS
 from tracejit.ir.plan import KernelStep
@@ -78,6 +78,12 @@ class LoopProgram:
     def reductions(self) -> list[Value]:
         """The reductions, in order."""
         return [v for v in self.values if v.kind == "reduce"]
+
+    @property
+    def mixed(self) -> bool:
+        """Whether it computes with floats of several widths: float16 is one more than float32."""
+        floats = {v.dtype for v in self.values if v.dtype.kind == "f"}
+        return len(floats) > 1 or float16 in floats
 
     @property
     def loops(self) -> int:

@@ -20,7 +20,8 @@ from tracejit.ir.node import Node
 _KEEPS = frozenset({"where", "maximum", "minimum", "fmax", "fmin", "relu", "copysign", "sign",
                     "floor", "ceil", "trunc", "round", "bitwise_and", "bitwise_or",
                     "bitwise_xor"})  # fmt: skip
-_COMPARE = frozenset({"eq", "ne", "lt", "le", "gt", "ge"})
+ORDER = frozenset({"lt", "le", "gt", "ge"})
+_COMPARE = ORDER | {"eq", "ne"}
 
 
 def literal(value: Any, dtype: DType) -> str:
@@ -72,14 +73,26 @@ def finish(text: str, op: str, dtype: DType) -> str:
     return f"to_{dtype.short}({text})" if dtype.kind in "iu" else text
 
 
-def op_text(node: Node, operands: Sequence[str]) -> str:
-    """The kernel text of a pointwise node on operands given as text."""
+def zero_name(dtype: DType) -> str:
+    """The name in the kernel of a 0.0 of which LLVM does not know that it is 0."""
+    return "zero_f64" if dtype is float64 else "zero_f32"
+
+
+def op_text(node: Node, operands: Sequence[str], mixed: bool = False) -> str:
+    """The kernel text of a pointwise node on operands given as text.
+
+    mixed  whether the kernel has floats of several widths (float16 is computed in float32). Where
+           LLVM 22 narrows `x > y ? y : x` it compares the other way round, and so takes 0.0 for
+           -0.0. It must not see that what is compared is what is chosen: x + 0.0 orders as x does.
+    """
     op, dtype = node.op, node.dtype
     source = node.inputs[-1].dtype
     if op.name == "cast":
         return cast_text(operands[0], source, dtype)
     if op.name in _COMPARE and source is bool_:
         operands = [f"to_u8({x})" for x in operands]
+    if op.name in ORDER and mixed and source.kind == "f":
+        operands = [f"({operands[0]} + {zero_name(source)})", operands[1]]
     text = op.scalar_text(source.kind, node.params)
     for name, operand in zip(op.names, operands, strict=True):
         if "zero(" in text or "one(" in text:
