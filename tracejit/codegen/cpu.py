@@ -164,8 +164,7 @@ class Emitter:
                 w.put(f"{v.name} = {self.word_text(v)}")
 
     def zeros(self) -> None:
-        """The zeros that `op_text` adds: the sign bit of a size or address, which LLVM cannot know.
-        """
+        """The zeros that `op_text` adds: a sign bit of a size or address, unknown to LLVM."""
         if not self.mixed:
             return
         compared = [v.args[0].dtype for v in self.program.values

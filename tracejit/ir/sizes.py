@@ -338,6 +338,15 @@ def size_source(size: Any) -> str:
     return text
 
 
+def symbol_name(size: Any) -> str | None:
+    """The name of the symbol that `size` is; None for a number or an expression."""
+    if type(size) is SymInt and len(size.poly) == 1:
+        ((mono, factor),) = size.poly.items()
+        if factor == 1 and len(mono) == 1 and mono[0][0] == "sym":
+            return str(mono[0][1])
+    return None
+
+
 def symbols_of(size: Any) -> set[str]:
     """The names of the symbols that `size` is made of."""
     if type(size) is not SymInt:

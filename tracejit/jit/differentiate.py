@@ -13,11 +13,12 @@ from typing import Any
 from tracejit.eager.tape import FREED, Saved, autograd_node, changed_message, node_of, storage_of
 from tracejit.errors import at_user_line
 from tracejit.ir.graph import Graph
+from tracejit.ir.interpret import at_sizes
 from tracejit.ir.node import Node, topological
 from tracejit.ir.op import OPS
 from tracejit.ir.sizes import SymInt, size_source
 from tracejit.ir.types import TupleType
-from tracejit.jit.shapes import at_sizes, size_givers
+from tracejit.jit.shapes import size_givers
 from tracejit.runtime.target import build
 from tracejit.tensor import Tensor
 from tracejit.transforms.grad import backpropagate

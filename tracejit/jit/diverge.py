@@ -18,11 +18,11 @@ import numpy as np
 
 from tracejit.eager.execute import execute
 from tracejit.ir.graph import Graph
+from tracejit.ir.interpret import at_sizes
 from tracejit.ir.node import Node
 from tracejit.ir.types import TensorType
 from tracejit.jit.group import Group, leave
 from tracejit.jit.observe import Tolerance
-from tracejit.jit.shapes import at_sizes
 from tracejit.jit.tree import outcome_key
 from tracejit.runtime.target import build
 from tracejit.tensor import Tensor

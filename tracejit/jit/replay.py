@@ -13,8 +13,8 @@ from tracejit.eager.capture import Draw
 from tracejit.eager.dispatch import view
 from tracejit.eager.modes import state
 from tracejit.eager.tape import storage_of
+from tracejit.ir.interpret import at_sizes
 from tracejit.ir.sizes import evaluate
-from tracejit.jit.shapes import at_sizes
 from tracejit.tensor import Tensor, new_tensor
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tracejit.ir.node import Node
-from tracejit.ir.sizes import SizeEnv, SymInt, evaluate, size_source, symbols_of
+from tracejit.ir.sizes import SizeEnv, size_source, symbols_of
 from tracejit.ir.types import TensorType, TupleType
 from tracejit.jit.readset import ReadSet
 from tracejit.jit.source import source_key
@@ -32,15 +32,6 @@ def size_givers(nodes: Sequence[Node], inputs: Sequence[Node]) -> list[int]:
             given |= fresh
             found.append(i)
     return found
-
-
-def at_sizes(value: Any, sizes: dict[str, int]) -> Any:
-    """A parameter of a node with a call's own numbers for the sizes that vary."""
-    if type(value) is SymInt:
-        return evaluate(value, sizes)
-    if isinstance(value, TensorType):
-        return value.with_shape(at_sizes(value.shape, sizes))
-    return tuple(at_sizes(v, sizes) for v in value) if type(value) is tuple else value
 
 
 def _symbols(node: Node) -> set[str]:

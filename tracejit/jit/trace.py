@@ -254,13 +254,25 @@ class PathBuilder:
             return Result("input", self._position(tensor))
         base = tensor._base
         if base is not None and self._is_visible(tensor, base):
-            chain = tensor._view
-            return Result("view", -1, chain, self._result(base), tensor._requires_grad)
+            seen, chain = self._shown(tensor, base)
+            return Result("view", -1, chain, self._result(seen), tensor._requires_grad)
         index = len(self.outputs)
         self.outputs.append(self._node(capture.node_of(tensor)))
         result = Result("output", index, requires_grad=tensor._requires_grad)
         self.made.append((tensor, result))
         return result
+
+    def _shown(self, tensor: Tensor, base: Tensor) -> tuple[Tensor, Any]:
+        """Of what a view is a view, and how: of the input through which the run made it, whose own
+        sizes may vary; else of `base`.
+        """
+        chain = tensor._view
+        inputs = [t for t, _ in self.capture.inputs if t._base is base]
+        for seen in sorted(inputs, key=lambda t: -len(t._view)):
+            count = len(seen._view)
+            if count < len(chain) and all(a is b for a, b in zip(seen._view, chain)):
+                return seen, chain[count:]
+        return base, chain
 
     def _printed(self, printed: Any) -> list[Result]:
         """The tensors and numbers of one call of `print`."""

@@ -20,8 +20,7 @@ import numpy as np
 
 import tracejit
 from tracejit.ir.graph import Graph
-from tracejit.ir.interpret import interpret
-from tracejit.ir.sizes import hints_of
+from tracejit.ir.interpret import at_sizes, interpret, sizes_met
 from tracejit.ir.types import TensorType
 from tracejit.jit.check import CLOSE, SUMS, adds_up, graphs, segments
 from tracejit.jit.compile import CompiledFunction
@@ -158,7 +157,8 @@ def interpreted(function: CompiledFunction) -> str | None:
 
 def compare_graph(graph: Graph, program: Any, rng: np.random.Generator) -> str | None:
     """How a compiled graph differs from the interpreted one on random inputs; None if not."""
-    arrays = [_random_array(rng, node.type) for node in graph.inputs]
+    sizes = sizes_met(graph)
+    arrays = [_random_array(rng, at_sizes(node.type, sizes)) for node in graph.inputs]
     try:
         with np.errstate(all="ignore"):
             wanted = interpret(graph, [a.copy() for a in arrays])
@@ -212,9 +212,8 @@ def _agree(wanted: np.ndarray, got: np.ndarray, near: tuple[float, float] | None
 
 
 def _random_array(rng: np.random.Generator, kind: TensorType) -> np.ndarray:
-    shape = hints_of(kind.shape)
     if kind.dtype.kind == "f":
-        return np.asarray(rng.uniform(-1, 1, shape)).astype(kind.dtype.numpy)
+        return np.asarray(rng.uniform(-1, 1, kind.shape)).astype(kind.dtype.numpy)
     if kind.dtype.kind == "b":
-        return np.asarray(rng.random(shape) < 0.5)
-    return np.asarray(rng.integers(0, 2, shape)).astype(kind.dtype.numpy)
+        return np.asarray(rng.random(kind.shape) < 0.5)
+    return np.asarray(rng.integers(0, 2, kind.shape)).astype(kind.dtype.numpy)
