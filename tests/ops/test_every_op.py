@@ -260,3 +260,13 @@ def test_sums_of_negative_zeros_alone_are_positive_zero(dtype: dtypes.DType) -> 
             for result in (function(x), compiled(x), compiled(x)):
                 assert not np.signbit(result.numpy()).any()
     assert np.signbit(tracejit.full((1,), -0.0, dtype=dtype).prod().numpy())
+
+
+@pytest.mark.parametrize("pair", [(0.0, -0.0), (-0.0, 0.0)])
+def test_zeros_have_an_order(pair: tuple[float, float]) -> None:
+    x = tracejit.tensor([pair, (-1.0, -2.0)], dtype=tracejit.float64)
+    for name, now in (("reduce_max", x.amax(1)), ("reduce_min", x.amin(1))):
+        node = Node(OPS["input"], (), {"name": "x"}, TensorType(dtypes.float64, (2, 2)))
+        graph = Graph(name, (node,), (OPS[name](node, axes=(1,)),))
+        (wanted,) = interpret(graph, [x.numpy()])
+        assert wanted.tobytes() == now.numpy().tobytes()

@@ -107,13 +107,26 @@ def _extreme_vjp(g: Node, out: Node, x: Node, *, axes: tuple[int, ...]) -> tuple
     return (expand_reduced(share, x, axes) * hit,)
 
 
+def _numpy_max(x: np.ndarray, axes: tuple[int, ...]) -> Any:
+    """0.0 is larger than -0.0, as IEEE 754-2019 says; NumPy takes the one it meets first."""
+    top = np.max(x, axes)
+    if x.dtype.kind != "f":
+        return top
+    positive = np.any((x == 0) & ~np.signbit(x), axes)
+    return np.where((top == 0) & positive, x.dtype.type(0.0), top)
+
+
+def _numpy_min(x: np.ndarray, axes: tuple[int, ...]) -> Any:
+    return -_numpy_max(-x, axes) if x.dtype.kind == "f" else np.min(x, axes)
+
+
 reduce_max = reduction(
-    "reduce_max", "The largest over `axes`; NaN if any is.", numpy=lambda x, axes: np.max(x, axes),
-    vjp=_extreme_vjp, needs_elements=True,
+    "reduce_max", "The largest over `axes`; NaN if any is.", numpy=_numpy_max, vjp=_extreme_vjp,
+    needs_elements=True,
 )  # fmt: skip
 reduce_min = reduction(
-    "reduce_min", "The smallest over `axes`; NaN if any is.",
-    numpy=lambda x, axes: np.min(x, axes), vjp=_extreme_vjp, needs_elements=True,
+    "reduce_min", "The smallest over `axes`; NaN if any is.", numpy=_numpy_min, vjp=_extreme_vjp,
+    needs_elements=True,
 )  # fmt: skip
 reduce_any = reduction(
     "reduce_any", "Whether any is true over `axes`.", domain="b", result=bool_,
