@@ -41,6 +41,7 @@ SWITCHES: dict[str, tuple[Any, str]] = {
     "gemm": ("auto", "matrix multiplication provider: auto, builtin, openblas, onednn"),
     "fast_math": (False, "let LLVM reassociate and contract (never nnan or ninf)"),
     "parallel_grain": (32768, "elements of pointwise work under which a kernel stays serial"),
+    "device_graphs": (True, "replay the launches of a program on a device as one (CUDA graphs)"),
     "forbid_sync": (False, "raise where the host would wait for a device unasked: docs/cuda.md"),
 }
 
@@ -89,6 +90,7 @@ class _Config(types.ModuleType):
     gemm: str
     fast_math: bool
     parallel_grain: int
+    device_graphs: bool
     forbid_sync: bool
 
     def __setattr__(self, name: str, value: Any) -> None:

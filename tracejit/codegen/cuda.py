@@ -11,6 +11,7 @@ wrote, values cross lanes by `swap` alone.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from math import prod
 from typing import NamedTuple
@@ -354,6 +355,28 @@ assert BLOCK % LANES == 0 and LANES == 2 * WARP
 def device_emitter(program: LoopProgram, variant: DeviceVariant, annotate: bool = False) -> Emitter:
     """The emitter of a device variant; ask it for `source()`."""
     return _EMITTERS[variant.shape](program, variant, annotate)  # type: ignore[arg-type]
+
+
+_INDEX = "block() * threads() + thread()"
+
+
+def many_source(source: str, words: int) -> str:
+    """A device kernel over several tables of `words` words, each for blocks of its own.
+
+    Word 0 counts the tables; a row for each has its first block, then its words.
+    """
+    head, _, body = source.partition("\n")
+    assert head == "def kernel(t):" and _INDEX in body, source
+    own = re.sub(r"\b(f?word)\(t, ", r"\1(t, own_words + ", body).replace(_INDEX, "own_thread")
+    return "\n".join([
+        head,
+        "    own_words = 2",
+        "    for table in range(1, word(t, 0)):",
+        f"        row = 1 + table * {words + 1}",
+        "        own_words = select(block() >= word(t, row), row + 1, own_words)",
+        "    own_thread = (block() - word(t, own_words - 1)) * threads() + thread()",
+        own,
+    ])  # fmt: skip
 
 
 def per_thread_source(source: str, units_word: int) -> str:

@@ -57,6 +57,18 @@ class _Pointer:
         self.kind = NUMPY_TYPE[kind]
 
 
+class _Pointers:
+    """Different pointers in different threads."""
+
+    __slots__ = ("parts",)
+
+    def __init__(self, memory: Memory, addresses: Array, storage: str):
+        self.parts = [
+            (addresses == address, _Pointer(memory, int(address), storage))
+            for address in np.unique(addresses)
+        ]
+
+
 class _Assignments(ast.NodeTransformer):
     """Masked assignment and branches: `x = e` becomes `x = keep(x, e)` where x has a value."""
 
@@ -165,7 +177,7 @@ class _Launch:
 
     def keep(self, held: Any, value: Any) -> Any:
         """An assignment: the value, for threads that take part."""
-        if self.mask is None or isinstance(value, _Pointer):
+        if self.mask is None or isinstance(value, _Pointer | _Pointers):
             return value
         return np.where(self.mask, value, held)
 
@@ -181,7 +193,21 @@ class _Launch:
             raise SimFault(f"{self.name}: an access outside its allocation")
         return where, who
 
-    def load(self, p: _Pointer, i: Any) -> Array:
+    def each(self, p: _Pointers, act: Callable[[_Pointer], Any]) -> Any:
+        """`act` with every pointer, for the threads that have it; the value of each thread."""
+        outer, result = self.mask, None
+        for chosen, pointer in p.parts:
+            self.mask = chosen if outer is None else chosen & outer
+            if self.mask.any():
+                value = act(pointer)
+                result = value if result is None else np.where(chosen, value, result)
+        self.mask = outer
+        return result
+
+    def load(self, p: Any, i: Any) -> Array:
+        if isinstance(p, _Pointers):
+            found: Array = self.each(p, lambda one: self.load(one, i))
+            return found
         if not np.ndim(i):
             return self.load_same(p, i)
         where, who = self.index(p, i)
@@ -202,7 +228,10 @@ class _Launch:
         self.reads.append((p.key, np.full(len(who), at), who))
         return p.array[at].astype(p.kind)
 
-    def store(self, p: _Pointer, i: Any, value: Any) -> None:
+    def store(self, p: Any, i: Any, value: Any) -> None:
+        if isinstance(p, _Pointers):
+            self.each(p, lambda one: self.store(one, i, value))
+            return
         where, who = self.index(p, i)
         values = np.broadcast_to(np.asarray(value).astype(p.kind), self.lane.shape)
         if self.mask is not None:
@@ -216,16 +245,19 @@ class _Launch:
         if ((before != 0) & (before != who)).any() or (writers[where] != who).any():
             raise SimFault(f"{self.name}: two threads write one element")
 
-    def aligned(self, p: _Pointer, i: Any, count: int) -> None:
+    def aligned(self, p: Any, i: Any, count: int) -> None:
+        if isinstance(p, _Pointers):
+            self.each(p, lambda one: self.aligned(one, i, count))
+            return
         where, _ = self.index(p, i, count)
         if len(where) and (where % count).any():
             raise SimFault(f"{self.name}: a vector access is not aligned")
 
-    def load_vector(self, p: _Pointer, i: Any, count: int) -> tuple[Array, ...]:
+    def load_vector(self, p: Any, i: Any, count: int) -> tuple[Array, ...]:
         self.aligned(p, i, count)
         return tuple(self.load(p, i + k) for k in range(count))
 
-    def store_vector(self, p: _Pointer, i: Any, *values: Any) -> None:
+    def store_vector(self, p: Any, i: Any, *values: Any) -> None:
         self.aligned(p, i, len(values))
         for k, value in enumerate(values):
             self.store(p, i + k, value)
@@ -267,13 +299,19 @@ class _Launch:
             word=lambda t, k: table[k], fword=lambda t, k: floats[k],
             thread=lambda: self.thread, block=lambda: self.block,
             threads=lambda: np.int64(self.width), blocks=lambda: np.int64(self.grid),
-            when=self.when, keep=self.keep, negation=np.logical_not,
-            range=self.loop, __builtins__={},
+            when=self.when, keep=self.keep, range=self.loop,
+            negation=np.logical_not, __builtins__={},
         )  # fmt: skip
         return names
 
-    def _pointer(self, storage: str) -> Callable[..., _Pointer]:
-        return lambda address, scope=0: _Pointer(self.memory, int(address), storage)
+    def _pointer(self, storage: str) -> Callable[..., Any]:
+        def make(address: Any, scope: int = 0) -> Any:
+            one = address if not np.ndim(address) else address[0]
+            if np.ndim(address) and (address != one).any():
+                return _Pointers(self.memory, address, storage)
+            return _Pointer(self.memory, int(one), storage)
+
+        return make
 
     def _vector_load(self, count: int) -> Callable[..., tuple[Array, ...]]:
         return lambda p, i: self.load_vector(p, i, count)

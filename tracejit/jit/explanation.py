@@ -113,6 +113,7 @@ def _program(title: str, program: dict[str, Any] | None) -> Iterator[str]:
            f"{_amount(moved)} moved")  # fmt: skip
     for number, step in enumerate(program["steps"]):
         yield f"  {number}: {_step(step)}"
+    yield from _limited("  on the device", program["device"])
     yield from _limited("  not fused because", program["why_not"])
 
 

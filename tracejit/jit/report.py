@@ -226,7 +226,8 @@ def _program(program: Any) -> dict[str, Any] | None:
     for kernel in program.kernels:
         variants.setdefault(id(kernel.step), []).append(kernel)
     steps = [_step(s, variants.get(id(s), [])) for s in program.plan.steps]
-    return {"steps": steps, "why_not": list(dict.fromkeys(program.why_not))}
+    return {"steps": steps, "why_not": list(dict.fromkeys(program.why_not)),
+            "device": program.on_device()}  # fmt: skip
 
 
 def _step(step: KernelStep | HostStep, made: list[Any]) -> dict[str, Any]:
@@ -243,6 +244,7 @@ def _step(step: KernelStep | HostStep, made: list[Any]) -> dict[str, Any]:
         "compiled": [
             {"ms": round(k.compiled.compile_ms, 2), "from_cache": k.compiled.from_cache}
             for k in made
+            if k.compiled is not None
         ],
     }
 

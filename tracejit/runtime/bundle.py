@@ -8,7 +8,7 @@ launch still reads what it read, and members of a bundle are independent of one 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tracejit.codegen.compiler import compile_kernel
@@ -48,12 +48,21 @@ class Bundle:
         return Step(self.kernel.address, address_of(table), total, _PIECES)
 
 
-def bundled(item: Sequence[AnyLaunch], foreign: set[int]) -> list[AnyLaunch]:
-    """The launches of a segment with equal ones bundled.
+Bundles = Callable[[list[Launch]], Sequence[AnyLaunch]]
+
+
+def bundled(
+    item: Sequence[AnyLaunch],
+    foreign: set[int],
+    make: Bundles = lambda launches: [Bundle(launches)],
+    is_small: Callable[[Launch], bool] | None = None,
+) -> list[AnyLaunch]:
+    """The launches of a segment with equal ones bundled by `make`.
 
     `foreign` are ids of buffers of the caller that may overlap others: launches that write them
     stay where they are.
     """
+    is_small = is_small or _is_small
     uses = _Uses()
     anchors: dict[tuple[int, str], int] = {}  # kernel -> position of its last launch
     members: dict[int, list[Launch]] = {}
@@ -61,7 +70,8 @@ def bundled(item: Sequence[AnyLaunch], foreign: set[int]) -> list[AnyLaunch]:
         launch = item[position]
         reads, writes = accesses(launch)
         at = position
-        if isinstance(launch, Launch) and _may_join(launch, writes, foreign):
+        joins = isinstance(launch, Launch) and is_small(launch)
+        if joins and not any(id(b) in foreign for b in writes):
             key = _kind(launch)
             anchor = anchors.get(key)
             if anchor is not None and anchor < uses.limit(reads, writes):
@@ -75,7 +85,7 @@ def bundled(item: Sequence[AnyLaunch], foreign: set[int]) -> list[AnyLaunch]:
     for position, launch in enumerate(item):
         held = members.get(position, [])
         if len(held) > 1:
-            result.append(Bundle(held))
+            result += make(held)
         elif held or id(launch) not in gone:
             result.append(launch)
     return result
@@ -89,13 +99,12 @@ def _kind(launch: Launch) -> tuple[int, str]:
     return kernel.address, "" if kernel.shape == "map" else kernel.name
 
 
-def _may_join(launch: Launch, writes: Iterable[Buffer], foreign: set[int]) -> bool:
+def _is_small(launch: Launch) -> bool:
     """Small pointwise launches, and reductions too small for a second thread: what a reduction
     reads lives until the bundle runs.
     """
     most = {"map": MOST_UNITS, "column": launch.grain, "full": launch.grain}
-    small = launch.units <= most.get(launch.kernel.shape, 0)
-    return small and not any(id(b) in foreign for b in writes)
+    return launch.units <= most.get(launch.kernel.shape, 0)
 
 
 def accesses(launch: AnyLaunch) -> tuple[list[Buffer], list[Buffer]]:

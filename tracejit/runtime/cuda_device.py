@@ -20,10 +20,9 @@ import numpy as np
 from tracejit.codegen.ptx import ENTRY, compile_ptx
 from tracejit.errors import CompileError, DeviceError, OutOfMemoryError, at_user_line
 from tracejit.ir.types import Device
-from tracejit.runtime.device import Array, Backend
+from tracejit.runtime.device import THREADS, Array, Backend
 from tracejit.runtime.program import address_of
 
-THREADS = 256
 _INSTALL = (
     "device 'cuda' needs CuPy and cuda-bindings: pip install 'tracejit[cuda]' on a machine with "
     "an NVIDIA driver"

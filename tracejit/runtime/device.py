@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from tracejit.errors import DeviceError, at_user_line
 from tracejit.ir.types import Device
 
 Array = np.ndarray[Any, Any]
+THREADS = 256  # of a block
 _CHECK = """def kernel(t):
     if block() * threads() + thread() == 0:
         fault = ptr_i64(word(t, 1), 1)
@@ -36,9 +37,9 @@ class Backend:
         self.allocated = 0
         self.peak = 0
         self.launches = 0
+        self.replays = 0
         self.syncs = 0
         self.faults: Allocation | None = None
-        self.check_kernel: Any = None
         self.checks_made = 0
         self.outstanding: dict[int, Exception] = {}
 
@@ -65,19 +66,28 @@ class Backend:
 
     # checks ------------------------------------------------------------------------------------
 
-    def check_later(self, flag: int, error: Exception) -> None:
-        """Raise `error` at the next synchronisation if the bool at address `flag` is false by then.
-
-        The device notes the first check that fails; nobody waits for it.
-        """
+    def check_kernel(self) -> Any:
+        """The kernel that notes a failed check, over the table of `check_words`."""
         if self.faults is None:
             self.faults = Allocation(self, 8)
             self.upload(self.faults.address, np.zeros(1, np.int64))
-            self.check_kernel = self.load("check", _CHECK, 3)
+        return self.load("check", _CHECK, 3)
+
+    def check_words(self, flag: int, error: Exception) -> Array:
+        """A table that raises `error` at the next synchronisation if the bool at address `flag` is
+        false when it is run.
+
+        The device notes the first check that fails; nobody waits for it.
+        """
+        assert self.faults is not None
         self.checks_made += 1
         self.outstanding[self.checks_made] = error
-        table = np.array([flag, self.faults.address, self.checks_made], np.int64)
-        self.launch(self.check_kernel, table, 1)
+        return np.array([flag, self.faults.address, self.checks_made], np.int64)
+
+    def check_later(self, flag: int, error: Exception) -> None:
+        """Launch such a check now."""
+        kernel = self.check_kernel()
+        self.launch(kernel, self.check_words(flag, error), 1)
 
     def raise_faults(self) -> None:
         """Raise the error of the first check that failed since the last synchronisation."""
@@ -107,6 +117,15 @@ class Backend:
         """`out = a @ b` for device arrays of one float dtype; `out` is contiguous."""
         raise NotImplementedError
 
+    def record(self, steps: Sequence[LaunchStep | ProductStep]) -> Recording:
+        """The steps as one unit of work, in their order; nothing is run. Raises DeviceError."""
+        raise DeviceError(f"{self.device} cannot record work")
+
+    @property
+    def queue(self) -> int:
+        """What tells apart the queues that work of this thread may go to."""
+        return 0
+
     def exported(self, array: Any) -> Any:
         """A device array as an object that other libraries take. Raises BufferError."""
         raise BufferError(f"memory of {self.device} cannot be shared with other libraries")
@@ -130,6 +149,34 @@ class Backend:
         """Book-keeping of allocated bytes."""
         self.allocated += change
         self.peak = max(self.peak, self.allocated)
+
+
+class LaunchStep(NamedTuple):
+    """A launch to record, with a copy of its table."""
+
+    kernel: Any
+    table: Array
+    threads: int
+
+
+class ProductStep(NamedTuple):
+    """A matrix product to record, of device arrays."""
+
+    a: Any
+    b: Any
+    out: Any
+
+
+class Recording:
+    """Recorded steps (on a GPU: a CUDA graph); keeps alive what they use of the device."""
+
+    def update(self, number: int, table: Array) -> None:
+        """Give launch `number` of the steps another table from the next replay on."""
+        raise NotImplementedError
+
+    def replay(self) -> None:
+        """Run all steps, in order; does not wait."""
+        raise NotImplementedError
 
 
 class Allocation:

@@ -369,7 +369,7 @@ def copy_into(target: DeviceArray, value: Any) -> None:
     if value.shape != target.shape:
         value = np.broadcast_to(value, target.shape)
     if target.size:
-        _copy_kernel(target, value, backend)
+        backend.launch(*copy_launch(target, value, backend), target.size)
 
 
 @cache
@@ -403,7 +403,8 @@ def _copy_source(source: str, target: str, rank: int) -> str:
 _kernels: dict[Any, Any] = {}
 
 
-def _copy_kernel(target: DeviceArray, value: DeviceArray, backend: Backend) -> None:
+def copy_launch(target: DeviceArray, value: DeviceArray, backend: Backend) -> tuple[Any, Array]:
+    """The kernel that copies and converts elements, and its table (sizes, source, target, axes)."""
     axes = [
         (n, s // value.itemsize, d // target.itemsize)
         for n, s, d in zip(target.shape, value.strides, target.strides, strict=True)
@@ -420,4 +421,4 @@ def _copy_kernel(target: DeviceArray, value: DeviceArray, backend: Backend) -> N
     table[:3] = target.size, value.address, target.address
     for axis, row in enumerate(axes):
         table[3 + 3 * axis : 6 + 3 * axis] = row
-    backend.launch(kernel, table, target.size)
+    return kernel, table

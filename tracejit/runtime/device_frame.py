@@ -14,39 +14,43 @@ import numpy as np
 
 from tracejit.codegen.cpu import Variant
 from tracejit.codegen.cpu_reduce import RowEmitter
-from tracejit.codegen.cuda import (
-    DeviceVariant,
-    device_emitter,
-    per_thread_source,
-    threads_of,
-    vector_width,
-)
+from tracejit.codegen.cuda import DeviceVariant, device_emitter, vector_width
 from tracejit.codegen.loops import LoopProgram, Value
-from tracejit.errors import DeviceCheckFailed, DeviceError, DTypeError
+from tracejit.errors import DeviceError, DTypeError
 from tracejit.ir.graph import Graph
 from tracejit.ir.interpret import evaluate_node
 from tracejit.ir.node import Node
-from tracejit.ir.plan import HostStep
 from tracejit.ir.types import CPU, Device, TensorType, placed
 from tracejit.runtime.arena import Arena
+from tracejit.runtime.bundle import bundled
 from tracejit.runtime.device import Allocation, Backend
 from tracejit.runtime.device_array import DeviceArray, from_host, maker
+from tracejit.runtime.device_graph import Replayer
+from tracejit.runtime.device_work import (
+    Condition,
+    DeviceTableLaunch,
+    Product,
+    bundles_of,
+    may_bundle,
+    work_of,
+)
 from tracejit.runtime.executable import Executable, Kernel
 from tracejit.runtime.frame import Frame, _Builder
 from tracejit.runtime.host_call import HostCall
-from tracejit.runtime.launch import Collapsed, Launch, Operand
+from tracejit.runtime.launch import Collapsed, Operand
 from tracejit.runtime.library_steps import plan_library
 from tracejit.runtime.overlap import span
-from tracejit.runtime.program import Patch, address_of
 from tracejit.runtime.table_launch import AnyLaunch
+from tracejit.transforms import pipeline
 from tracejit.transforms.views import base_and_views
 
-Call = Callable[[tuple[Any, ...]], int]
 _VECTOR_BYTES = 16
 
 
 class DeviceKernel:
     """A device variant of a fused group: `source` (with the user's lines), `ptx()`, `scratch`."""
+
+    compiled = None  # the driver does that
 
     def __init__(self, program: LoopProgram, variant: DeviceVariant, backend: Backend):
         made = device_emitter(program, variant)
@@ -59,7 +63,7 @@ class DeviceKernel:
         self.variant = variant
         self.step = program.step
         self.loaded = backend.load(self.name, self.text, self.words)
-        self.address = id(self)  # what tells kernels apart, as the address does on the CPU
+        self.address = id(self.loaded)  # equal texts are one kernel, as addresses say on the CPU
         self._program = program
 
     @property
@@ -98,110 +102,6 @@ def _bytes(backend: Backend, nbytes: int) -> Any:
     return DeviceArray(Allocation(backend, count), 0, (count,), (1,), np.dtype(np.uint8))
 
 
-class _Table:
-    """The words of a launch and how a call sets those that are its arguments."""
-
-    def __init__(self, table: np.ndarray[Any, Any], patches: Sequence[Patch]):
-        self.table = table
-        self.floats = table.view(np.float64)
-        base = address_of(table)
-        self.pointers = [
-            ((p.word - base) // 8, p.argument, p.offset) for p in patches if p.kind == "pointer"
-        ]
-        self.numbers = [
-            (self.floats if p.kind == "float64" else table, (p.word - base) // 8, p.argument)
-            for p in patches
-            if p.kind != "pointer"
-        ]
-
-    def set(self, arguments: tuple[Any, ...]) -> np.ndarray[Any, Any]:
-        """The table for a call."""
-        table = self.table
-        for place, index, offset in self.pointers:
-            table[place] = arguments[index].address + offset
-        for words, place, index in self.numbers:
-            words[place] = arguments[index]
-        return table
-
-
-def _kernel_call(backend: Backend, launch: Launch) -> Call:
-    patches: list[Patch] = []
-    table = _Table(launch.fill(patches), patches)
-    kernel: Any = launch.kernel
-    threads = threads_of(kernel.variant, launch.sizes, launch.extras)
-    loaded, set_table, ask = kernel.loaded, table.set, backend.launch
-
-    def call(arguments: tuple[Any, ...]) -> int:
-        ask(loaded, set_table(arguments), threads)
-        return 0
-
-    return call
-
-
-class _DeviceTableLaunch:
-    """A hand-written kernel, a thread for each unit of work."""
-
-    def __init__(self, backend: Backend, name: str, source: str, words: Any, units: int):
-        self.words = [*words, units]
-        self.units = units
-        text = per_thread_source(source, len(words))
-        self.kernel = backend.load(name, text, len(self.words))
-        self.operands = [w for w in words if isinstance(w, Operand)]
-
-    def call(self, backend: Backend) -> Call:
-        words = np.zeros(len(self.words), np.int64)
-        base, patches = address_of(words), []
-        for place, word in enumerate(self.words):
-            if not isinstance(word, Operand):
-                words[place] = word
-                continue
-            offset = word.layout.offset * word.dtype.itemsize
-            if word.buffer.kind == "argument":
-                patches.append(Patch(base + 8 * place, word.buffer.index, offset))
-            else:
-                words[place] = word.buffer.address + offset
-        table = _Table(words, patches)
-
-        def call(arguments: tuple[Any, ...]) -> int:
-            backend.launch(self.kernel, table.set(arguments), self.units)
-            return 0
-
-        return call
-
-
-class _Product:
-    """A matrix product by the device's library. `operands` are A, B and C."""
-
-    def __init__(self, operands: list[Operand]):
-        self.operands = operands
-
-    def call(self, backend: Backend) -> Call:
-        a, b, c = (operand.getter() for operand in self.operands)
-
-        def call(arguments: tuple[Any, ...]) -> int:
-            backend.matmul(a(arguments), b(arguments), c(arguments))
-            return 0
-
-        return call
-
-
-class _Condition:
-    """A check of a compiled function: it fails at the next synchronisation, see `check_later`."""
-
-    def __init__(self, operand: Operand, message: str):
-        self.operands = [operand]
-        self.message = message
-
-    def call(self, backend: Backend) -> Call:
-        get: Any = self.operands[0].getter()
-
-        def call(arguments: tuple[Any, ...]) -> int:
-            backend.check_later(get(arguments).address, DeviceCheckFailed(self.message))
-            return 0
-
-        return call
-
-
 class _HostCall(HostCall):
     """An op for which the device has no kernel: its arrays go to the host and back."""
 
@@ -219,6 +119,7 @@ class _HostCall(HostCall):
 class _DeviceBuilder(_Builder):
     """Builds one frame of a device."""
 
+    host_call = _HostCall
     columns = 1  # threads are many: neighbouring columns are neighbouring threads
     tiles = False
 
@@ -263,50 +164,44 @@ class _DeviceBuilder(_Builder):
     def table_launch(
         self, name: str, source: str, words: Sequence[Any], units: int, grain: int
     ) -> None:
-        launch = _DeviceTableLaunch(self.backend, name, source, words, units)
+        launch = DeviceTableLaunch(self.backend, name, source, words, units)
         self.pending.append(launch)  # type: ignore[arg-type]
 
     def condition(self, operand: Operand, number: int) -> AnyLaunch:
         message = self.graph.checks[number][1]
-        return _Condition(operand, message)  # type: ignore[return-value]
+        return Condition(operand, message)  # type: ignore[return-value]
 
     def held(self, array: np.ndarray[Any, Any]) -> Any:
         return from_host(array, self.backend.device)
 
     def bundled(self, item: list[AnyLaunch], foreign: set[int]) -> list[AnyLaunch]:
-        return item
+        if "bundle" in pipeline.disabled_passes():
+            return item
+        return bundled(item, foreign, bundles_of, may_bundle)  # type: ignore[arg-type]
 
     def place_values(self) -> None:
         """The device's products store row by row."""
 
-    def host_step(self, step: HostStep) -> None:
-        if step.node.op.name == "matmul" and step.node.dtype.kind == "f":
-            a, b = (self.operand(*base_and_views(x)) for x in step.node.inputs)
-            product = _Product([a, b, self.new_value(step.node)])
-            self.pending.append(product)  # type: ignore[arg-type]
-            return
-        if plan_library(self, step.node):
-            return
-        arguments = [self.host_argument(x) for x in step.node.inputs]
-        self.flush()
-        results = [(n, self.new_value(n)) for n in step.stores]
-        self.items.append(_HostCall(self, step, arguments, results))
+    def product(self, node: Node) -> bool:
+        if node.op.name != "matmul" or node.dtype.kind != "f":
+            return False
+        a, b = (self.operand(*base_and_views(x)) for x in node.inputs)
+        product = Product([a, b, self.new_value(node)])
+        self.pending.append(product)  # type: ignore[arg-type]
+        return True
 
-    def segment(self, item: Any) -> Call:
+    def segment(self, item: Any) -> Any:
         if isinstance(item, HostCall):
             item.prepare()
             return item
-        calls = [
-            _kernel_call(self.backend, x) if isinstance(x, Launch) else x.call(self.backend)
-            for x in item
-        ]
+        return [work_of(x, self.backend) for x in item]
 
-        def run(arguments: tuple[Any, ...]) -> int:
-            for call in calls:
-                call(arguments)
-            return 0
-
-        return run
+    def rewritten(self) -> set[int]:
+        """The positions of arguments that the frame writes."""
+        count = len(self.graph.inputs)
+        targets = [*self.in_place.values(), *(target for target, _ in self.graph.effects)]
+        written = {self.places[id(n)].buffer.index for n in targets}
+        return written | set(range(count, count + len(self.output_specs)))
 
     def overlaps(self) -> Callable[[Sequence[Any]], bool]:
         """Whether arrays of a call overlap one that is written in place."""
@@ -338,7 +233,9 @@ class DeviceFrame(Frame):
         builder.build()
         self.segments = builder.segments
         self.outputs = builder.output_specs
-        backend = executable.backend
+        backend = self.backend = executable.backend
+        self.queue = backend.queue
+        self.replayer = Replayer(backend, self.segments, len(arrays), builder.rewritten())
         self.makers: list[Any] = [(maker(dtype, backend), shape) for shape, dtype in self.outputs]
         self.messages = [message for _, message in executable.graph.checks]
         self.arena_bytes = builder.arena.nbytes
@@ -359,11 +256,22 @@ class DeviceFrame(Frame):
                 return self.executable.run(arrays)
         if self.overlaps(arrays):
             return self.executable.run_apart(arrays)
+        if self.backend.queue != self.queue:  # its temporaries are in use in another order
+            return self.executable.run(arrays)
         results = [make(shape) for make, shape in self.makers]
         arguments = (*arrays, *results)
-        for segment in self.segments:
-            segment(arguments)
+        if not self.replayer.run(arguments):
+            self._launch(arguments)
         return results
+
+    def _launch(self, arguments: tuple[Any, ...]) -> None:
+        backend = self.backend
+        for segment in self.segments:
+            if isinstance(segment, list):
+                for work in segment:
+                    work.run(backend, arguments)
+            else:
+                segment(arguments)
 
 
 class DeviceExecutable(Executable):
@@ -371,6 +279,7 @@ class DeviceExecutable(Executable):
 
     def __init__(self, graph: Graph, backend: Backend):
         self.backend = backend
+        self.newest: Replayer | None = None
         super().__init__(without_device(graph))
 
     def kernel(self, program: LoopProgram, variant: Any) -> Any:
@@ -382,7 +291,17 @@ class DeviceExecutable(Executable):
         return found
 
     def frame(self, arguments: Sequence[Any], in_place: bool) -> Frame:
-        return DeviceFrame(self, arguments, in_place)
+        made = DeviceFrame(self, arguments, in_place)
+        self.newest = made.replayer
+        return made
+
+    def on_device(self) -> list[str]:
+        """How the frame made last launches its work, and which ops travel to the host."""
+        lines = [f"{self.backend.device}: not run yet"]
+        if self.newest is not None:
+            lines = [f"{self.backend.device}: {self.newest.describe()}"]
+            lines += [f"{name} goes through the host" for name in self.newest.on_host]
+        return lines
 
     def _accept(self, arrays: Sequence[Any]) -> tuple[list[Any], tuple[Any, ...]]:
         arguments = list(arrays)
@@ -392,7 +311,7 @@ class DeviceExecutable(Executable):
         for i, dtype in self._scalars:
             number = np.asarray(arguments[i]).astype(dtype.numpy)
             arguments[i] = float(number) if dtype.kind == "f" else int(number)
-        key: list[Any] = []
+        key: list[Any] = [self.backend.queue]
         for i, expected in self._arrays:
             array = arguments[i]
             if not isinstance(array, DeviceArray):

@@ -199,6 +199,10 @@ class Executable:
         """The kernels compiled so far, in the order in which they were needed."""
         return list(self._kernels.values())
 
+    def on_device(self) -> list[str]:
+        """What a device makes of the program, for people; nothing on the CPU."""
+        return []
+
     def run(self, arrays: Sequence[Any]) -> list[Array]:
         """The graph's outputs for these inputs; effects are written into the inputs.
 

@@ -103,6 +103,7 @@ class _Builder:
 
     columns = COLUMNS  # neighbouring elements that make a unit of work of a library kernel
     tiles = True  # whether maps with transposed operands go through memory in tiles
+    host_call: type[HostCall] = HostCall
 
     def __init__(self, executable: Executable, arrays: Sequence[Any], in_place: dict[int, Node]):
         self.executable = executable
@@ -364,18 +365,22 @@ class _Builder:
         return Operand(place.buffer, Layout(domain, strides), place.dtype)
 
     def host_step(self, step: HostStep) -> None:
-        """Products and most writes join the native segment; other library calls end it."""
-        if is_native(step.node):
-            product = plan_gemm(self, step.node)
-            if product is not None:
-                self.pending.append(product)
-            return
-        if plan_library(self, step.node):
+        """Products and most writes join the segment; other library calls end it."""
+        if self.product(step.node) or plan_library(self, step.node):
             return
         arguments = [self.host_argument(x) for x in step.node.inputs]
         self.flush()
         results = [(n, self.new_value(n)) for n in step.stores]
-        self.items.append(HostCall(self, step, arguments, results))
+        self.items.append(self.host_call(self, step, arguments, results))
+
+    def product(self, node: Node) -> bool:
+        """Append a matrix product; False if it has to be a host call."""
+        if not is_native(node):
+            return False
+        product = plan_gemm(self, node)
+        if product is not None:
+            self.pending.append(product)
+        return True
 
     def host_argument(self, node: Node) -> Any:
         base, views = base_and_views(node)

@@ -7,6 +7,7 @@ needs no host memory. Invariant: an address means nothing to the host; new memor
 from __future__ import annotations
 
 import bisect
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,16 @@ from tracejit.codegen.simt import Memory, SimFault, simulate
 from tracejit.errors import DeviceError, OutOfMemoryError
 from tracejit.ir.types import Device
 from tracejit.runtime import gemm
-from tracejit.runtime.device import Array, Backend
+from tracejit.runtime.device import (
+    THREADS,
+    Array,
+    Backend,
+    LaunchStep,
+    ProductStep,
+    Recording,
+)
 
 _FIRST, _ALIGNMENT = 1 << 44, 512
-_THREADS = 256
 MEMORY_BYTES = 4 << 30  # what the simulated device pretends to have
 
 
@@ -32,6 +39,29 @@ class SimKernel:
         self.source = source
 
 
+class SimRecording(Recording):
+    """Steps with the tables they were recorded with: like a graph's, they change by `update`."""
+
+    def __init__(self, device: SimDevice, steps: Sequence[LaunchStep | ProductStep]):
+        self.device = device
+        self.steps = [
+            s._replace(table=s.table.copy()) if isinstance(s, LaunchStep) else s for s in steps
+        ]
+
+    def update(self, number: int, table: Array) -> None:
+        step = self.steps[number]
+        assert isinstance(step, LaunchStep) and step.table.shape == table.shape
+        self.steps[number] = step._replace(table=table.copy())
+
+    def replay(self) -> None:
+        self.device.replays += 1
+        for step in self.steps:
+            if isinstance(step, LaunchStep):
+                self.device.run(*step)
+            else:
+                self.device.matmul(*step)
+
+
 class SimDevice(Backend, Memory):
     """A device that is not there; see the file's head. `seed` shuffles the threads."""
 
@@ -41,6 +71,7 @@ class SimDevice(Backend, Memory):
         self.blocks: dict[int, Array] = {}
         self.next = _FIRST + ((device.index or 0) << 40)
         self.seed = 0
+        self.kernels: dict[str, SimKernel] = {}
 
     def alloc(self, nbytes: int) -> tuple[int, Any]:
         if self.allocated + nbytes > MEMORY_BYTES:
@@ -88,13 +119,23 @@ class SimDevice(Backend, Memory):
             array.reshape(-1).view(np.uint8)[:] = self.host(address, array.nbytes)
 
     def load(self, name: str, source: str, words: int) -> SimKernel:
-        return SimKernel(name, source)
+        found = self.kernels.get(source)
+        if found is None:
+            found = self.kernels[source] = SimKernel(name, source)
+        return found
+
+    def record(self, steps: Sequence[LaunchStep | ProductStep]) -> Recording:
+        return SimRecording(self, steps)
 
     def launch(self, kernel: SimKernel, table: Array, threads: int) -> None:
         self.launches += 1
+        self.run(kernel, table, threads)
+
+    def run(self, kernel: SimKernel, table: Array, threads: int) -> None:
+        """A launch that is not counted as one."""
         self.seed += 1
-        grid = max(1, -(-threads // _THREADS))
-        simulate(self, kernel.name, kernel.source, table, grid, _THREADS, self.seed)
+        grid = max(1, -(-threads // THREADS))
+        simulate(self, kernel.name, kernel.source, table, grid, THREADS, self.seed)
 
     def view(self, array: Any) -> Array:
         """A device array as an array of the host, sharing the simulated memory."""

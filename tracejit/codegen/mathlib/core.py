@@ -212,7 +212,10 @@ def _fma64_one(a: float, b: float, c: float) -> float:
 
 
 def _fma64(a: Scalar, b: Scalar, c: Scalar) -> Scalar:
-    """Exact rational arithmetic for single and extreme numbers, see `_fma64_tame` for arrays."""
+    """Exact rational arithmetic for single and extreme numbers, see `_fma64_tame` for arrays.
+
+    A product with 0 is exact, and a sum of 0 to a product that neither over- nor underflows.
+    """
     if max(np.ndim(a), np.ndim(b), np.ndim(c)) == 0:
         return np.float64(_fma64_one(float(a), float(b), float(c)))
     a, b, c = np.broadcast_arrays(*(np.asarray(v, np.float64) for v in (a, b, c)))
@@ -220,7 +223,12 @@ def _fma64(a: Scalar, b: Scalar, c: Scalar) -> Scalar:
     wild = np.zeros(result.shape, bool)
     for v, limit in ((a, 2.0**400), (b, 2.0**400), (c, 2.0**900)):
         size = np.abs(v)
-        wild |= ~((size < limit) & (size > 1 / limit))  # zeros and NaN, too
+        inside = (size < limit) & (size > 1 / limit)
+        wild |= ~(inside if v is not c else inside | (c == 0))
+    easy = (a == 0) | (b == 0) | ((c == 0) & ~wild)
+    if easy.any():
+        result[easy] = a[easy] * b[easy] + c[easy]
+        wild &= ~easy
     if wild.any():
         result[wild] = [_fma64_one(*map(float, v)) for v in zip(a[wild], b[wild], c[wild])]
     return result
