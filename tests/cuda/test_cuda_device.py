@@ -1,147 +1,45 @@
-"""The CUDA device's own code, over stand-ins for CuPy and the driver that work on host memory.
+"""The CUDA device's own code, over stand-ins for CuPy, the driver and cuBLAS (see `stand_ins`).
 
-The stand-in driver gets the kernel's text where a real one gets PTX, and runs it on the simulator
-with the parameters that `cuLaunchKernel` was given. So everything but CUDA itself is executed:
-packing of parameters, streams, pool, copies, products, errors. Invariant: the stand-ins offer only
-names that CuPy 14 and cuda-bindings 13 document.
+Everything but CUDA itself is executed: packing of parameters, streams, pool, copies, products,
+graphs, errors. Invariant: no test knows what the device asks of its stand-ins.
 """
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
-import enum
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import stand_ins
+from stand_ins import BLOCKS, Result, launch
 
 import tracejit as torch
 import tracejit.nn.functional as F
-from tracejit import dtypes
-from tracejit.codegen.simt import Memory, SimFault, simulate
+from tracejit import config, dtypes
 from tracejit.errors import DeviceError, OutOfMemoryError
 from tracejit.ir.graph import Graph
 from tracejit.ir.op import OPS
 from tracejit.ir.types import Device, TensorType
 from tracejit.runtime import cuda_device, device
+from tracejit.runtime.cublas import matrix_of, runs_of
 from tracejit.runtime.device_array import from_host
 from tracejit.runtime.device_frame import DeviceExecutable
 from tracejit.runtime.executable import build
 
-BLOCKS: dict[int, np.ndarray] = {}
-
-
-class HostMemory(Memory):
-    """Allocations at their real addresses."""
-
-    def find(self, address: int) -> tuple[int, np.ndarray]:
-        for start, block in BLOCKS.items():
-            if start <= address <= start + len(block):
-                return start, block
-        raise SimFault(f"nobody owns {address:#x}")
-
-
-class CUDARuntimeError(RuntimeError):
-    pass
-
-
-class OutOfMemory(MemoryError):
-    pass
-
-
-class Result(enum.Enum):
-    CUDA_SUCCESS = 0
-    CUDA_ERROR_LAUNCH_FAILED = 719
-
-
-class Current(contextlib.AbstractContextManager):
-    def __exit__(self, *exc: object) -> None: ...
-
-
-class Stream(Current):
-    def __init__(self, null: bool = False, non_blocking: bool = False):
-        self.ptr, self.waits = 7, 0
-
-    def synchronize(self) -> None:
-        self.waits += 1
-
-
-class Card(Current):
-    compute_capability = "90"
-
-    def __init__(self, index: int):
-        self.id = index
-
-
-class Pool:
-    def malloc(self, size: int) -> Any:
-        if size > 1 << 30:
-            raise OutOfMemory("Out of memory")
-        block = np.full(size + 512, 0xFF, np.uint8)
-        start = -(-block.ctypes.data // 256) * 256
-        view = block[start - block.ctypes.data :][: -(-size // 16) * 16]
-        BLOCKS[start] = view
-        return SimpleNamespace(ptr=start, block=block)
-
-    def free_all_blocks(self) -> None: ...
-
-    def total_bytes(self) -> int:
-        return sum(map(len, BLOCKS.values()))
-
-
-def memcpy(target: int, source: int, size: int, kind: int, stream: int) -> None:
-    assert stream == 7 and kind in (1, 2)
-    ctypes.memmove(target, source, size)
-
-
-def launch(function: Any, gx: int, gy: int, gz: int, bx: int, by: int, bz: int, shared: int,
-           stream: int, parameters: int, extra: int) -> tuple[Result]:  # fmt: skip
-    assert (gy, gz, by, bz, shared, stream, extra) == (1, 1, 1, 1, 0, 7, 0)
-    words, _, source = function.partition("\n")
-    (place,) = (ctypes.c_uint64 * 1).from_address(parameters)
-    table = np.array((ctypes.c_int64 * int(words)).from_address(place))
-    simulate(HostMemory(), "launched", source, table, gx, bx)
-    return (Result.CUDA_SUCCESS,)
-
-
-def array(shape: Any, dtype: Any, pointer: Any, strides: Any) -> np.ndarray:
-    start, block = HostMemory().find(pointer)
-    flat = block[: len(block) // dtype.itemsize * dtype.itemsize].view(dtype)
-    first = flat[(pointer - start) // dtype.itemsize :]
-    return np.lib.stride_tricks.as_strided(first, shape, strides)
-
 
 @pytest.fixture
 def cuda(monkeypatch):
-    runtime = SimpleNamespace(
-        CUDARuntimeError=CUDARuntimeError, getDeviceCount=lambda: 1, memcpyAsync=memcpy,
-        memcpyHostToDevice=1, memcpyDeviceToHost=2,
-        getDeviceProperties=lambda i: {"name": b"stand-in", "totalGlobalMem": 1 << 30,
-                                       "multiProcessorCount": 2},
-    )  # fmt: skip
-    parts = SimpleNamespace(
-        runtime=runtime, Device=Card, Stream=Stream, MemoryPool=Pool,
-        memory=SimpleNamespace(OutOfMemoryError=OutOfMemory),
-        UnownedMemory=lambda ptr, size, owner, device_id: ptr,
-        MemoryPointer=lambda memory, offset: memory + offset,
-    )  # fmt: skip
-    cupy = SimpleNamespace(
-        cuda=parts, ndarray=array, matmul=lambda a, b, out: np.matmul(a, b, out=out)
-    )
-    driver = SimpleNamespace(
-        CUresult=Result, cuLaunchKernel=launch,
-        cuModuleLoadData=lambda image: (Result.CUDA_SUCCESS, image.rstrip(b"\0").decode()),
-        cuModuleGetFunction=lambda module, name: (Result.CUDA_SUCCESS, module),
-    )  # fmt: skip
-    monkeypatch.setattr(cuda_device, "packages", lambda: (cupy, driver))
+    driver = stand_ins.driver()
+    monkeypatch.setattr(cuda_device, "packages", lambda: (stand_ins.cupy(), driver))
+    monkeypatch.setattr(cuda_device, "load_library", stand_ins.library)
     monkeypatch.setattr(
         cuda_device, "compile_ptx", lambda name, source, words, cc: f"{words}\n{source}"
     )
     monkeypatch.setattr(device, "_backends", {})
     yield driver
     BLOCKS.clear()
+    stand_ins.CAPTURED.clear()
+    stand_ins.PENDING.clear()
 
 
 def step(x: Any, w: Any) -> Any:
@@ -201,3 +99,115 @@ def test_errors_of_the_device(cuda) -> None:
         x + 1
     cuda.cuLaunchKernel = launch
     assert (x + 1).tolist() == [2, 2, 2, 2]
+
+
+def test_an_error_of_a_kernel_is_told_at_the_next_wait(cuda) -> None:
+    x = torch.ones(4, device="cuda")
+    stand_ins.PENDING.append("cudaErrorIllegalAddress: an illegal memory access")
+    y = x + 1
+    with pytest.raises(DeviceError, match="cuda:0, a copy to the host: cudaErrorIllegalAddress"):
+        y.tolist()
+    assert torch.ones(2).sum().item() == 2  # the process goes on
+    stand_ins.PENDING.append("cudaErrorLaunchFailure")
+    with pytest.raises(DeviceError, match="cuda:0, its work so far: cudaErrorLaunchFailure"):
+        torch.cuda.synchronize()
+
+
+def test_a_missing_driver_and_missing_libraries(cuda, monkeypatch) -> None:
+    x = torch.ones(2, 2, device="cuda")
+
+    def nobody() -> Any:
+        raise DeviceError("matrix products on 'cuda' need cuBLAS")
+
+    monkeypatch.setattr(cuda_device, "load_library", nobody)
+    with pytest.raises(DeviceError, match="need cuBLAS"):
+        x @ x
+    assert (x + x).tolist() == [[2, 2], [2, 2]]
+
+    def no_driver() -> int:
+        raise stand_ins.CUDARuntimeError("cudaErrorInsufficientDriver")
+
+    without = stand_ins.cupy()
+    without.cuda.runtime.getDeviceCount = no_driver
+    monkeypatch.setattr(cuda_device, "packages", lambda: (without, cuda))
+    monkeypatch.setattr(device, "_backends", {})
+    with pytest.raises(DeviceError, match=r"no usable NVIDIA driver \(cudaErrorInsuf"):
+        torch.ones(2, device="cuda")
+
+
+# --- products ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16])
+def test_products_of_every_layout(cuda, dtype) -> None:
+    base = torch.arange(240, dtype=dtype).reshape(2, 3, 4, 10) % 7 - 3
+    there = base.to("cuda")
+    for f in (
+        lambda x: x[0, 0] @ x[0, 1].T, lambda x: x[0, 0].T @ x[1, 1], lambda x: x @ x.mT,
+        lambda x: x[:, :, ::2] @ x[0, 0, :, ::2].T.repeat(2, 1)[:10],
+        lambda x: x[:, :1] @ x.mT, lambda x: x.transpose(0, 1) @ x[0, :, None].mT,
+        lambda x: x[0, 0, :, :0] @ x[0, 0, :0], lambda x: x[0, 0, 0] @ x[0, 0].T,
+        lambda x: x[0, 0, :, 1::3] @ x[0, 0, :3, 1:6],
+    ):  # fmt: skip
+        assert f(there).tolist() == f(base).tolist()
+
+
+def test_how_cublas_is_told_of_matrices_and_batches() -> None:
+    assert matrix_of(3, 4, 4, 1) == (False, 4) and matrix_of(3, 4, 1, 3) == (True, 3)
+    assert matrix_of(3, 4, 20, 1) == (False, 20) and matrix_of(3, 4, 8, 2) is None
+    assert matrix_of(3, 4, 0, 1) is None and matrix_of(1, 4, 0, 1) == (False, 4)
+    assert matrix_of(1, 4, 9, 2) == (True, 2) and matrix_of(4, 1, 5, 9) == (False, 5)
+    assert runs_of((2, 3), [(36, 12), (0, 0), (6, 2)]) == (6, [12, 0, 2], 2)
+    assert runs_of((2, 3), [(36, 12), (12, 0)]) == (3, [12, 0], 1)
+    assert runs_of((2, 1, 3), [(9, 5, 3)]) == (6, [3], 3) and runs_of((), [()]) == (1, [0], 0)
+
+
+# --- graphs --------------------------------------------------------------------------------------
+
+
+def fused() -> DeviceExecutable:
+    """Products of arguments and of temporaries, random numbers, a number, an effect."""
+    x, w, state = (
+        OPS["input"](name=n, type=TensorType(dtypes.float32, shape))
+        for n, shape in (("x", (5, 6)), ("w", (6, 4)), ("state", (5, 4)))
+    )
+    key, offset = (
+        OPS["input"](name=n, type=TensorType(dtypes.int64, ()), role="scalar")
+        for n in ("key", "offset")
+    )
+    y = OPS["softmax"](OPS["matmul"](x, w), axis=1)
+    noise = OPS["random_uniform"](key, offset, type=y.type)
+    back = OPS["matmul"](y, OPS["transpose"](w, perm=(1, 0)))
+    outputs = (OPS["matmul"](x, w), OPS["tanh"](back) * 2.0, y + noise)
+    graph = Graph("fused", (x, w, state, key, offset), outputs, ((state, state * 0.5 + y),))
+    return DeviceExecutable(graph, device.backend_of(Device("cuda")))
+
+
+def test_a_graph_has_the_values_of_launches(cuda) -> None:
+    gpu = Device("cuda")
+    rng = np.random.default_rng(0)
+    xs = [from_host(rng.standard_normal((5, 6), np.float32), gpu) for _ in range(7)]
+    w = rng.standard_normal((6, 4), np.float32)
+    found = {}
+    for graphs in (False, True):
+        program, state = fused(), from_host(np.zeros((5, 4), np.float32), gpu)
+        ws = [from_host(w, gpu) for _ in range(2)]
+        with config.override(device_graphs=graphs):
+            results = [
+                program.run([x, ws[k > 4], state, 3, 100 * k]) for k, x in enumerate(xs)
+            ]  # the weights move at call 5
+        found[graphs] = [r.tolist() for rs in results for r in rs], state.tolist()
+        backend = device.backend_of(gpu)
+        assert backend.replays == (5 if graphs else 0)
+    assert found[False] == found[True]
+    assert program.newest is not None and "as one graph" in program.newest.describe()
+
+
+def test_a_driver_that_refuses_a_graph_leaves_launches(cuda) -> None:
+    cuda.cuGraphInstantiate = lambda graph, flags: (Result.CUDA_ERROR_INVALID_VALUE, None)
+    program, gpu = fused(), Device("cuda")
+    arrays = [from_host(np.ones(s, np.float32), gpu) for s in ((5, 6), (6, 4), (5, 4))]
+    results = [program.run([*arrays, 3, 0])[1].tolist() for _ in range(4)]
+    assert results == results[:1] * 4
+    assert program.newest is not None
+    assert "plain launches: cuda:0, a graph: cuGraphInstantiate" in program.newest.describe()

@@ -1,4 +1,4 @@
-"""An NVIDIA GPU: memory, streams and cuBLAS from CuPy, kernels as PTX through the driver.
+"""An NVIDIA GPU: memory and streams from CuPy, kernels as PTX through the driver.
 
 Everything is asked for on one non-blocking stream of the device, so work runs in program order and
 memory is given back in that order. CuPy and cuda.bindings are imported when the first CUDA device
@@ -9,7 +9,7 @@ Invariant: the host waits for the device in `download` and `synchronize` alone.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from importlib.util import find_spec
@@ -20,7 +20,17 @@ import numpy as np
 from tracejit.codegen.ptx import ENTRY, compile_ptx
 from tracejit.errors import CompileError, DeviceError, OutOfMemoryError, at_user_line
 from tracejit.ir.types import Device
-from tracejit.runtime.device import THREADS, Array, Backend
+from tracejit.runtime.cublas import Cublas, is_empty, load_library
+from tracejit.runtime.cuda_graph import CudaRecording
+from tracejit.runtime.device import (
+    THREADS,
+    Allocation,
+    Array,
+    Backend,
+    LaunchStep,
+    ProductStep,
+    Recording,
+)
 from tracejit.runtime.program import address_of
 
 _INSTALL = (
@@ -83,6 +93,7 @@ class CudaDevice(Backend):
         self.chosen = threading.local()
         capability = self.card.compute_capability
         self.cc = (int(capability[:-1]), int(capability[-1]))
+        self.blas: Cublas | None = None
         self.modules: dict[tuple[str, int], Any] = {}
 
     @property
@@ -174,14 +185,22 @@ class CudaDevice(Backend):
         return self.array(array)
 
     def matmul(self, a: Any, b: Any, out: Any) -> None:
-        if not out.size:
+        if is_empty(a, out):
+            if out.size:
+                with self._here("filling with zeros") as stream:
+                    self.cupy.cuda.runtime.memsetAsync(out.address, 0, out.nbytes, stream.ptr)
             return
-        with self._here("a matrix product"):
-            x, y, z = self.array(a), self.array(b), self.array(out)
-            if not a.shape[-1]:
-                z.fill(0)
-            else:
-                self.cupy.matmul(x, y, out=z)
+        with self._here("a matrix product") as stream:
+            if self.blas is None:
+                self.blas = Cublas(load_library(), lambda count: Allocation(self, count))
+            self.blas.matmul(a, b, out, stream.ptr)
+
+    def record(self, steps: Sequence[LaunchStep | ProductStep]) -> Recording:
+        return CudaRecording(self, steps)
+
+    @property
+    def queue(self) -> int:
+        return int(self.stream.ptr)
 
     def synchronize(self) -> None:
         with self._here("its work so far") as stream:

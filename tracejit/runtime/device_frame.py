@@ -23,6 +23,7 @@ from tracejit.ir.node import Node
 from tracejit.ir.types import CPU, Device, TensorType, placed
 from tracejit.runtime.arena import Arena
 from tracejit.runtime.bundle import bundled
+from tracejit.runtime.cublas import matrix_of
 from tracejit.runtime.device import Allocation, Backend
 from tracejit.runtime.device_array import DeviceArray, from_host, maker
 from tracejit.runtime.device_graph import Replayer
@@ -38,11 +39,10 @@ from tracejit.runtime.executable import Executable, Kernel
 from tracejit.runtime.frame import Frame, _Builder
 from tracejit.runtime.host_call import HostCall
 from tracejit.runtime.launch import Collapsed, Operand
-from tracejit.runtime.library_steps import plan_library
 from tracejit.runtime.overlap import span
 from tracejit.runtime.table_launch import AnyLaunch
 from tracejit.transforms import pipeline
-from tracejit.transforms.views import base_and_views
+from tracejit.transforms.views import base_and_views, contiguous_strides
 
 _VECTOR_BYTES = 16
 
@@ -185,10 +185,21 @@ class _DeviceBuilder(_Builder):
     def product(self, node: Node) -> bool:
         if node.op.name != "matmul" or node.dtype.kind != "f":
             return False
-        a, b = (self.operand(*base_and_views(x)) for x in node.inputs)
-        product = Product([a, b, self.new_value(node)])
-        self.pending.append(product)  # type: ignore[arg-type]
+        a, b = (self._factor(self.operand(*base_and_views(x))) for x in node.inputs)
+        place = self.new_value(node)
+        shape = place.layout.shape
+        dense = place.layout.strides == contiguous_strides(shape)
+        target = place if dense else self.temporary(shape, place.dtype)
+        self.pending.append(Product([a, b, target]))  # type: ignore[arg-type]
+        if not dense:
+            self.copy(target, place)
         return True
+
+    def _factor(self, operand: Operand) -> Operand:
+        """An operand, or a copy where cuBLAS could not read it as it lies."""
+        layout = operand.layout
+        found = matrix_of(*layout.shape[-2:], *layout.strides[-2:])
+        return self.copied(operand) if found is None else operand
 
     def segment(self, item: Any) -> Any:
         if isinstance(item, HostCall):

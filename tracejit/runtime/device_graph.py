@@ -19,7 +19,7 @@ from tracejit import config
 from tracejit.errors import DeviceError
 from tracejit.runtime.device import Allocation, Backend, LaunchStep, ProductStep, Recording
 from tracejit.runtime.device_array import DeviceArray, copy_launch
-from tracejit.runtime.device_work import CallWords, CheckWork, KernelWork, ProductWork, Work
+from tracejit.runtime.device_work import CallWords, CheckWork, KernelWork, Work
 from tracejit.runtime.program import Patch, address_of
 
 WARM_CALLS = 2  # plain calls before work is recorded: they show which arguments move
@@ -143,9 +143,7 @@ def _value(argument: Any) -> Any:
 class Replayer:
     """When a frame records and replays, and in a sentence why it does not (`why_not`)."""
 
-    def __init__(
-        self, backend: Backend, segments: Sequence[Any], inputs: int, rewritten: set[int]
-    ):
+    def __init__(self, backend: Backend, segments: Sequence[Any], inputs: int, rewritten: set[int]):
         """`segments` as the frame runs them: lists of work, or host calls."""
         self.backend = backend
         self.inputs = inputs
@@ -200,9 +198,7 @@ class Replayer:
             self.why_not = "arguments of matrix products keep moving"
             return
         try:
-            self.replay = Replay(
-                self.backend, self.work, self.moving, self.rewritten, arguments
-            )
+            self.replay = Replay(self.backend, self.work, self.moving, self.rewritten, arguments)
         except (NotStatic, DeviceError) as error:
             self.why_not = str(error).splitlines()[0]
 

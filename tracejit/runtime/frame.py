@@ -103,7 +103,7 @@ class _Builder:
 
     columns = COLUMNS  # neighbouring elements that make a unit of work of a library kernel
     tiles = True  # whether maps with transposed operands go through memory in tiles
-    host_call: type[HostCall] = HostCall
+    host_call = HostCall
 
     def __init__(self, executable: Executable, arrays: Sequence[Any], in_place: dict[int, Node]):
         self.executable = executable
@@ -366,21 +366,18 @@ class _Builder:
 
     def host_step(self, step: HostStep) -> None:
         """Products and most writes join the segment; other library calls end it."""
-        if self.product(step.node) or plan_library(self, step.node):
-            return
-        arguments = [self.host_argument(x) for x in step.node.inputs]
-        self.flush()
-        results = [(n, self.new_value(n)) for n in step.stores]
-        self.items.append(self.host_call(self, step, arguments, results))
+        if not (self.product(step.node) or plan_library(self, step.node)):
+            arguments = [self.host_argument(x) for x in step.node.inputs]
+            self.flush()
+            results = [(n, self.new_value(n)) for n in step.stores]
+            self.items.append(self.host_call(self, step, arguments, results))
 
     def product(self, node: Node) -> bool:
         """Append a matrix product; False if it has to be a host call."""
-        if not is_native(node):
-            return False
-        product = plan_gemm(self, node)
-        if product is not None:
-            self.pending.append(product)
-        return True
+        if is_native(node):
+            product = plan_gemm(self, node)
+            self.pending += [] if product is None else [product]
+        return is_native(node)
 
     def host_argument(self, node: Node) -> Any:
         base, views = base_and_views(node)
@@ -410,9 +407,8 @@ class _Builder:
     # the whole ---------------------------------------------------------------------------------
 
     def flush(self) -> None:
-        if self.pending:
-            self.items.append(self.pending)
-            self.pending = []
+        self.items += [self.pending] if self.pending else []
+        self.pending = []
 
     def build(self) -> None:
         """Plan all steps, then the arena, then the native programs."""
