@@ -374,9 +374,8 @@ class _Builder:
 
     def product(self, node: Node) -> bool:
         """Append a matrix product; False if it has to be a host call."""
-        if is_native(node):
-            product = plan_gemm(self, node)
-            self.pending += [] if product is None else [product]
+        product = plan_gemm(self, node) if is_native(node) else None
+        self.pending += [] if product is None else [product]
         return is_native(node)
 
     def host_argument(self, node: Node) -> Any:
