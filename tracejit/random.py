@@ -16,6 +16,7 @@ import numpy as np
 
 from tracejit import dtypes
 from tracejit.dtypes import DType
+from tracejit.eager.dispatch import apply
 from tracejit.eager.execute import execute
 from tracejit.eager.factories import as_device, finish
 from tracejit.eager.inplace import deliver
@@ -148,6 +149,21 @@ def draw(
         node = op(*inputs, type=TensorType(dtype, tuple(shape), where))
         node.loc = user_location()
         attach(result, node, False)
+    return result
+
+
+def draw_from(op_name: str, *parameters: Tensor, generator: Generator | None = None) -> Tensor:
+    """One draw for each element of `parameters` (of one shape and dtype): an op of ops/sampling."""
+    source = default_generator if generator is None else generator
+    count = product(sizes_of(parameters[0]))
+    key = source.key
+    first = source.take(product(parameters[0]._array.shape))
+    numbers = [new_tensor(np.array(n, np.int64)) for n in (key, first)]
+    if state.capture is not None:
+        nodes = state.capture.random_inputs(source, key, first, count)
+        for number, node in zip(numbers, nodes, strict=True):
+            attach(number, node, False)
+    result: Tensor = apply(OPS[op_name], (*numbers, *parameters))
     return result
 
 

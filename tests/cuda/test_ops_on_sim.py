@@ -27,8 +27,10 @@ LONG = {op.name for op in FUNCTIONS if op.cost >= 8 or op.kind == "composite"}
 """Ops of many steps: few shapes, and no float64, whose exact twins are slow."""
 ON_THE_HOST = {
     "cholesky", "cofactor", "cumextreme", "det", "eigh", "igamma", "igammac", "logcumsumexp",
-    "lu", "lu_pivots", "matrix_exp", "nextafter", "pinv", "qr", "reduce_prod", "reduce_sum",
-    "scatter_reduce", "searchsorted", "slogdet", "solve", "sort", "svd", "triangular_solve", "zeta",
+    "lu", "lu_pivots", "matrix_exp", "nextafter", "pinv", "qr", "random_binomial",
+    "random_gamma", "random_gamma_slope", "random_poisson", "random_von_mises", "reduce_prod",
+    "reduce_sum", "scatter_reduce", "searchsorted", "slogdet", "solve", "sort", "svd",
+    "triangular_solve", "zeta",
 }  # fmt: skip
 """Ops whose arrays travel to the host and back (a wait that `forbid_sync` refuses).
 

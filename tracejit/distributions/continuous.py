@@ -7,22 +7,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
-from tracejit.distributions.distribution import Distribution, broadcast_all
+from tracejit.distributions import constraints
+from tracejit.distributions.distribution import Distribution, Parameters, broadcast_all, check_all
 from tracejit.eager.register import FUNCTIONS
 
 __all__ = ["Exponential", "Gumbel", "Laplace", "MultivariateNormal", "Normal", "Uniform"]
 
-_EULER = 0.57721566490153286061
+EULER = 0.57721566490153286061
 
 
-class _LocationScale(Distribution):
+class LocationScale(Distribution):
+    """A base of distributions with a location `loc` and a positive `scale`."""
+
     has_rsample = True
+    arg_constraints: ClassVar[Parameters] = {"loc": constraints.real, "scale": constraints.positive}
+    support = constraints.real
 
     def __init__(self, loc: Any, scale: Any, validate_args: bool | None = None) -> None:
         self.loc, self.scale = broadcast_all(loc, scale)
-        super().__init__(self.loc.shape)
+        super().__init__(self.loc.shape, (), validate_args)
 
     @property
     def mean(self) -> Any:
@@ -37,7 +42,7 @@ class _LocationScale(Distribution):
         return FUNCTIONS["rand"](self._extended(sample_shape), dtype=self.loc.dtype)
 
 
-class Normal(_LocationScale):
+class Normal(LocationScale):
     """The normal distribution with mean `loc` and standard deviation `scale`.
 
     Example: ``Normal(0.0, 1.0).log_prob(tensor(0.0))`` is -0.5 log(2 pi).
@@ -69,7 +74,7 @@ class Normal(_LocationScale):
         return 0.5 + 0.5 * math.log(2 * math.pi) + self.scale.log()
 
 
-class Laplace(_LocationScale):
+class Laplace(LocationScale):
     """The Laplace distribution, density ``exp(-|x - loc| / scale) / (2 scale)``."""
 
     @property
@@ -83,16 +88,24 @@ class Laplace(_LocationScale):
     def log_prob(self, value: Any) -> Any:
         return -(2 * self.scale).log() - (value - self.loc).abs() / self.scale
 
+    def cdf(self, value: Any) -> Any:
+        off = value - self.loc
+        return 0.5 - 0.5 * off.sign() * (-off.abs() / self.scale).expm1()
+
+    def icdf(self, value: Any) -> Any:
+        term = value - 0.5
+        return self.loc - self.scale * term.sign() * (-2 * term.abs()).log1p()
+
     def entropy(self) -> Any:
         return 1 + (2 * self.scale).log()
 
 
-class Gumbel(_LocationScale):
+class Gumbel(LocationScale):
     """The Gumbel distribution of maxima."""
 
     @property
     def mean(self) -> Any:
-        return self.loc + self.scale * _EULER
+        return self.loc + self.scale * EULER
 
     @property
     def variance(self) -> Any:
@@ -106,22 +119,42 @@ class Gumbel(_LocationScale):
         z = (self.loc - value) / self.scale
         return z - z.exp() - self.scale.log()
 
+    def cdf(self, value: Any) -> Any:
+        return (-((self.loc - value) / self.scale).exp()).exp()
+
+    def icdf(self, value: Any) -> Any:
+        return self.loc - self.scale * (-(value.log())).log()
+
     def entropy(self) -> Any:
-        return self.scale.log() + (1 + _EULER)
+        return self.scale.log() + (1 + EULER)
 
 
 class Uniform(Distribution):
     """Uniform on ``[low, high)``."""
 
     has_rsample = True
+    arg_constraints: ClassVar[Parameters] = {
+        "low": constraints.dependent,
+        "high": constraints.dependent,
+    }
 
     def __init__(self, low: Any, high: Any, validate_args: bool | None = None) -> None:
         self.low, self.high = broadcast_all(low, high)
-        super().__init__(self.low.shape)
+        super().__init__(self.low.shape, (), validate_args)
+        if self._validate_args:
+            check_all(self.low < self.high, "Uniform is not defined when low>= high")
+
+    @property
+    def support(self) -> Any:  # type: ignore[override]
+        return constraints.interval(self.low, self.high)
 
     @property
     def mean(self) -> Any:
         return (self.high + self.low) / 2
+
+    @property
+    def mode(self) -> Any:
+        return FUNCTIONS["full_like"](self.low, math.nan)
 
     @property
     def variance(self) -> Any:
@@ -138,6 +171,9 @@ class Uniform(Distribution):
     def cdf(self, value: Any) -> Any:
         return ((value - self.low) / (self.high - self.low)).clamp(0, 1)
 
+    def icdf(self, value: Any) -> Any:
+        return value * (self.high - self.low) + self.low
+
     def entropy(self) -> Any:
         return (self.high - self.low).log()
 
@@ -146,14 +182,20 @@ class Exponential(Distribution):
     """The exponential distribution, density ``rate exp(-rate x)``."""
 
     has_rsample = True
+    arg_constraints: ClassVar[Parameters] = {"rate": constraints.positive}
+    support = constraints.nonnegative
 
     def __init__(self, rate: Any, validate_args: bool | None = None) -> None:
         (self.rate,) = broadcast_all(rate)
-        super().__init__(self.rate.shape)
+        super().__init__(self.rate.shape, (), validate_args)
 
     @property
     def mean(self) -> Any:
         return self.rate.reciprocal()
+
+    @property
+    def mode(self) -> Any:
+        return FUNCTIONS["zeros_like"](self.rate)
 
     @property
     def variance(self) -> Any:
@@ -166,6 +208,12 @@ class Exponential(Distribution):
     def log_prob(self, value: Any) -> Any:
         return self.rate.log() - self.rate * value
 
+    def cdf(self, value: Any) -> Any:
+        return 1 - (-self.rate * value).exp()
+
+    def icdf(self, value: Any) -> Any:
+        return -(-value).log1p() / self.rate
+
     def entropy(self) -> Any:
         return 1 - self.rate.log()
 
@@ -177,6 +225,11 @@ class MultivariateNormal(Distribution):
     """
 
     has_rsample = True
+    arg_constraints: ClassVar[Parameters] = {
+        "loc": constraints.real_vector,
+        "scale_tril": constraints.lower_cholesky,
+    }
+    support = constraints.real_vector
 
     def __init__(
         self, loc: Any, covariance_matrix: Any = None, precision_matrix: Any = None,
@@ -193,7 +246,7 @@ class MultivariateNormal(Distribution):
         batch = FUNCTIONS["broadcast_shapes"](loc.shape[:-1], scale_tril.shape[:-2])
         self.loc = loc.expand(*batch, loc.shape[-1])
         self.scale_tril = scale_tril.expand(*batch, *scale_tril.shape[-2:])
-        super().__init__(batch, loc.shape[-1:])
+        super().__init__(batch, loc.shape[-1:], validate_args)
 
     @property
     def mean(self) -> Any:
@@ -207,6 +260,12 @@ class MultivariateNormal(Distribution):
     def covariance_matrix(self) -> Any:
         """``L L^T``."""
         return self.scale_tril @ self.scale_tril.mT
+
+    @property
+    def precision_matrix(self) -> Any:
+        """The inverse of the covariance."""
+        inverse = self.scale_tril.inverse()
+        return inverse.mT @ inverse
 
     @property
     def variance(self) -> Any:

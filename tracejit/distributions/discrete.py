@@ -5,11 +5,13 @@ Invariant: parameters are probabilities or logits, one of the two; the other is 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from tracejit import dtypes
-from tracejit.distributions.distribution import Distribution, broadcast_all
+from tracejit.distributions import constraints
+from tracejit.distributions.distribution import Distribution, Parameters, broadcast_all
 from tracejit.eager.modes import no_grad
 from tracejit.eager.register import FUNCTIONS
 from tracejit.nn import functional as F
@@ -17,27 +19,32 @@ from tracejit.nn import functional as F
 __all__ = ["Bernoulli", "Categorical", "Geometric", "OneHotCategorical"]
 
 
-def _one_of(probs: Any, logits: Any) -> None:
+def one_of(probs: Any, logits: Any) -> None:
     if (probs is None) == (logits is None):
         raise ValueError("Either `probs` or `logits` must be specified, but not both.")
 
 
-def _clamped(probs: Any) -> Any:
+def clamped(probs: Any) -> Any:
     eps = dtypes.finfo(probs.dtype).eps
     return probs.clamp(min=eps, max=1 - eps)
 
 
-class _Binary(Distribution):
+class Binary(Distribution):
     """Parameters of one probability: `probs`, or `logits` = log(p / (1 - p))."""
+
+    arg_constraints: ClassVar[Parameters] = {
+        "probs": constraints.unit_interval,
+        "logits": constraints.real,
+    }
 
     def __init__(
         self, probs: Any = None, logits: Any = None, validate_args: bool | None = None
     ) -> None:
-        _one_of(probs, logits)
+        one_of(probs, logits)
         self._probs = None if probs is None else broadcast_all(probs)[0]
         self._logits = None if logits is None else broadcast_all(logits)[0]
         given: Any = self._logits if self._probs is None else self._probs
-        super().__init__(given.shape)
+        super().__init__(given.shape, (), validate_args)
 
     @property
     def probs(self) -> Any:
@@ -49,12 +56,24 @@ class _Binary(Distribution):
         """``log(p / (1 - p))``."""
         if self._logits is not None:
             return self._logits
-        p = _clamped(self._probs)
+        p = clamped(self._probs)
         return p.log() - (-p).log1p()
 
 
-class Bernoulli(_Binary):
+class Bernoulli(Binary):
     """1 with probability `probs`, else 0."""
+
+    support = constraints.boolean
+    has_enumerate_support = True
+
+    def enumerate_support(self, expand: bool = True) -> Any:
+        values = FUNCTIONS["arange"](2, dtype=self.probs.dtype)
+        return self._enumerated(values, expand)
+
+    @property
+    def mode(self) -> Any:
+        p = self.probs
+        return (p >= 0.5).to(p.dtype).masked_fill(p == 0.5, math.nan)
 
     @property
     def mean(self) -> Any:
@@ -76,8 +95,14 @@ class Bernoulli(_Binary):
         return F.binary_cross_entropy_with_logits(self.logits, self.probs, reduction="none")
 
 
-class Geometric(_Binary):
+class Geometric(Binary):
     """The number of failures before the first success, each try succeeding with `probs`."""
+
+    support = constraints.nonnegative_integer
+
+    @property
+    def mode(self) -> Any:
+        return FUNCTIONS["zeros_like"](self.probs)
 
     @property
     def mean(self) -> Any:
@@ -93,7 +118,7 @@ class Geometric(_Binary):
             return ((-u).log1p() / (-self.probs).log1p()).floor()
 
     def log_prob(self, value: Any) -> Any:
-        return value * (-_clamped(self.probs)).log1p() + self.probs.log()
+        return value * (-clamped(self.probs)).log1p() + self.probs.log()
 
     def entropy(self) -> Any:
         each = F.binary_cross_entropy_with_logits(self.logits, self.probs, reduction="none")
@@ -107,10 +132,30 @@ class Categorical(Distribution):
     Example: ``Categorical(logits=net(state)).sample()`` chooses an action.
     """
 
+    arg_constraints: ClassVar[Parameters] = {
+        "probs": constraints.simplex,
+        "logits": constraints.real_vector,
+    }
+    has_enumerate_support = True
+
+    @property
+    def support(self) -> Any:  # type: ignore[override]
+        return constraints.integer_interval(0, self._num_events - 1)
+
+    def enumerate_support(self, expand: bool = True) -> Any:
+        return self._enumerated(FUNCTIONS["arange"](self._num_events), expand)
+
+    @property
+    def mean(self) -> Any:
+        """NaN: the categories are names, not amounts."""
+        return FUNCTIONS["full"](self._batch_shape, math.nan, dtype=self.probs.dtype)
+
+    variance = mean
+
     def __init__(
         self, probs: Any = None, logits: Any = None, validate_args: bool | None = None
     ) -> None:
-        _one_of(probs, logits)
+        one_of(probs, logits)
         if logits is None:
             self._probs = probs / probs.sum(-1, keepdim=True)
             self._logits: Any = None
@@ -118,8 +163,8 @@ class Categorical(Distribution):
             self._probs = None
             self._logits = logits - logits.logsumexp(-1, keepdim=True)
         given: Any = probs if logits is None else logits
-        super().__init__(given.shape[:-1])
         self._num_events = given.shape[-1]
+        super().__init__(given.shape[:-1], (), validate_args)
 
     @property
     def probs(self) -> Any:
@@ -129,7 +174,7 @@ class Categorical(Distribution):
     @property
     def logits(self) -> Any:
         """Logarithms of the probabilities."""
-        return _clamped(self._probs).log() if self._logits is None else self._logits
+        return clamped(self._probs).log() if self._logits is None else self._logits
 
     @property
     def param_shape(self) -> Any:
@@ -162,12 +207,32 @@ class Categorical(Distribution):
 class OneHotCategorical(Distribution):
     """A `Categorical` whose draws are one-hot vectors."""
 
+    arg_constraints: ClassVar[Parameters] = {
+        "probs": constraints.simplex,
+        "logits": constraints.real_vector,
+    }
+    support = constraints.one_hot
+    has_enumerate_support = True
+
+    def _is_given(self, name: str) -> bool:
+        return self._categorical._is_given(name)
+
+    def enumerate_support(self, expand: bool = True) -> Any:
+        n = self._event_shape[0]
+        values = FUNCTIONS["eye"](n, dtype=self.probs.dtype)
+        values = values.reshape(n, *(1,) * len(self._batch_shape), n)
+        return values.expand(n, *self._batch_shape, n) if expand else values
+
+    @property
+    def mode(self) -> Any:
+        return F.one_hot(self._categorical.mode, self._event_shape[0]).to(self.probs.dtype)
+
     def __init__(
         self, probs: Any = None, logits: Any = None, validate_args: bool | None = None
     ) -> None:
-        self._categorical = Categorical(probs, logits)
+        self._categorical = Categorical(probs, logits, validate_args=validate_args)
         size = self._categorical._num_events
-        super().__init__(self._categorical.batch_shape, (size,))
+        super().__init__(self._categorical.batch_shape, (size,), validate_args)
 
     @property
     def probs(self) -> Any:

@@ -1,23 +1,27 @@
 """Invertible maps with known volume change, and distributions passed through them.
 
-Invariant: ``log_abs_det_jacobian(x, y)`` is per element, or per event of `event_dim` dimensions.
+Invariant: ``log_abs_det_jacobian(x, y)`` is per element, or per event of ``domain.event_dim``
+dimensions.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
+from tracejit.distributions import constraints
 from tracejit.distributions.continuous import Normal
-from tracejit.distributions.distribution import Distribution, sum_last
+from tracejit.distributions.distribution import Distribution, Independent, Parameters, sum_last
 from tracejit.eager.modes import no_grad
 from tracejit.nn import functional as F
 from tracejit.tensor import Tensor
 
 __all__ = [
-    "AffineTransform", "ComposeTransform", "ExpTransform", "LogNormal", "SigmoidTransform",
-    "TanhTransform", "Transform", "TransformedDistribution",
+    "AbsTransform", "AffineTransform", "ComposeTransform", "CumulativeDistributionTransform",
+    "ExpTransform", "IndependentTransform", "LogNormal", "PowerTransform", "SigmoidTransform",
+    "SoftplusTransform", "TanhTransform", "Transform", "TransformedDistribution",
+    "identity_transform",
 ]  # fmt: skip
 
 
@@ -25,14 +29,22 @@ class Transform:
     """Base class: a subclass defines `_call`, `_inverse` and `log_abs_det_jacobian`.
 
     cache_size  1 keeps the last pair (x, y), so that the inverse of a value just made is exact.
+    domain, codomain  what goes in and comes out; `sign`: whether it rises (1) or falls (-1).
     """
 
-    event_dim = 0
     bijective = True
+    sign: Any = 1
+    domain: Any = constraints.real
+    codomain: Any = constraints.real
 
     def __init__(self, cache_size: int = 0) -> None:
         self.cache_size = cache_size
         self._last: tuple[Any, Any] = (None, None)
+
+    @property
+    def event_dim(self) -> int:
+        """Dimensions of one event of the result."""
+        return int(self.codomain.event_dim)
 
     def __call__(self, x: Any) -> Any:
         if self.cache_size and x is self._last[0]:
@@ -42,25 +54,75 @@ class Transform:
             self._last = (x, y)
         return y
 
-    def inv(self, y: Any) -> Any:
-        """The value that is mapped to `y`."""
+    def _inv_call(self, y: Any) -> Any:
         if self.cache_size and y is self._last[1]:
             return self._last[0]
         return self._inverse(y)
+
+    @property
+    def inv(self) -> Transform:
+        """The map back."""
+        return _Inverse(self)
 
     def _call(self, x: Any) -> Any:
         raise NotImplementedError
 
     def _inverse(self, y: Any) -> Any:
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has no inverse")
 
     def log_abs_det_jacobian(self, x: Any, y: Any) -> Any:
         """``log |dy / dx|``."""
         raise NotImplementedError
 
+    def forward_shape(self, shape: Sequence[Any]) -> Any:
+        """The shape of the result for an argument of `shape`."""
+        return shape
+
+    def inverse_shape(self, shape: Sequence[Any]) -> Any:
+        """The shape of the argument that gives `shape`."""
+        return shape
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
+
+class _Inverse(Transform):
+    """A transform the other way round."""
+
+    def __init__(self, forward: Transform) -> None:
+        super().__init__()
+        self._forward = forward
+        self.domain, self.codomain = forward.codomain, forward.domain
+        self.bijective = forward.bijective
+
+    @property
+    def sign(self) -> Any:  # type: ignore[override]
+        return self._forward.sign
+
+    @property
+    def inv(self) -> Transform:
+        return self._forward
+
+    def __call__(self, x: Any) -> Any:
+        return self._forward._inv_call(x)
+
+    def _inverse(self, y: Any) -> Any:
+        return self._forward(y)
+
+    def log_abs_det_jacobian(self, x: Any, y: Any) -> Any:
+        return -self._forward.log_abs_det_jacobian(y, x)
+
+    def forward_shape(self, shape: Sequence[Any]) -> Any:
+        return self._forward.inverse_shape(shape)
+
+    def inverse_shape(self, shape: Sequence[Any]) -> Any:
+        return self._forward.forward_shape(shape)
+
 
 class ExpTransform(Transform):
     """``y = exp(x)``."""
+
+    codomain = constraints.positive
 
     def _call(self, x: Any) -> Any:
         return x.exp()
@@ -72,8 +134,34 @@ class ExpTransform(Transform):
         return x
 
 
+class PowerTransform(Transform):
+    """``y = x ** exponent`` on positive numbers."""
+
+    domain = codomain = constraints.positive
+
+    def __init__(self, exponent: Any, cache_size: int = 0) -> None:
+        super().__init__(cache_size)
+        self.exponent = exponent
+
+    @property
+    def sign(self) -> Any:  # type: ignore[override]
+        e = self.exponent
+        return e.sign() if isinstance(e, Tensor) else math.copysign(1, e)
+
+    def _call(self, x: Any) -> Any:
+        return x.pow(self.exponent)
+
+    def _inverse(self, y: Any) -> Any:
+        return y.pow(1 / self.exponent)
+
+    def log_abs_det_jacobian(self, x: Any, y: Any) -> Any:
+        return (self.exponent * y / x).abs().log()
+
+
 class SigmoidTransform(Transform):
     """``y = 1 / (1 + exp(-x))``."""
+
+    codomain = constraints.unit_interval
 
     def _call(self, x: Any) -> Any:
         return x.sigmoid()
@@ -85,8 +173,25 @@ class SigmoidTransform(Transform):
         return -F.softplus(-x) - F.softplus(x)
 
 
+class SoftplusTransform(Transform):
+    """``y = log(1 + exp(x))``."""
+
+    codomain = constraints.positive
+
+    def _call(self, x: Any) -> Any:
+        return F.softplus(x)
+
+    def _inverse(self, y: Any) -> Any:
+        return (-y).expm1().neg().log() + y
+
+    def log_abs_det_jacobian(self, x: Any, y: Any) -> Any:
+        return -F.softplus(-x)
+
+
 class TanhTransform(Transform):
     """``y = tanh(x)``, as squashed policies use it."""
+
+    codomain = constraints.interval(-1.0, 1.0)
 
     def _call(self, x: Any) -> Any:
         return x.tanh()
@@ -98,6 +203,19 @@ class TanhTransform(Transform):
         return 2.0 * (math.log(2.0) - x - F.softplus(-2.0 * x))
 
 
+class AbsTransform(Transform):
+    """``y = |x|``; its "inverse" is the identity."""
+
+    bijective = False
+    codomain = constraints.positive
+
+    def _call(self, x: Any) -> Any:
+        return x.abs()
+
+    def _inverse(self, y: Any) -> Any:
+        return y
+
+
 class AffineTransform(Transform):
     """``y = loc + scale * x``."""
 
@@ -105,7 +223,12 @@ class AffineTransform(Transform):
         super().__init__(cache_size)
         self.loc = loc
         self.scale = scale
-        self.event_dim = event_dim
+        if event_dim:
+            self.domain = self.codomain = constraints.independent(constraints.real, event_dim)
+
+    @property
+    def sign(self) -> Any:  # type: ignore[override]
+        return self.scale.sign() if isinstance(self.scale, Tensor) else math.copysign(1, self.scale)
 
     def _call(self, x: Any) -> Any:
         return self.loc + self.scale * x
@@ -119,13 +242,87 @@ class AffineTransform(Transform):
         return sum_last(log + 0 * x, self.event_dim)
 
 
+class CumulativeDistributionTransform(Transform):
+    """``y = distribution.cdf(x)``."""
+
+    codomain = constraints.unit_interval
+
+    def __init__(self, distribution: Distribution, cache_size: int = 0) -> None:
+        super().__init__(cache_size)
+        self.distribution = distribution
+        self.domain = distribution.support
+
+    def _call(self, x: Any) -> Any:
+        return self.distribution.cdf(x)
+
+    def _inverse(self, y: Any) -> Any:
+        return self.distribution.icdf(y)
+
+    def log_abs_det_jacobian(self, x: Any, y: Any) -> Any:
+        return self.distribution.log_prob(x)
+
+
+class IndependentTransform(Transform):
+    """A transform whose last `reinterpreted_batch_ndims` dimensions count as one event."""
+
+    def __init__(
+        self, base_transform: Transform, reinterpreted_batch_ndims: int, cache_size: int = 0
+    ) -> None:
+        super().__init__(cache_size)
+        self.base_transform, self.reinterpreted_batch_ndims = (
+            base_transform, reinterpreted_batch_ndims,
+        )  # fmt: skip
+        base, count = base_transform, reinterpreted_batch_ndims
+        self.domain = constraints.independent(base.domain, count)
+        self.codomain = constraints.independent(base.codomain, count)
+        self.bijective = base.bijective
+
+    @property
+    def sign(self) -> Any:  # type: ignore[override]
+        return self.base_transform.sign
+
+    def _call(self, x: Any) -> Any:
+        return self.base_transform(x)
+
+    def _inverse(self, y: Any) -> Any:
+        return self.base_transform.inv(y)
+
+    def log_abs_det_jacobian(self, x: Any, y: Any) -> Any:
+        each = self.base_transform.log_abs_det_jacobian(x, y)
+        return sum_last(each, self.reinterpreted_batch_ndims)
+
+    def forward_shape(self, shape: Sequence[Any]) -> Any:
+        return self.base_transform.forward_shape(shape)
+
+    def inverse_shape(self, shape: Sequence[Any]) -> Any:
+        return self.base_transform.inverse_shape(shape)
+
+
+def _widened(first: Any, parts: Sequence[tuple[Any, Any]], last: Any) -> Any:
+    """The constraint at one end of a chain: `first`, of as many dimensions as any part needs."""
+    dims = last.event_dim
+    for here, there in parts:
+        dims = max(dims + here.event_dim - there.event_dim, here.event_dim)
+    extra = dims - first.event_dim
+    return constraints.independent(first, extra) if extra else first
+
+
 class ComposeTransform(Transform):
     """Several transforms, one after the other."""
 
     def __init__(self, parts: Sequence[Transform], cache_size: int = 0) -> None:
         super().__init__(cache_size)
         self.parts = list(parts)
-        self.event_dim = max((p.event_dim for p in self.parts), default=0)
+        self.bijective = all(p.bijective for p in self.parts)
+        if self.parts:
+            first, last = self.parts[0].domain, self.parts[-1].codomain
+            ends = [(p.domain, p.codomain) for p in self.parts]
+            self.domain = _widened(first, ends[::-1], last)
+            self.codomain = _widened(last, [(b, a) for a, b in ends], first)
+
+    @property
+    def sign(self) -> Any:  # type: ignore[override]
+        return math.prod(p.sign for p in self.parts)
 
     def _call(self, x: Any) -> Any:
         for part in self.parts:
@@ -138,13 +335,28 @@ class ComposeTransform(Transform):
         return y
 
     def log_abs_det_jacobian(self, x: Any, y: Any) -> Any:
-        total: Any = 0
+        total: Any = 0 * x if not self.parts else 0
+        dims = self.domain.event_dim
         for part in self.parts:
             after = part(x)
             change = part.log_abs_det_jacobian(x, after)
-            total = total + sum_last(change, self.event_dim - part.event_dim)
+            total = total + sum_last(change, dims - part.domain.event_dim)
+            dims += part.codomain.event_dim - part.domain.event_dim
             x = after
         return total
+
+    def forward_shape(self, shape: Sequence[Any]) -> Any:
+        for part in self.parts:
+            shape = part.forward_shape(shape)
+        return shape
+
+    def inverse_shape(self, shape: Sequence[Any]) -> Any:
+        for part in reversed(self.parts):
+            shape = part.inverse_shape(shape)
+        return shape
+
+
+identity_transform = ComposeTransform([])
 
 
 class TransformedDistribution(Distribution):
@@ -157,19 +369,41 @@ class TransformedDistribution(Distribution):
         self, base_distribution: Distribution, transforms: Transform | Sequence[Transform],
         validate_args: bool | None = None,
     ) -> None:  # fmt: skip
-        self.base_dist = base_distribution
         if isinstance(transforms, Transform):
             transforms = [transforms]
         self.transforms = list(transforms)
-        base = base_distribution
+        base, whole = base_distribution, ComposeTransform(self.transforms)
         shape = (*base.batch_shape, *base.event_shape)
-        self._event_dims = max([len(base.event_shape), *(t.event_dim for t in self.transforms)])
-        cut = len(shape) - self._event_dims
-        super().__init__(shape[:cut], shape[cut:])
+        inner, outer = whole.domain.event_dim, whole.codomain.event_dim
+        if len(shape) < inner:
+            raise ValueError(f"base_distribution needs to have shape with size at least {inner}, "
+                             f"but got {shape}")  # fmt: skip
+        after = tuple(whole.forward_shape(shape))
+        needed = tuple(whole.inverse_shape(after))
+        if needed != shape:
+            base = base.expand(needed[: len(needed) - len(base.event_shape)])
+        missing = inner - len(base.event_shape)
+        self.base_dist: Any = Independent(base, missing) if missing > 0 else base
+        dims = outer + max(len(base.event_shape) - inner, 0)
+        super().__init__(after[: len(after) - dims], after[len(after) - dims :], validate_args)
 
     @property
     def has_rsample(self) -> bool:  # type: ignore[override]
-        return self.base_dist.has_rsample
+        return bool(self.base_dist.has_rsample)
+
+    @property
+    def support(self) -> Any:  # type: ignore[override]
+        if not self.transforms:
+            return self.base_dist.support
+        found = self.transforms[-1].codomain
+        extra = len(self._event_shape) - found.event_dim
+        return constraints.independent(found, extra) if extra > 0 else found
+
+    def expand(self, batch_shape: Sequence[Any], _instance: Any = None) -> Any:
+        whole = ComposeTransform(self.transforms)
+        shape = tuple(whole.inverse_shape((*batch_shape, *self._event_shape)))
+        base = self.base_dist.expand(shape[: len(shape) - len(self.base_dist.event_shape)])
+        return TransformedDistribution(base, self.transforms, validate_args=False)
 
     def _mapped(self, x: Any) -> Any:
         for transform in self.transforms:
@@ -185,23 +419,37 @@ class TransformedDistribution(Distribution):
 
     def log_prob(self, value: Any) -> Any:
         total: Any = 0
-        y = value
+        dims, y = len(self._event_shape), value
         for transform in reversed(self.transforms):
             x = transform.inv(y)
+            dims += transform.domain.event_dim - transform.codomain.event_dim
             change = transform.log_abs_det_jacobian(x, y)
-            total = total - sum_last(change, self._event_dims - transform.event_dim)
+            total = total - sum_last(change, dims - transform.domain.event_dim)
             y = x
-        extra = self._event_dims - len(self.base_dist.event_shape)
-        return total + sum_last(self.base_dist.log_prob(y), extra)
+        base = self.base_dist
+        return total + sum_last(base.log_prob(y), dims - len(base.event_shape))
+
+    def _turned(self, value: Any) -> Any:
+        """`value`, or one minus it where the transforms fall."""
+        sign = math.prod(t.sign for t in self.transforms)
+        return value if isinstance(sign, (int, float)) and sign == 1 else sign * (value - 0.5) + 0.5
+
+    def cdf(self, value: Any) -> Any:
+        for transform in reversed(self.transforms):
+            value = transform.inv(value)
+        return self._turned(self.base_dist.cdf(value))
+
+    def icdf(self, value: Any) -> Any:
+        return self._mapped(self.base_dist.icdf(self._turned(value)))
 
 
 class LogNormal(TransformedDistribution):
     """The exponential of a normal variable with mean `loc` and standard deviation `scale`."""
 
-    base_dist: Normal
+    arg_constraints: ClassVar[Parameters] = Normal.arg_constraints
 
     def __init__(self, loc: Any, scale: Any, validate_args: bool | None = None) -> None:
-        super().__init__(Normal(loc, scale), ExpTransform())
+        super().__init__(Normal(loc, scale, validate_args), ExpTransform(), validate_args)
 
     @property
     def loc(self) -> Any:
@@ -216,6 +464,10 @@ class LogNormal(TransformedDistribution):
     @property
     def mean(self) -> Any:
         return (self.loc + self.scale.pow(2) / 2).exp()
+
+    @property
+    def mode(self) -> Any:
+        return (self.loc - self.scale.square()).exp()
 
     @property
     def variance(self) -> Any:

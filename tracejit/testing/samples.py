@@ -200,6 +200,19 @@ def _random(rng: np.random.Generator, shape: Shape, dtype: DType) -> Iterator[Ca
     yield [np.array(7), np.array(2**40)], {"type": TensorType(dtype, shape)}
 
 
+def _sampler(op: Op) -> Callable[..., Iterator[Case]]:
+    """Keys, and parameters of a distribution."""
+
+    def cases(rng: np.random.Generator, shape: Shape, dtype: DType) -> Iterator[Case]:
+        if dtype.kind == "f":
+            given = [_draw(op, rng, shape, dtype) for _ in op.names[2:]]
+            if op.names[-1] == "probs":
+                given[-1] = np.asarray(given[-1] / 4, dtype.numpy)
+            yield [np.array(7), np.array(2**40), *given], {}
+
+    return cases
+
+
 def _concatenate(rng: np.random.Generator, shape: Shape, dtype: DType) -> Iterator[Case]:
     op = OPS["concatenate"]
     for axis in range(len(shape)):
@@ -245,6 +258,8 @@ _OWN: dict[str, Any] = {
     "iota": _iota, "concatenate": _concatenate, "sum_of_parts": _sum_of_parts,
     "searchsorted": _searchsorted, "as_strided": _strided, "windows_add": _windows_add,
     "random_uniform": _random, "random_normal": _random, "random_bits": _random,
+    **{n: _of(_sampler, n)
+       for n in ("random_gamma", "random_poisson", "random_binomial", "random_von_mises")},
 }  # fmt: skip
 
 _PARAMS: dict[str, Callable[[Shape], list[dict[str, Any]]]] = {
