@@ -8,21 +8,24 @@ import threading
 
 import numpy as np
 import pytest
+from random_graphs import input_node
 
 from tracejit import config
 from tracejit.codegen import gemm_kernel
 from tracejit.codegen.compiler import compile_kernel
+from tracejit.ir.graph import Graph
+from tracejit.ir.op import OPS
 from tracejit.runtime import gemm, gemm_libraries
 from tracejit.runtime.driver import aligned_words
+from tracejit.runtime.executable import build
 from tracejit.runtime.gemm import (
     Epilogue,
     Layout,
-    builtin_tile_shape,
     matmul,
     product,
     provider,
-    tile_shape,
 )
+from tracejit.runtime.gemm_cut import builtin_tile_shape, cut_along_k, tile_shape
 from tracejit.runtime.program import Patch, Program, address_of
 from tracejit.runtime.threads import get_num_threads, ready_driver, set_num_threads
 
@@ -440,3 +443,22 @@ def test_a_single_column_has_the_bits_of_any_column(dtype):
                     for vector in (b[:, column].copy(), b[:, column : column + 1], b[:, column]):
                         result = matmul(read_a(a), vector).reshape(-1)
                         assert (result == whole[:, column]).all()
+
+
+def test_few_results_over_a_long_inner_dimension_are_cut_along_it():
+    assert cut_along_k(16, 9, 25088) == 16 and cut_along_k(32, 144, 6272) == 8
+    assert cut_along_k(256, 256, 6272) == cut_along_k(4, 4, 1000) == cut_along_k(4, 4, 1031) == 1
+    bits = set()
+    before = get_num_threads()
+    for threads in (1, 2, before):
+        set_num_threads(threads)
+        for read in (np.array, transposed, padded):
+            a, b = random((5, 2048)), random((2048, 7), seed=1)
+            result = matmul(read(a), read(b))
+            assert close(result, a, b)
+            bits.add(result.tobytes())
+            with config.override(gemm="builtin"):
+                graph_a, graph_b = (input_node(n, x.shape) for n, x in (("a", a), ("b", b)))
+                built = build(Graph("g", (graph_a, graph_b), (OPS["matmul"](graph_a, graph_b),)))
+                bits.add(built.run([read(a), read(b)])[0].tobytes())
+    assert len(bits) == 1

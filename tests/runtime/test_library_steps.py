@@ -92,7 +92,27 @@ def test_windows_add(sizes: tuple[int, int], steps: tuple[int, int]) -> None:
     how = {"axes": (1, 2), "sizes": sizes, "steps": steps, "dilations": (1, 1)}
     windows = OPS["windows"](input_node("x", (2, 10, 10)), **how)
     array = rand(*windows.shape)
-    check("windows_add", [array], sizes[0] * sizes[1] <= 64, shape=(2, 10, 10), **how)
+    check("windows_add", [array], shape=(2, 10, 10), **how)
+
+
+@pytest.mark.parametrize("steps, gaps", [((2, 2), (1, 1)), ((1, 3), (2, 1)), ((1, 1), (1, 1))])
+@pytest.mark.parametrize("sizes", [(2, 2), (3, 3), (5, 4)])
+def test_window_maxima(sizes: tuple[int, int], steps: Any, gaps: Any) -> None:
+    how = {"axes": (2, 3), "sizes": sizes, "steps": steps, "dilations": gaps}
+    x = RNG.choice(np.array([0, -0.0, 1, 2, np.nan], "f4"), (2, 3, 11, 12))
+    _, index = OPS["window_max"].numpy(x, **how)
+    for flipped in (False, True):  # an operand whose axes are not in the order of memory
+        node = input_node("x", x.shape)
+        array = x if not flipped else np.ascontiguousarray(x.transpose(1, 0, 2, 3))
+        node = node if not flipped else input_node("x", array.shape)
+        seen = OPS["transpose"](node, perm=(1, 0, 2, 3)) if flipped else node
+        found = OPS["window_max"](seen, **how)
+        for part in range(2):
+            run(OPS["get"](found, index=part), [node], [array])
+    g = rand(*index.shape)
+    places = input_node("index", index.shape, dtypes.uint8)
+    inputs = [input_node("g", g.shape), places]
+    run(OPS["window_put"](*inputs, shape=x.shape, **how), inputs, [g, index])
 
 
 @pytest.mark.parametrize(

@@ -173,14 +173,21 @@ def _finished(module: ir.Module, fast: frozenset[str]) -> str:
 
 
 def _mark_loops(module: ir.Module) -> None:
-    """Put what `language.interleave` asked for on the branches that close those loops.
+    """Put what `language.interleave` and `masked_tail` asked for on the branches that close those
+    loops.
 
     A loop's metadata must begin with itself, which llvmlite cannot write: `_LOOP` replaces a name.
     """
     blocks = [block for function in module.functions for block in function.blocks]
     for number, block in enumerate(blocks):
+        wishes = []
         count = getattr(block, "interleave", None)
         if count is not None:
-            wish = module.add_metadata(["llvm.loop.interleave.count", ir.IntType(32)(count)])
-            loop = module.add_metadata([f"tracejit.loop.{number}", wish])
+            wishes.append(["llvm.loop.interleave.count", ir.IntType(32)(count)])
+        if hasattr(block, "masked_tail"):
+            wishes.append(["llvm.loop.vectorize.predicate.enable", ir.IntType(1)(1)])
+            wishes.append(["llvm.loop.vectorize.enable", ir.IntType(1)(1)])
+        if wishes:
+            nodes = [module.add_metadata(wish) for wish in wishes]
+            loop = module.add_metadata([f"tracejit.loop.{number}", *nodes])
             block.terminator.set_metadata("llvm.loop", loop)

@@ -348,6 +348,24 @@ def _lower_interleave(context: Any, b: ir.IRBuilder, sig: Any, args: Any) -> ir.
     return context.get_dummy_value()
 
 
+@_name
+def masked_tail() -> None:
+    """Last statement of an innermost loop over few elements: the last vector has a mask, where
+    else what is left over would go one by one.
+    """
+
+
+@type_callable(masked_tail)
+def _type_masked_tail(context: Any) -> Any:
+    return lambda: typing.signature(types.none)
+
+
+@lower_builtin(masked_tail)
+def _lower_masked_tail(context: Any, b: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+    b.block.masked_tail = True  # as above
+    return context.get_dummy_value()
+
+
 # --- casts -------------------------------------------------------------------------------------
 
 

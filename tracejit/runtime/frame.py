@@ -102,7 +102,7 @@ class _Builder:
     """Builds one frame; thrown away afterwards."""
 
     columns = COLUMNS  # neighbouring elements that make a unit of work of a library kernel
-    tiles = True  # whether maps with transposed operands go through memory in tiles
+    tiles = True  # whether threads are few: units of work are tiles of maps, planes of windows
     host_call = HostCall
 
     def __init__(self, executable: Executable, arrays: Sequence[Any], in_place: dict[int, Node]):
@@ -366,7 +366,7 @@ class _Builder:
 
     def host_step(self, step: HostStep) -> None:
         """Products and most writes join the segment; other library calls end it."""
-        if not (self.product(step.node) or plan_library(self, step.node)):
+        if not (self.product(step.node) or plan_library(self, step)):
             arguments = [self.host_argument(x) for x in step.node.inputs]
             self.flush()
             results = [(n, self.new_value(n)) for n in step.stores]
@@ -374,8 +374,8 @@ class _Builder:
 
     def product(self, node: Node) -> bool:
         """Append a matrix product; False if it has to be a host call."""
-        product = plan_gemm(self, node) if is_native(node) else None
-        self.pending += [] if product is None else [product]
+        if is_native(node):
+            plan_gemm(self, node)
         return is_native(node)
 
     def host_argument(self, node: Node) -> Any:
@@ -433,7 +433,7 @@ class _Builder:
             self.items.insert(0, [])
         foreign = self.foreign()
         self.items = [self.bundled(x, foreign) if isinstance(x, list) else x for x in self.items]
-        self.launches = [x for item in self.items if isinstance(item, list) for x in item]
+        self.launches = [x for y in self.items if isinstance(y, list) for x in y]
         self.plan_arena()
         self.segments = [self.segment(item) for item in self.items]
 

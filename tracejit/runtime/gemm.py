@@ -23,6 +23,14 @@ from tracejit.runtime import gemm_libraries, native
 from tracejit.runtime import native_gemm as layout
 from tracejit.runtime.buffers import empty_maker
 from tracejit.runtime.driver import Words, aligned_words, link_ir, link_words
+from tracejit.runtime.gemm_cut import (
+    LEAST_COLUMNS,
+    add_parts,
+    builtin_tile_shape,
+    cut_along_k,
+    part_places,
+    tile_shape,
+)
 from tracejit.runtime.gemm_libraries import Library
 from tracejit.runtime.program import Step, address_of
 from tracejit.runtime.threads import get_num_threads, ready_driver
@@ -40,12 +48,6 @@ _EXPORTS = (
     *gemm_libraries.CALLS,
 )
 _SERIAL_WORK = 1 << 18  # multiply-adds (a few microseconds) that are not worth a second thread
-_TILE_WORK = 1 << 21  # a tile with less is not cut further
-# Tiles of a large product: panels of B stay in the second-level cache.
-_TILE_ROWS, _TILE_COLUMNS = 128, 256
-_MANY_TILES = 16
-_FEW_TILES, _MOST_TILES = 8, 64  # as few and as many as tracejit's own products are cut into
-_LEAST_COLUMNS = 16  # fewer cost as much
 _lock = threading.Lock()
 
 
@@ -120,44 +122,9 @@ class Layout(NamedTuple):
     transposed: bool = False
 
 
-def tile_shape(m: int, n: int, k: int) -> tuple[int, int]:
-    """Rows and columns of a tile that a library multiplies, of an m x n product over k.
-
-    A function of the shape alone: a library's sums may depend on the tile.
-    """
-    if m * max(n, _LEAST_COLUMNS) * k <= _TILE_WORK:
-        return max(m, 1), max(n, 1)
-    rows, columns = min(m, _TILE_ROWS), max(min(n, _TILE_COLUMNS), 1)
-    while -(-m // rows) * -(-n // columns) < _MANY_TILES:
-        if rows * max(columns, _LEAST_COLUMNS) * k <= _TILE_WORK:
-            break
-        if columns > rows and columns > 64:
-            columns = -(-columns // 128) * 64
-        elif rows > 32:
-            rows = -(-rows // 32) * 16
-        else:
-            break
-    return rows, columns
-
-
-def builtin_tile_shape(m: int, n: int, k: int, unit: int, threads: int) -> tuple[int, int]:
-    """As `tile_shape`, for tracejit's own micro kernels of `unit` rows: no more tiles than keep
-    all threads busy, since a larger tile packs less. Its sums do not depend on the tile.
-    """
-    if m * max(n, _LEAST_COLUMNS) * k <= _TILE_WORK:
-        return max(m, 1), max(n, 1)
-    rows, columns = min(m, _TILE_ROWS // unit * unit + unit), max(min(n, _TILE_COLUMNS), 1)
-    many = min(max(_FEW_TILES, 4 * threads), _MOST_TILES)
-    while -(-m // rows) * -(-n // columns) < many:
-        if rows * max(columns, _LEAST_COLUMNS) * k <= _TILE_WORK:
-            break
-        if columns > rows and columns > 64:
-            columns = -(-columns // 128) * 64
-        elif rows > 2 * unit:
-            rows = -(-rows // (2 * unit)) * unit
-        else:
-            break
-    return rows, columns
+def parts_of(dtype: np.dtype[Any], m: int, n: int, k: int) -> int:
+    """Parts that a product is cut into along k; only tracejit's own are, which have no -0.0."""
+    return cut_along_k(m, n, k) if provider(dtype).library.call == "builtin" else 1
 
 
 def product(
@@ -246,7 +213,7 @@ def _describe(
         *(item * c.leading, item),
     )
     words[layout.GEMM_CONTEXT] = address_of(chosen.guard)
-    grain = max(1, _SERIAL_WORK // max(1, rows * max(columns, _LEAST_COLUMNS) * k))
+    grain = max(1, _SERIAL_WORK // max(1, rows * max(columns, LEAST_COLUMNS) * k))
     return words, matrices * down * across, grain
 
 
@@ -413,16 +380,22 @@ class _EagerProduct:
         self.dtype = a.dtype
         self.shape = (*batch, *(() if a.ndim == 1 else (m,)), *(() if b.ndim == 1 else (n,)))
         self.is_empty = 0 in self.shape
+        self.parts = parts_of(a.dtype, m, n, k) if math.prod(batch) == 1 else 1
         if right.ndim == 2 and left.ndim > 2 and left.flags.c_contiguous:
             left, batch, m = left.reshape(-1, k), (), m * math.prod(batch)  # one tall matrix
         self.copy_a, layout_a, strides_a = _reading(left)
         self.copy_b, layout_b, strides_b = _reading(right)
         chosen = provider(a.dtype)
         layouts = (layout_a, layout_b, Layout(n))
+        sizes = (m, n, k // self.parts)
         words, self.units, self.grain = _describe(
-            chosen, (m, n, k), layouts, (1.0, 0.0), math.prod(batch)
+            chosen, sizes, layouts, (1.0, 0.0), math.prod(batch) * self.parts
         )
-        if batch:
+        if self.parts > 1:
+            self.scratch = (self.parts, m, n)
+            self._places = part_places(a.itemsize, sizes, layouts, self.parts)
+            words[layout.GEMM_OFFSETS] = address_of(self._places)
+        elif batch:
             shapes = (left.shape[:-2], strides_a[:-2]), (right.shape[:-2], strides_b[:-2])
             self._places = _places(shapes, batch, m * n * a.itemsize)
             words[layout.GEMM_OFFSETS] = address_of(self._places)
@@ -441,7 +414,12 @@ class _EagerProduct:
             a = np.ascontiguousarray(a)
         if self.copy_b:
             b = np.ascontiguousarray(b)
-        self.run(self.units, self.grain, a, b, result, *self.words)
+        if self.parts == 1:
+            self.run(self.units, self.grain, a, b, result, *self.words)
+            return result
+        parts = self.make(self.scratch)
+        self.run(self.units, self.grain, a, b, parts, *self.words)
+        add_parts(parts, result.reshape(parts.shape[1:]))
         return result
 
 

@@ -5,13 +5,16 @@ Invariant: a product gets the descriptor that eager `gemm.matmul` gives it, so t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tracejit import config
 from tracejit.ir.node import Node
 from tracejit.runtime import gemm, native_gemm
+from tracejit.runtime.gemm_cut import part_places, sum_source
 from tracejit.runtime.launch import Operand
 from tracejit.runtime.program import Patch, Step
 from tracejit.transforms.views import Layout, base_and_views, contiguous, reshape_layout
@@ -67,10 +70,11 @@ def reads_as_tall(node: Node) -> bool:
     return any(view.op.name == "broadcast_to" for view in base_and_views(node.inputs[1])[1])
 
 
-def plan_gemm(builder: _Builder, node: Node) -> GemmLaunch | None:
-    """The launch of a product, None if it has no elements."""
+def plan_gemm(builder: _Builder, node: Node) -> None:
+    """Append the launch of a product, if it has elements."""
     a, b = (builder.operand(*base_and_views(x)) for x in node.inputs)
     c = builder.new_value(node)
+    is_one = prod(a.layout.shape[:-2]) == 1
     if c.layout == contiguous(c.layout.shape):
         a, b, batch = _tall(a, b)
     else:
@@ -87,16 +91,38 @@ def plan_gemm(builder: _Builder, node: Node) -> GemmLaunch | None:
     a, b = operands
     (m, k), n = a.layout.shape[-2:], b.layout.shape[-1]
     if m * n * prod(batch) == 0:
-        return None
+        return
+    leading = n if c.layout.shape[-2:] != (m, n) or m <= 1 else c.layout.strides[-2]
+    parts = gemm.parts_of(node.dtype.numpy, m, n, k) if is_one else 1
+    if parts > 1:
+        _plan_parts(builder, (m, n, k // parts), (*layouts, gemm.Layout(leading)), [a, b, c])
+        return
     offsets = None
     if batch:
         size = node.dtype.itemsize
         offsets = _offsets(batch, (a.layout, b.layout, c.layout), size)
-    leading = n if c.layout.shape[-2:] != (m, n) or m <= 1 else c.layout.strides[-2]
     product = gemm.product(
         node.dtype.numpy, (m, n, k), layouts[0], layouts[1], gemm.Layout(leading), offsets=offsets
     )
-    return GemmLaunch(product, [a, b, c])
+    builder.pending.append(GemmLaunch(product, [a, b, c]))
+
+
+def _plan_parts(
+    builder: _Builder, sizes: tuple[int, int, int], layouts: Sequence[gemm.Layout],
+    operands: Sequence[Operand],
+) -> None:  # fmt: skip
+    """A product cut along its inner dimension, of which `sizes` name a part, and the launch that
+    adds up the parts.
+    """
+    (m, n, k), (a, b, c) = sizes, operands
+    parts, dtype, own = a.layout.shape[-1] // k, c.dtype, gemm.Layout(n)
+    places = part_places(dtype.itemsize, sizes, layouts, parts)
+    scratch = builder.temporary((parts, m, n), dtype)
+    product = gemm.product(dtype.numpy, sizes, *layouts[:2], own, offsets=places)  # type: ignore[arg-type]
+    builder.pending.append(GemmLaunch(product, [a, b, scratch]))
+    words = [c, scratch, parts, n, m * n, layouts[2].leading]
+    grain = config.parallel_grain // (parts * n)
+    builder.table_launch("sum_of_parts", sum_source(dtype.short), words, m, grain)
 
 
 def _tall(a: Operand, b: Operand) -> tuple[Operand, Operand, tuple[int, ...]]:

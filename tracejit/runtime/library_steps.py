@@ -15,7 +15,9 @@ import numpy as np
 from tracejit import config
 from tracejit.codegen.library_kernels import scan_source, scatter_source
 from tracejit.ir.node import Node
+from tracejit.ir.plan import HostStep
 from tracejit.runtime.launch import Operand
+from tracejit.runtime.window_steps import window_max, window_put, windows_add
 from tracejit.transforms.views import (
     Layout,
     base_and_views,
@@ -32,8 +34,11 @@ Rule = Callable[["_Builder", Node], bool]
 _MOST_WINDOWS = 64  # positions within a window, each of which takes a launch
 
 
-def plan_library(builder: _Builder, node: Node) -> bool:
-    """Append the launches of a library node; False if it has to be a host call."""
+def plan_library(builder: _Builder, step: HostStep) -> bool:
+    """Append the launches of a library step; False if it has to be a host call."""
+    node = step.node
+    if node.op.name == "window_max":
+        return window_max(builder, node, step.stores)
     rule = _RULES.get(node.op.name)
     return rule is not None and rule(builder, node)
 
@@ -131,7 +136,11 @@ def _diagonal_scatter(builder: _Builder, node: Node) -> bool:
 
 
 def _windows_add(builder: _Builder, node: Node) -> bool:
-    """One launch for each position within the window: its elements are added where they lie."""
+    """Rows of sums where the CPU can; else a launch for each position within the window, which
+    adds its elements where they lie.
+    """
+    if builder.tiles and windows_add(builder, node):
+        return True
     params = node.params
     sizes, steps, dilations = (builder.shape(params[k]) for k in ("sizes", "steps", "dilations"))
     if prod(sizes) > _MOST_WINDOWS:
@@ -231,6 +240,7 @@ _RULES: dict[str, Rule] = {
     "pad": _pad,
     "diagonal_scatter": _diagonal_scatter,
     "windows_add": _windows_add,
+    "window_put": window_put,
     "scatter": _scatter,
     "scatter_add": _scatter,
     "scatter_reduce": _scatter,

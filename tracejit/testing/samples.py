@@ -248,6 +248,16 @@ def _windows_add(rng: np.random.Generator, shape: Shape, dtype: DType) -> Iterat
         yield [_draw(OPS["windows_add"], rng, windows.shape, dtype)], {"shape": shape, **how}
 
 
+def _window_places(op: Op, rng: np.random.Generator, shape: Shape, dtype: DType) -> Iterator[Case]:
+    for how in _windows(shape):
+        x = _draw(op, rng, shape, dtype)
+        values, index = OPS["window_max"].numpy(x, **how)
+        if op.name == "window_pick":
+            yield [x, index], how
+        else:
+            yield [values, index], {"shape": shape, **how}
+
+
 def _of(make: Callable[..., Any], name: str, *args: Any, **params: Any) -> Any:
     """The cases that `make` gives for the op of that name."""
     return make(OPS[name], *args, **params)
@@ -257,6 +267,8 @@ _OWN: dict[str, Any] = {
     "where": _where, "matmul": _matmul, "full": _typed(value=1), "constant": _constant,
     "iota": _iota, "concatenate": _concatenate, "sum_of_parts": _sum_of_parts,
     "searchsorted": _searchsorted, "as_strided": _strided, "windows_add": _windows_add,
+    "window_put": lambda *args: _window_places(OPS["window_put"], *args),
+    "window_pick": lambda *args: _window_places(OPS["window_pick"], *args),
     "random_uniform": _random, "random_normal": _random, "random_bits": _random,
     **{n: _of(_sampler, n)
        for n in ("random_gamma", "random_poisson", "random_binomial", "random_von_mises")},
@@ -269,7 +281,7 @@ _PARAMS: dict[str, Callable[[Shape], list[dict[str, Any]]]] = {
     "broadcast_to": lambda s: [{"shape": (2, *s)}],
     "flip": _axes,
     "pad": lambda s: [{"low": (1,) * len(s), "high": (0,) * len(s), "value": 0}],
-    "slice": _slices, "diagonal": _diagonals, "windows": _windows,
+    "slice": _slices, "diagonal": _diagonals, "windows": _windows, "window_max": _windows,
     "cumextreme": _along(largest=True), "sort": _along(descending=False),
     **dict.fromkeys(("softmax", "log_softmax", "cumsum", "cumprod", "logcumsumexp"), _along()),
     **dict.fromkeys(("argmax", "argmin"), _last_axis),

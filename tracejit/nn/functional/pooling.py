@@ -5,22 +5,19 @@ Invariant: the gradient of a maximum goes to the first element that attains it, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from tracejit import dtypes
 from tracejit.eager.factories import constant_tensor
 from tracejit.eager.inplace import deliver
-from tracejit.eager.pointwise import where_of
 from tracejit.eager.tape import type_of
 from tracejit.errors import ShapeError, at_user_line
 from tracejit.ir.sizes import product
 from tracejit.nn.functional.padding import pad
-from tracejit.nn.functional.windows import repeated, windows
+from tracejit.nn.functional.windows import repeated, window_maxima, windows
 from tracejit.tensor import Tensor
-
-_UNROLLED = 16  # windows of at most this many elements become a chain of selections
 
 
 class _Geometry:
@@ -197,27 +194,12 @@ def _maximum(
     ceil_mode: bool, return_indices: bool,
 ) -> Any:  # fmt: skip
     how = _Geometry(name, rank, input, kernel, stride, padding, dilation, ceil_mode)
-    parts = how.windows(how.padded(input, _lowest(input)))
-    if not return_indices and product(how.kernel) <= _UNROLLED:
-        return _running_maximum(parts, how.kernel)
-    lead = tuple(parts.shape[: input.ndim])
-    values, places = parts.reshape(*lead, product(how.kernel)).max(-1)
-    return (values, _flat_places(places, how, rank)) if return_indices else values
-
-
-def _running_maximum(parts: Any, kernel: Sequence[int]) -> Any:
-    """The first largest element of each window, one strided slice after the other."""
-    best = None
-    for offset in np.ndindex(*kernel):
-        item = parts
-        for at in reversed(offset):
-            item = item.select(-1, at)
-        if best is None:
-            best = item
-        else:
-            better = (item > best) | (item != item)
-            best = where_of(better, item, best, item.dtype)
-    return best if product(kernel) > 1 else best.clone()  # type: ignore[union-attr]
+    values, places = window_maxima(
+        how.padded(input, _lowest(input)), how.axes, how.kernel, how.stride, how.dilation
+    )
+    if not return_indices:
+        return values
+    return values, _flat_places(places.to(dtypes.int64), how, rank)
 
 
 def _flat_places(places: Any, how: _Geometry, rank: int) -> Any:

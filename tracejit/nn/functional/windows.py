@@ -40,6 +40,17 @@ def windows_add(
     return apply(OPS["windows_add"], (parts,), params)
 
 
+def window_maxima(
+    x: Tensor, axes: Sequence[int], sizes: Sequence[int], steps: Sequence[int],
+    dilations: Sequence[int],
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """The maxima of the windows that `windows` gives, and the numbers of their positions."""
+    params = {"axes": tuple(axes), "sizes": tuple(sizes), "steps": tuple(steps),
+              "dilations": tuple(dilations)}  # fmt: skip
+    values, places = apply(OPS["window_max"], (x,), params)
+    return values, places
+
+
 def repeated(value: Any, count: int, name: str = "value") -> tuple[int, ...]:
     """An int, or a sequence of one or `count` of them, as `count` ints."""
     if isinstance(value, int):

@@ -1,0 +1,173 @@
+"""Steps over sliding windows that run natively: sums of windows, maxima and their gradients.
+
+Each rule appends launches to the frame under construction (see `library_steps`). Invariant: the
+results are those of the ops' NumPy meanings, bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from tracejit import config
+from tracejit.codegen.window_kernels import UNROLLED, add_source, max_source, put_source
+from tracejit.ir.node import Node
+from tracejit.runtime.launch import Operand
+from tracejit.transforms.views import Layout, base_and_views, contiguous
+
+if TYPE_CHECKING:
+    from tracejit.runtime.frame import _Builder
+
+
+_LITERAL_STEPS = 4  # distances of windows that a kernel knows
+
+
+class _Windows(NamedTuple):
+    """The window axes of a tensor, in numbers."""
+
+    axes: tuple[int, ...]
+    sizes: tuple[int, ...]
+    steps: tuple[int, ...]
+    dilations: tuple[int, ...]
+
+
+def _windows_of(builder: _Builder, node: Node) -> _Windows:
+    params = node.params
+    sizes, steps, dilations = (builder.shape(params[k]) for k in ("sizes", "steps", "dilations"))
+    return _Windows(tuple(params["axes"]), sizes, steps, dilations)
+
+
+def _fits(how: _Windows, ndim: int, node: Node) -> bool:
+    """Whether kernels know the dtype, and the window axes are the last ones in their order."""
+    rank = len(how.axes)
+    in_order = how.axes == tuple(range(ndim - rank, ndim))
+    return in_order and 0 < rank <= 3 and node.dtype.short != "f16" and node.dtype.kind != "b"
+
+
+def _outer(layout: Layout, rank: int) -> tuple[int, int, int] | None:
+    """The axes before the last `rank` as two: the second's size, their strides; else None."""
+    runs: list[list[int]] = []
+    for n, s in zip(layout.shape[:-rank], layout.strides[:-rank], strict=True):
+        if n == 1:
+            continue
+        if runs and runs[-1][1] == n * s:
+            runs[-1] = [runs[-1][0] * n, s]
+        else:
+            runs.append([n, s])
+    if len(runs) > 2:
+        return None
+    runs = [[1, 0]] * (2 - len(runs)) + runs
+    return runs[1][0], runs[0][1], runs[1][1]
+
+
+def _launch(
+    builder: _Builder,
+    name: str,
+    source: str,
+    words: Sequence[int | Operand],
+    planes: int,
+    work: int,
+) -> None:
+    if planes:
+        grain = config.parallel_grain // max(1, 4 * work)
+        builder.table_launch(name, source, words, planes, grain)
+
+
+def _axis_words(
+    how: _Windows, n: Sequence[int], c: Sequence[int], s: Sequence[int], w: Sequence[int]
+) -> list[int]:
+    """The words of the axes, see `window_kernels`."""
+    rows = zip(n, c, s, w, how.sizes, how.dilations, how.steps, strict=True)
+    return [word for row in rows for word in row]
+
+
+def windows_add(builder: _Builder, node: Node) -> bool:
+    """Sums over windows, plane by plane."""
+    how, shape = _windows_of(builder, node), builder.shape(node.shape)
+    rank, lead = len(how.axes), len(shape)
+    if not _fits(how, lead, node):
+        return False
+    source = builder.operand(*base_and_views(node.inputs[0]))
+    outer = _outer(_leading(source.layout, lead), rank)
+    if outer is None:
+        source = builder.copied(source)
+        outer = _outer(_leading(source.layout, lead), rank)
+        assert outer is not None
+    counts, strides = source.layout.shape[lead - rank : lead], source.layout.strides
+    words = [
+        *(builder.new_value(node), source, *outer),
+        *_axis_words(how, shape[-rank:], counts, strides[lead - rank : lead], strides[lead:]),
+    ]
+    step = how.steps[-1] if how.steps[-1] <= _LITERAL_STEPS else 0
+    text = add_source(node.dtype.short, rank, step, strides[lead - 1] == 1)
+    work = prod(shape[-rank:]) + prod(counts) * prod(how.sizes)
+    _launch(builder, node.op.name, text, words, prod(shape[:-rank]), work)
+    return True
+
+
+def _leading(layout: Layout, count: int) -> Layout:
+    return Layout(layout.shape[:count], layout.strides[:count], layout.offset)
+
+
+def window_put(builder: _Builder, node: Node) -> bool:
+    """The gradient of a maximum: each window's value goes where the index says."""
+    how, shape = _windows_of(builder, node), builder.shape(node.shape)
+    rank = len(how.axes)
+    if not _fits(how, len(shape), node):
+        return False
+    source, index = (builder.row_major(builder.operand(*base_and_views(x))) for x in node.inputs)
+    outer = _outer(source.layout, rank)
+    assert outer is not None
+    counts, strides = source.layout.shape[-rank:], source.layout.strides[-rank:]
+    steps = contiguous(shape[-rank:]).strides
+    offsets = [
+        sum(i * d * s for i, d, s in zip(at, how.dilations, steps, strict=True))
+        for at in np.ndindex(*how.sizes)
+    ]
+    words = [
+        *(builder.new_value(node), source, index, *outer),
+        *_axis_words(how, shape[-rank:], counts, strides, (0,) * rank),
+        *offsets,
+    ]
+    text = put_source(node.dtype.short, node.inputs[1].dtype.short, rank)
+    work = prod(shape[-rank:]) + prod(counts)
+    _launch(builder, node.op.name, text, words, prod(shape[:-rank]), work)
+    return True
+
+
+def window_max(builder: _Builder, node: Node, stores: Sequence[Node]) -> bool:
+    """Maxima of windows and where they are, row by row."""
+    x = node.inputs[0]
+    how, shape = _windows_of(builder, node), builder.shape(x.shape)
+    rank = len(how.axes)
+    if not _fits(how, len(shape), x):
+        return False
+    source = builder.operand(*base_and_views(x))
+    outer = _outer(source.layout, rank)
+    if outer is None:
+        source = builder.copied(source)
+        outer = _outer(source.layout, rank)
+        assert outer is not None
+    types = node.type.items
+    found = {n.params["index"]: builder.new_value(n) for n in stores}
+    result = [
+        found.get(i) or builder.temporary(builder.shape(t.shape), t.dtype)
+        for i, t in enumerate(types)
+    ]
+    counts = builder.shape(types[0].shape)[-rank:]
+    strides = source.layout.strides[-rank:]
+    along = [s * step for s, step in zip(strides, how.steps, strict=True)]
+    within = [s * gap for s, gap in zip(strides, how.dilations, strict=True)]
+    words = [
+        *(result[0], source, result[1], *outer),
+        *_axis_words(how, shape[-rank:], counts, along, within),
+    ]
+    few = how.sizes if prod(how.sizes) <= UNROLLED else ()
+    step = how.steps[-1] if within[-1] == 1 and how.steps[-1] <= _LITERAL_STEPS else 0
+    text = max_source(x.dtype.short, types[1].dtype.short, rank, step, few)
+    work = prod(counts) * prod(how.sizes)
+    _launch(builder, "window_max", text, words, prod(shape[:-rank]), work)
+    return True
