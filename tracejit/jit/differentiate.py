@@ -68,6 +68,7 @@ class Differentiable:
         self._program: Any = None
         reached = {id(n) for n in topological(self.gradients)}
         self.needed_on_tape = [i for i, n in enumerate(inputs) if id(n) in reached]
+        self.unwatched = [i for i in self.needed_on_tape if not eager.may_read(i)]
         self.graph = self._backward_graph()
         self.spent_node = OPS["call"](
             *targets, rule=self, result=TupleType(tuple(n.type for n in self.outputs))
@@ -131,7 +132,8 @@ class Differentiable:
         for at, result in zip(self.tracked, results, strict=True):
             if at in self.eager.outputs:
                 watched.append((storage_of(result), storage_of(result).noticed))
-        return Saved((kept, watched, [outputs[i] for i in self.saved_at]), None)
+        before = {i: self._version(i, tensors[i]) for i in self.unwatched}
+        return Saved((kept, watched, [outputs[i] for i in self.saved_at], before), None)
 
     def _version(self, position: int, tensor: Any) -> int:
         """The version of an input when its value was read: before this call wrote to it."""
@@ -143,7 +145,7 @@ class Differentiable:
             raise RuntimeError(at_user_line(
                 "backward through the same graph a second time: its saved values were freed; "
                 "pass retain_graph=True to the first backward"))  # fmt: skip
-        tensors, watched, saved = node.saved.array
+        tensors, watched, saved, _ = node.saved.array
         for storage, version in watched:
             if storage.noticed != version:
                 stale = Saved(None, storage)
@@ -152,7 +154,7 @@ class Differentiable:
         if not self.live:  # no gradient flows, though the results depend on leaves
             return [None] * len(node.inputs)
         if walk.create_graph:
-            return self._on_tape(walk, tensors, g)
+            return self._on_tape(walk, node, g)
         arrays = [_array(tensors[i]) for i in self.read_inputs]
         arrays += [saved[i] for i in self.read_saved]
         arrays += [walk.evaluate(g[i]) for i in self.read_seeds]
@@ -163,17 +165,27 @@ class Differentiable:
             results.append(made)
         return results
 
-    def _on_tape(self, walk: Any, tensors: Sequence[Any], g: tuple[Node, ...]) -> list[Node | None]:
+    def _on_tape(self, walk: Any, call: Node, g: tuple[Node, ...]) -> list[Node | None]:
         """Gradients of gradients: the backward graph itself, over the tape's nodes."""
+        tensors, _, saved, before = call.saved.array
+        parents = dict(zip(self.live or self.wrt, call.inputs, strict=True))
         known: dict[int, Node] = {}
-        for node, tensor in zip(self.inputs, tensors, strict=True):
+        for i, (node, tensor) in enumerate(zip(self.inputs, tensors, strict=True)):
             if isinstance(tensor, Tensor):
-                known[id(node)] = walk.node(tensor)
+                if storage_of(tensor).noticed == before.get(i, storage_of(tensor).noticed):
+                    known[id(node)] = walk.node(tensor)
+                else:  # what was read is gone; what was computed from it is among `saved`
+                    fresh = OPS["input"](type=node_of(tensor).type, name="gone")
+                    known[id(node)] = parents.get(i, fresh)
             elif tensor is not None:
                 known[id(node)] = OPS["full"](value=tensor, type=node.type)
         for seed, value in zip(self.seeds, g, strict=True):
             known[id(seed)] = value
-        return list(rebuild(self.gradients, known, self._sizes(tensors, g)))
+        roots = [*self.gradients, *(self.saved[i] for i in self.read_saved)]
+        made = rebuild(roots, known, self._sizes(tensors, g))
+        for i, node in zip(self.read_saved, made[len(self.gradients) :], strict=True):
+            walk.evaluate.set(node, saved[i])
+        return list(made[: len(self.gradients)])
 
     def _sizes(self, tensors: Sequence[Any], g: Sequence[Node]) -> dict[str, int]:
         """The numbers of the call for the sizes that vary, from what is at hand: few inputs are."""
