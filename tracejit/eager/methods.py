@@ -282,6 +282,7 @@ class RemovableHandle:
     def remove(self) -> None:
         """Remove the hook; a second call does nothing."""
         self.hooks.pop(self.id, None)
+        MODULE_VERSION[0] += 1  # traces look at the hooks of what they hold again
 
     def __enter__(self) -> RemovableHandle:
         return self
@@ -314,13 +315,21 @@ def _watcher(tensor: Tensor) -> _Watcher:
     if tensor.is_leaf:  # kept by the tensor: a leaf's node may be replaced
         if tensor._hooks is None:
             tensor._hooks = _Watcher()
-        return tensor._hooks
+        MODULE_VERSION[0] += 1
+        found: _Watcher = tensor._hooks
+        return found
     node = autograd_node(tensor)
     found = node_watchers.get(node)
     if found is None:
         found = _Watcher()
         node_watchers.set(node, found)
     return found
+
+
+def hooks_of(tensor: Tensor) -> tuple[Callable[[Tensor], Any], ...]:
+    """The hooks that a backward pass calls at this leaf, in order."""
+    watcher = tensor._hooks
+    return () if watcher is None else (*watcher.hooks.values(), *watcher.after.values())
 
 
 @public(function=False)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tracejit import dtypes
+from tracejit.eager.methods import hooks_of
 from tracejit.eager.modes import state
 from tracejit.eager.tape import type_of
 from tracejit.jit.guards import ModuleGuard, TensorInput, failing_line, fits, module_snapshot, same
@@ -101,6 +102,8 @@ def _unfit(name: str, now: Tensor, item: TensorInput) -> str:
     if now._requires_grad != item.requires_grad:
         needs = "requires grad" if now._requires_grad else "requires no grad"
         return f"{name} {needs}, did{' not' if now._requires_grad else ''} before"
+    if hooks_of(now) != item.hooks:
+        return f"the hooks of {name} have changed"
     return f"{name}: {type_of(now)}, was {item.type}"
 
 
@@ -139,6 +142,8 @@ def _unmet_entry(entry: Entry, args: Any, words: Describer) -> list[str]:
         return [f"{what} is {short(now)}, there was none"]
     if entry.kind == "equal":
         return [f"{what} is {short(now)}, was {short(entry.value)}"]
+    if entry.kind == "length" and entry.source.step == "dict":
+        return [f"{what} has {len(now)} attributes, had {entry.value}"]
     if entry.kind == "length":
         return [f"len({what}) is {len(now)}, was {entry.value}"]
     if entry.kind == "keys":

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from tracejit.dtypes import DType
+from tracejit.eager.methods import hooks_of
 from tracejit.eager.modes import MODULE_VERSION, state
 from tracejit.ir.sizes import SymInt, size_source
 from tracejit.ir.types import TensorType
@@ -45,7 +46,7 @@ class TensorInput:
 
     __slots__ = (
         "source", "type", "requires_grad", "is_module", "is_held", "tensor_class", "chain",
-        "layout", "is_written",
+        "layout", "is_written", "hooks",
     )  # fmt: skip
 
     def __init__(self, source: Source, kind: TensorType, tensor: Tensor, is_module: bool):
@@ -60,6 +61,7 @@ class TensorInput:
         """What the trace needs of the order in memory: nothing (None), row-major order (True),
         or these strides."""
         self.is_written = False
+        self.hooks = hooks_of(tensor)
 
 
 def _is_held(source: Source) -> bool:
@@ -134,6 +136,7 @@ def fits(tensor: Tensor, wanted: TensorInput) -> bool:
         and len(shape) == len(kind.shape)
         and all(type(w) is SymInt or n == w for n, w in zip(shape, kind.shape, strict=True))
         and tensor._requires_grad == wanted.requires_grad
+        and hooks_of(tensor) == wanted.hooks
         and tensor._device == kind.device
         and lies_as(tensor._array, wanted.layout)
     )
@@ -249,6 +252,10 @@ class GuardWriter:
             self.require(f"d.strides == {self.constant(like._array.strides)}")
         grad = f"{name}._requires_grad"
         self.require(grad if wanted.requires_grad else f"not {grad}")
+        if wanted.requires_grad:
+            self.table["hooks_of"] = hooks_of
+            hooks = f"hooks_of({name}) == {self.constant(wanted.hooks)}"
+            self.require(hooks if wanted.hooks else f"{name}._hooks is None or {hooks}")
         if like is None and wanted.layout is not None:
             is_flat = "d.flags.c_contiguous"
             self.require(is_flat if wanted.layout is True else f"d.strides == {wanted.layout!r}")

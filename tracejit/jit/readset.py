@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from tracejit.dtypes import DType
+from tracejit.eager.methods import hooks_of
 from tracejit.ir.types import Device
 from tracejit.jit.names import imported_module, names_of
 from tracejit.jit.objects import is_inert, is_library_module, is_user_class, own_dict, slots_of
@@ -147,8 +148,14 @@ class ReadSet:
             first = self.seen.setdefault(id(value), source)
             self.add(source, "tensor" if first is source else "alias", value)
             self.aliases[id(source)] = first
+            self._hooks(value)
         else:
             self._object(source, value)
+
+    def _hooks(self, tensor: Tensor) -> None:
+        """What the backward hooks of a leaf read; which hooks they are is guarded with it."""
+        for hook in hooks_of(tensor):
+            self.value(constant_source(hook), hook)
 
     def _object(self, source: Source, value: Any) -> None:
         if id(value) in self.seen and not isinstance(value, (tuple, Size)):
@@ -326,11 +333,15 @@ class ReadSet:
             self.value(source.then("attr", "__self__"), owner)  # a method bound to an object
 
     def _library_object(self, source: Source, value: Any) -> None:
-        """An optimizer: everything it holds steers what its step does."""
+        """An optimizer: everything it holds steers what its step does, hooks and methods set on it
+        too.
+        """
         self.add(source, "is", value)
         inner = constant_source(value)
-        for name in ("param_groups", "state"):
-            self.value(inner.then("attr", name), getattr(value, name))
+        self.add(inner.then("dict"), "length", len(value.__dict__))
+        for name, item in list(value.__dict__.items()):
+            if name != "defaults":  # read when a group is added, never by a step
+                self.value(inner.then("attr", name), item)
 
     def _module(self, source: Source, value: Any) -> None:
         """An nn.Module: identity, then its own state through the module version counter."""
@@ -345,6 +356,7 @@ class ReadSet:
                     at = inner.then("item", store).then("item", name)
                     self.seen.setdefault(id(tensor), at)
                     self.add(at, "module tensor", tensor)
+                    self._hooks(tensor)
         for name, child in held["_modules"].items():
             if child is not None:
                 self.value(inner.then("item", "_modules").then("item", name), child)
