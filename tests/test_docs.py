@@ -2,7 +2,8 @@
 
 In a page, each ```python block runs (one namespace a page); a ```text block right after it is its
 output, where "..." stands for anything. TRACEJIT_ACCEPT=1 rewrites such blocks that hold no "...".
-Invariant: a page runs in a process of its own, so what it declares does not reach other tests.
+Invariant: a page runs in a process of its own (a fork of one that has loaded the compiler and
+started no thread), so what it declares does not reach other tests.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import doctest
 import importlib
 import inspect
+import json
 import os
 import pkgutil
 import re
@@ -27,13 +29,51 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _MARK = "\x1e"
 _RUNNER = f"""
-import sys
-namespace = {{"__name__": "__main__"}}
-for path in sys.argv[1:]:
-    with open(path, encoding="utf-8") as file:
-        exec(compile(file.read(), path, "exec"), namespace)
-    print("{_MARK}", end="", flush=True)
+import json, os, sys, traceback
+from tracejit.codegen.compiler import clear_kernels, compile_kernel
+compile_kernel("warm", "def kernel(t, lo, hi):\\n    pass\\n")
+clear_kernels()
+
+def run(paths):
+    namespace = {{"__name__": "__main__"}}
+    for path in paths:
+        with open(path, encoding="utf-8") as file:
+            exec(compile(file.read(), path, "exec"), namespace)
+        print("{_MARK}", end="", flush=True)
+
+def child(folder, paths):
+    os.chdir(folder)
+    for number, name in ((1, "out"), (2, "errors")):
+        file = os.open(name, os.O_WRONLY | os.O_CREAT)
+        os.dup2(file, number)
+    status = 1
+    try:
+        run(paths)
+        status = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+for request in sys.stdin:
+    process = os.fork()
+    if not process:
+        child(*json.loads(request))
+    print(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]), flush=True)
 """
+
+
+@pytest.fixture(scope="module")
+def runner():
+    """A process that has loaded the compiler; each page runs in a fork of it."""
+    with subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", _RUNNER], stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
+    ) as process:  # fmt: skip
+        yield process
+        process.stdin.close()
 
 
 class Block(NamedTuple):
@@ -61,7 +101,7 @@ def examples(page: str) -> list[tuple[Block, Block | None]]:
     return pairs
 
 
-def run_programs(programs: list[str], folder: Path) -> list[str]:
+def run_programs(runner: subprocess.Popen[str], programs: list[str], folder: Path) -> list[str]:
     """What each program prints; they share a namespace and a process."""
     paths = []
     for number, program in enumerate(programs):
@@ -70,21 +110,19 @@ def run_programs(programs: list[str], folder: Path) -> list[str]:
         path.parent.mkdir()
         path.write_text(program, "utf-8")
         paths.append(str(path))
-    made = subprocess.run(
-        [sys.executable, "-W", "error", "-c", _RUNNER, *paths], capture_output=True, text=True,
-        cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
-    assert made.returncode == 0, made.stderr[-3000:]
-    return made.stdout.split(_MARK)[:-1]
+    print(json.dumps([str(folder), paths]), file=runner.stdin, flush=True)
+    status = runner.stdout.readline()
+    assert status == "0\n", (folder / "errors").read_text("utf-8")[-3000:]
+    return (folder / "out").read_text("utf-8").split(_MARK)[:-1]
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda p: p.name)
-def test_examples_of_a_page(path, tmp_path):
+def test_examples_of_a_page(path, runner, tmp_path):
     page = path.read_text("utf-8")
     pairs = examples(page)
     if not pairs:
         pytest.skip("no examples")
-    printed = run_programs([program.text for program, _ in pairs], tmp_path)
+    printed = run_programs(runner, [program.text for program, _ in pairs], tmp_path)
     accept = os.environ.get("TRACEJIT_ACCEPT") == "1"
     for (_, wanted), found in reversed(list(zip(pairs, printed, strict=True))):
         if wanted is None:
@@ -100,9 +138,9 @@ def test_examples_of_a_page(path, tmp_path):
         path.write_text(page, "utf-8")
 
 
-def test_the_runner_notices_a_failing_example(tmp_path):
+def test_the_runner_notices_a_failing_example(runner, tmp_path):
     with pytest.raises(AssertionError, match="ZeroDivisionError"):
-        run_programs(["x = 1\n", "x / 0\n"], tmp_path)
+        run_programs(runner, ["x = 1\n", "x / 0\n"], tmp_path)
 
 
 def test_links_between_pages_lead_somewhere():
@@ -184,7 +222,7 @@ def _docstrings(module):
                     yield f"{name}.{inner}", inspect.getdoc(method) or ""
 
 
-def test_docstring_examples(tmp_path):
+def test_docstring_examples(runner, tmp_path):
     programs, names = [_SETUP], []
     for module, where, text, result in docstring_examples():
         compile(text, where, "exec")  # also those of internals, whose names mean nothing here
@@ -203,4 +241,4 @@ def test_docstring_examples(tmp_path):
         "    return a == b or str(a) == str(b)\n"
     )
     assert len(names) > 20
-    run_programs(programs, tmp_path)
+    run_programs(runner, programs, tmp_path)

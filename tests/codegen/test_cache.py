@@ -3,11 +3,9 @@ warning.
 """
 
 import os
-import signal
 import stat
 import subprocess
 import sys
-import time
 import warnings
 
 import pytest
@@ -228,41 +226,52 @@ def test_files_left_by_killed_processes_are_removed(store):
     assert not os.path.exists(old) and os.path.exists(new)
 
 
-WRITER = """
-import sys
+WRITERS = """
+import os, signal, sys, time
 from tracejit.codegen.cache import DiskCache
-store = DiskCache(sys.argv[1], 40_000)
 keys = [f"{i:064x}" for i in range(64)]
-print("ready", flush=True)
-rounds = int(sys.argv[2])
-while rounds:
-    rounds -= 1
-    for i, key in enumerate(keys):
-        code = store.load(key)
-        assert code is None or code == bytes([i]) * 1000, "wrong code"
-        store.store(key, bytes([i]) * 1000)
+told, tell = os.pipe()
+
+def write(rounds):
+    store = DiskCache(sys.argv[1], 40_000)
+    os.write(tell, b".")
+    while rounds:
+        rounds -= 1
+        for i, key in enumerate(keys):
+            code = store.load(key)
+            assert code is None or code == bytes([i]) * 1000, "wrong code"
+            store.store(key, bytes([i]) * 1000)
+
+def start(rounds):  # a fork: 16 interpreters that import tracejit take longer than the race
+    child = os.fork()
+    if child:
+        return child
+    status = 1
+    try:
+        write(rounds)
+        status = 0
+    finally:
+        os._exit(status)
+
+doomed = [start(-1) for _ in range(4)]
+honest = [start(3) for _ in range(12)]
+ready = 0
+while ready < 16:
+    ready += len(os.read(told, 16))
+time.sleep(0.2)
+for child in doomed:
+    os.kill(child, signal.SIGKILL)
+ends = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in doomed + honest]
+assert ends == [-signal.SIGKILL] * 4 + [0] * 12, ends
 """
 
 
 def test_16_processes_race_and_some_are_killed(tmp_path):
-    def start(rounds):
-        return subprocess.Popen(
-            [sys.executable, "-W", "error", "-c", WRITER, str(tmp_path), str(rounds)],
-            env={"PYTHONPATH": ":".join(sys.path)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-
-    doomed = [start(-1) for _ in range(4)]
-    honest = [start(3) for _ in range(12)]
-    for process in doomed:
-        assert process.stdout.readline() == b"ready\n"
-    time.sleep(0.2)
-    for process in doomed:
-        process.send_signal(signal.SIGKILL)
-    for process in honest + doomed:
-        _, errors = process.communicate(timeout=60)
-        assert process.returncode in (0, -signal.SIGKILL), errors
+    made = subprocess.run(
+        [sys.executable, "-W", "error", "-c", WRITERS, str(tmp_path)],
+        env={"PYTHONPATH": ":".join(sys.path)}, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert made.returncode == 0, made.stderr
     store = DiskCache(str(tmp_path), 40_000)
     for i, key in enumerate(KEYS):
         assert quiet(store.load, key) in (None, bytes([i]) * 1000)

@@ -4,6 +4,7 @@ once.
 
 import ctypes
 import linecache
+import runpy
 import subprocess
 import sys
 import threading
@@ -152,6 +153,19 @@ def test_faults_become_compile_errors_with_a_reproducer(source, word, tmp_path, 
         compile_kernel("faulty", source)
     assert word in str(caught.value)
     (reproducer,) = tmp_path.glob("tracejit_kernel_*.py")
+    with pytest.raises(CompileError):
+        runpy.run_path(str(reproducer), run_name="__main__")
+    with pytest.raises(
+        CompileError
+    ):  # a failure leaves nothing behind that the next caller waits for
+        compile_kernel("faulty", source)
+
+
+def test_a_reproducer_is_a_program(tmp_path, monkeypatch):
+    monkeypatch.setattr(compiler.tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(CompileError):
+        compile_kernel("faulty", "def kernel(t, lo, hi):\n    no_such_name(t)\n")
+    (reproducer,) = tmp_path.glob("tracejit_kernel_*.py")
     result = subprocess.run(
         [sys.executable, reproducer],
         env={"PYTHONPATH": ":".join(sys.path)},
@@ -159,10 +173,6 @@ def test_faults_become_compile_errors_with_a_reproducer(source, word, tmp_path, 
         text=True,
     )
     assert "CompileError" in result.stderr
-    with pytest.raises(
-        CompileError
-    ):  # a failure leaves nothing behind that the next caller waits for
-        compile_kernel("faulty", source)
 
 
 def test_unknown_symbol_is_refused_before_linking():
