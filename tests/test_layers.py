@@ -25,14 +25,18 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("jit",),
     (
         "nn", "optim", "utils", "serialization", "safetensors", "func", "amp", "cuda", "backends",
-        "compiler", "distributed", "distributions", "fx", "hub", "signal",
+        "compiler", "distributed", "distributions", "fx", "hub", "signal", "_C", "_custom_ops",
+        "_dynamo", "ao", "library", "multiprocessing", "onnx", "profiler", "types", "version",
     ),
     ("inspect", "testing"),
     ("demo", "cli", "__main__"),
 )  # fmt: skip
 RANK = {name: i for i, layer in enumerate(LAYERS) for name in layer}
 
-ROOT_USERS = ("inspect", "testing", "demo", "cli", "__main__", "nn", "optim", "utils")
+ROOT_USERS = (
+    "inspect", "testing", "demo", "cli", "__main__", "nn", "optim", "utils", "distributions", "types",
+    "version",
+)  # fmt: skip
 """Who may write ``import tracejit``: layers to the right of everything that ``__init__`` loads."""
 
 

@@ -12,6 +12,7 @@ from math import e, inf, nan, pi
 
 from tracejit import autograd, config, random
 from tracejit import ops as _ops
+from tracejit.dtypes import NAMED_ONLY as _NAMED_ONLY
 from tracejit.dtypes import DType as dtype
 from tracejit.dtypes import (
     bfloat16,
@@ -65,8 +66,11 @@ contiguous_format = "contiguous_format"
 preserve_format = "preserve_format"
 channels_last = "channels_last"
 channels_last_3d = "channels_last_3d"
+sparse_coo, sparse_csr, sparse_csc = "sparse_coo", "sparse_csr", "sparse_csc"  # no tensor is
+layout = memory_format = str
 newaxis = None
 globals().update(_FUNCTIONS)
+globals().update(_NAMED_ONLY)
 
 if _typing.TYPE_CHECKING:  # for type checkers; all other names come to them by `__getattr__`
     from tracejit.eager.factories import tensor
@@ -98,6 +102,14 @@ _LAZY = {  # name -> (module, attribute or None): loaded at first use, to keep t
     "distributions": ("tracejit.distributions", None),
     "distributed": ("tracejit.distributed", None),
     "fx": ("tracejit.fx", None),
+    **{
+        name: (f"tracejit.{name}", None)
+        for name in (
+            "_C", "_dynamo", "ao", "library", "multiprocessing", "onnx", "profiler", "types",
+            "version",
+        )
+    },
+    **{name: ("tracejit.backends", name) for name in ("accelerator", "mps", "xpu")},
     "hub": ("tracejit.hub", None),
     "jit": ("tracejit.jit", None),
     **{
@@ -153,6 +165,10 @@ def __getattr__(name: str) -> _typing.Any:
     try:
         module, attribute = _LAZY[name]
     except KeyError:
+        if name.startswith("_foreach_"):
+            found = _import_module("tracejit.eager.foreach").FOREACH.get(name)
+            if found is not None:
+                return found
         raise AttributeError(f"module 'tracejit' has no attribute {name!r}") from None
     value: _typing.Any = _import_module(module)
     if attribute is not None:

@@ -14,9 +14,9 @@ from tracejit.eager.settings import SETTINGS, ask
 from tracejit.errors import user_location
 
 __all__ = [
-    "Library", "are_deterministic_algorithms_enabled", "cpu", "cuda", "cudnn",
+    "Library", "accelerator", "are_deterministic_algorithms_enabled", "cpu", "cuda", "cudnn",
     "get_float32_matmul_precision", "mkl", "mkldnn", "mps", "openmp",
-    "set_float32_matmul_precision", "use_deterministic_algorithms",
+    "set_float32_matmul_precision", "use_deterministic_algorithms", "xpu",
 ]  # fmt: skip
 
 _PRECISIONS = ("highest", "high", "medium")
@@ -60,7 +60,9 @@ cuda = Library(matmul=Library(
     allow_fp16_reduced_precision_reduction=False,
     allow_bf16_reduced_precision_reduction=False,
 ))  # fmt: skip
-mps = Library()
+mps = Library(device_count=lambda: 0)
+xpu = Library(device_count=lambda: 0)
+accelerator = Library(device_count=lambda: 0, current_accelerator=lambda **_: None)
 mkl = Library()
 mkldnn = Library(enabled=False)
 openmp = Library()

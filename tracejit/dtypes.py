@@ -85,11 +85,11 @@ class AbsentDType(DType):
 
     __slots__ = ()
 
-    def __init__(self, name: str, itemsize: int, floating: bool):
+    def __init__(self, name: str, itemsize: int, kind: str):
         self.name = self.short = name
-        self.kind = "f" if floating else "c"
+        self.kind = kind
         self.itemsize = itemsize
-        self.category = 2 if floating else 3
+        self.category = {"u": 1, "f": 2, "c": 3}[kind]
 
     @property
     def is_complex(self) -> bool:
@@ -99,10 +99,26 @@ class AbsentDType(DType):
         return absent_dtype, (self.name,)
 
 
-bfloat16 = AbsentDType("bfloat16", 2, True)
-complex64 = AbsentDType("complex64", 8, False)
-complex128 = AbsentDType("complex128", 16, False)
+bfloat16 = AbsentDType("bfloat16", 2, "f")
+complex64 = AbsentDType("complex64", 8, "c")
+complex128 = AbsentDType("complex128", 16, "c")
 _ABSENT: dict[str, AbsentDType] = {d.name: d for d in (bfloat16, complex64, complex128)}
+NAMED_ONLY: dict[str, AbsentDType] = {  # found as `tracejit.<name>`: libraries list them in tables
+    name: AbsentDType(name, size, kind)
+    for name, size, kind in (
+        ("complex32", 4, "c"), ("float8_e4m3fn", 1, "f"), ("float8_e4m3fnuz", 1, "f"),
+        ("float8_e5m2", 1, "f"), ("float8_e5m2fnuz", 1, "f"), ("float8_e8m0fnu", 1, "f"),
+        ("float4_e2m1fn_x2", 1, "f"), ("uint16", 2, "u"), ("uint32", 4, "u"), ("uint64", 8, "u"),
+    )
+}  # fmt: skip
+_ABSENT.update(NAMED_ONLY)
+_ABSENT_LIMITS = {  # eps, max, smallest normal number
+    "bfloat16": (2.0**-7, (2 - 2.0**-7) * 2.0**127, 2.0**-126),
+    "float8_e4m3fn": (2.0**-3, 448.0, 2.0**-6),
+    "float8_e4m3fnuz": (2.0**-3, 240.0, 2.0**-7),
+    "float8_e5m2": (2.0**-2, 57344.0, 2.0**-14),
+    "float8_e5m2fnuz": (2.0**-3, 57344.0, 2.0**-15),
+}
 
 
 def absent_dtype(name: str) -> AbsentDType:
@@ -239,9 +255,13 @@ class finfo:
         dtype = _default[0] if dtype is None else dtype
         if dtype.kind != "f":
             raise DTypeError(f"finfo needs a floating dtype, got {dtype!r}")
-        info = np.finfo(dtype.numpy)
         self.dtype = dtype.name
         self.bits = dtype.itemsize * 8
+        if dtype.name in _ABSENT_LIMITS:
+            self.eps, self.max, self.tiny = _ABSENT_LIMITS[dtype.name]
+            self.min, self.smallest_normal, self.resolution = -self.max, self.tiny, 1.0
+            return
+        info = np.finfo(dtype.numpy)
         self.eps = float(info.eps)
         self.max = float(info.max)
         self.min = float(info.min)

@@ -6,13 +6,18 @@ Invariant: nothing is downloaded, and no pickled file is opened.
 from __future__ import annotations
 
 import os
+import re
 from typing import Any, NoReturn
+from urllib.parse import urlparse
 
 from tracejit.errors import at_user_line
 
 __all__ = [
-    "download_url_to_file", "get_dir", "load", "load_state_dict_from_url", "load_url", "set_dir",
+    "HASH_REGEX", "download_url_to_file", "get_dir", "load", "load_state_dict_from_url",
+    "load_url", "set_dir", "urlparse",
 ]  # fmt: skip
+
+HASH_REGEX = re.compile(r"-([a-f0-9]*)\.")  # the hash in a file's name, as in resnet-0676ba61.pth
 
 _folder: list[str | None] = [None]
 
@@ -21,8 +26,11 @@ def get_dir() -> str:
     """The folder for downloads: what `set_dir` was given, or ``hub`` below $TORCH_HOME."""
     if _folder[0] is not None:
         return _folder[0]
-    home = os.environ.get("TORCH_HOME") or os.path.join(os.path.expanduser("~"), ".cache", "torch")
-    return os.path.join(home, "hub")
+    return os.path.join(_get_torch_home(), "hub")
+
+
+def _get_torch_home() -> str:
+    return os.environ.get("TORCH_HOME") or os.path.join(os.path.expanduser("~"), ".cache", "torch")
 
 
 def set_dir(d: str | os.PathLike[str]) -> None:

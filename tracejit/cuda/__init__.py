@@ -12,11 +12,13 @@ from typing import Any, NamedTuple
 from tracejit import random
 from tracejit.cuda import amp
 from tracejit.cuda.streams import (
+    CUDAGraph,
     Event,
     Stream,
     StreamContext,
     current_stream,
     default_stream,
+    graph,
     stream,
 )
 from tracejit.errors import OutOfMemoryError
@@ -25,10 +27,10 @@ from tracejit.runtime import cuda_device
 from tracejit.runtime.device import Backend, backend_of, started
 
 __all__ = [
-    "DeviceProperties", "Event", "OutOfMemoryError", "Stream", "StreamContext", "amp",
+    "CUDAGraph", "DeviceProperties", "Event", "OutOfMemoryError", "Stream", "StreamContext", "amp",
     "current_device", "current_stream", "default_stream", "device", "device_count",
-    "empty_cache", "get_device_capability", "get_device_name", "get_device_properties", "init",
-    "ipc_collect", "is_available", "is_bf16_supported", "is_initialized", "manual_seed",
+    "empty_cache", "get_device_capability", "get_device_name", "get_device_properties", "graph",
+    "init", "ipc_collect", "is_available", "is_bf16_supported", "is_initialized", "manual_seed",
     "manual_seed_all", "max_memory_allocated", "max_memory_reserved", "memory_allocated",
     "memory_reserved", "reset_peak_memory_stats", "set_device", "stream", "synchronize",
 ]  # fmt: skip

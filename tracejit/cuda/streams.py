@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tracejit.errors import DeviceError
+from tracejit.errors import DeviceError, at_user_line
 from tracejit.ir.types import Device
 from tracejit.runtime.cuda_device import CudaDevice
 from tracejit.runtime.device import backend_of
@@ -115,3 +115,16 @@ def current_stream(device: Any = None) -> Stream:
 def default_stream(device: Any = None) -> Stream:
     """The device's own stream."""
     return Stream(device, held=_backend(device).own_stream)
+
+
+class CUDAGraph:
+    """Recorded launches, which tracejit makes by itself: raises RuntimeError when made."""
+
+    def __init__(self, keep_graph: bool = False):
+        raise RuntimeError(at_user_line(
+            "CUDAGraph: use tracejit.compile, which launches a whole function at once"
+        ))  # fmt: skip
+
+
+class graph(CUDAGraph):
+    """The context in which a CUDAGraph would be recorded: raises RuntimeError when made."""

@@ -12,13 +12,16 @@ from tracejit.ir.sizes import product, size_key, size_source
 class Device:
     """Where a tensor lives: ``Device("cpu")``, ``Device("cuda", 0)``, ``Device("sim")``.
 
-    Example: ``Device("cuda:1").index`` is 1. Raises DeviceError for an unknown kind.
+    Devices of torch that hold no tensors here can be named and compared, as programs do to see
+    what they run on. Example: ``Device("cuda:1").index`` is 1. Raises DeviceError for an unknown
+    kind.
     """
 
     __slots__ = ("index", "type")
     type: str
     index: int | None
     KINDS = ("cpu", "cuda", "sim")
+    NAMED_ONLY = ("meta", "mps", "xpu", "hpu", "npu", "mlu", "musa", "xla", "ipu", "vulkan")
 
     def __init__(self, kind: str | Device, index: int | None = None):
         if isinstance(kind, Device):
@@ -29,7 +32,7 @@ class Device:
             if not number.isdigit():
                 raise DeviceError(f"device index {number!r} is not a whole number")
             index = int(number)
-        if kind not in self.KINDS:
+        if kind not in self.KINDS and kind not in self.NAMED_ONLY:
             raise DeviceError(at_user_line(
                 f"unknown device {kind!r}; there are {', '.join(self.KINDS)}"))  # fmt: skip
         self.type: str = kind

@@ -27,6 +27,9 @@ from tracejit.jit.scripting import (
 from tracejit.jit.scripting import (
     _overload_method as _overload_method,
 )
+from tracejit.jit.scripting import (
+    script_if_tracing as _script_if_tracing,
+)
 
 __all__ = [
     "Attribute", "Final", "ScriptFunction", "ScriptModule", "annotate", "export", "freeze",

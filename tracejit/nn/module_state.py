@@ -150,6 +150,8 @@ class StateMixin:
     def _load_one(
         self, name: str, own: Tensor, key: str, given: Any, assign: bool, errors: list[str]
     ) -> None:
+        if isinstance(given, Tensor) and own.dim() == 0 and given._array.shape == (1,):
+            given = given[0]  # as torch loads files older than 0-d tensors
         if not isinstance(given, Tensor):
             errors.append(f"{key!r}: expected a Tensor, got {type(given).__name__}")
         elif given._array.shape != own._array.shape:

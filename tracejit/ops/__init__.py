@@ -24,6 +24,7 @@ __all__ = [
     "indexing",
     "library",
     "linear_algebra",
+    "load_library",
     "movement",
     "pooling",
     "random",
@@ -33,3 +34,11 @@ __all__ = [
     "special",
     "source",
 ]
+
+
+def load_library(path: str) -> None:
+    """``torch.ops.load_library``: raises OSError, since such a file holds code compiled for torch.
+
+    Packages that ship one fall back to what they have in Python.
+    """
+    raise OSError(f"{path} holds operators compiled for torch, which tracejit cannot call")

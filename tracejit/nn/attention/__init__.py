@@ -1,10 +1,13 @@
-"""``MultiheadAttention``.
+"""``MultiheadAttention``, and torch's choice of attention kernels, which chooses nothing.
 
 Invariant: parameter names and shapes are torch's (one packed input projection where it fits).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import Enum
 from typing import Any
 
 from tracejit.eager.factories import empty
@@ -109,3 +112,19 @@ class MultiheadAttention(Module):
             is_causal=is_causal,
         )  # fmt: skip
         return (output.transpose(0, 1) if swap else output), weights
+
+
+class SDPBackend(Enum):
+    """torch's implementations of attention; here there is one."""
+
+    ERROR = -1
+    MATH = 0
+    FLASH_ATTENTION = 1
+    EFFICIENT_ATTENTION = 2
+    CUDNN_ATTENTION = 3
+
+
+@contextmanager
+def sdpa_kernel(backends: Any, set_priority: bool = False) -> Iterator[None]:
+    """A block in which torch would choose among `backends`: runs as it would without."""
+    yield
