@@ -13,7 +13,11 @@ import tracejit as torch
 
 def test_an_overwritten_value_is_no_leaf_and_has_a_zero_gradient() -> None:
     ones = torch.ones(3)
-    for overwrite in (lambda y: y.fill_(3.0), lambda y: y.copy_(ones), lambda y: y.zero_()):
+    tracked = torch.ones(3, requires_grad=True)
+    for overwrite in (
+        lambda y: y.fill_(3.0), lambda y: y.copy_(ones), lambda y: y.zero_(),
+        lambda y: y.copy_(tracked), lambda y: y.view(3, 1).zero_(), lambda y: y[:].copy_(tracked),
+    ):  # fmt: skip
         x = torch.ones(3, requires_grad=True)
         y = x * 2
         overwrite(y)

@@ -156,14 +156,17 @@ def record_write(target: Tensor, node: Node, tracked: bool) -> None:
     """The node of `target` becomes `node`; its base and sibling views follow."""
     base = target._base
     if base is None:
-        if not tracked and target._requires_grad and state.grad:
+        if target._requires_grad and state.grad:
             node = _overwritten(node_of(target), node)
         bump_version(target)
         _replace_node(target, node, tracked)
         return
     whole = _embedded(base, target, node, tracked)
+    hidden = any(op.name == "detach" for op, _ in target._view)
+    if base._requires_grad and state.grad and not hidden:
+        whole = _overwritten(node_of(base), whole)
     bump_version(target)
-    if any(op.name == "detach" for op, _ in target._view):  # autograd must not see this write
+    if hidden:  # autograd must not see this write
         before, state.grad = state.grad, False
         try:
             _replace_node(base, whole, False)
@@ -198,8 +201,19 @@ def _embedded(base: Tensor, target: Tensor, node: Node, tracked: bool) -> Node:
         return node_of(base)
 
 
+_NEAR = 64  # nodes of a value to look at for what it overwrites
+
+
 def _overwritten(before: Node, value: Node) -> Node:
-    """`value`, to which `before` contributes nothing: its gradient is zero, not absent."""
+    """`value` with `before` among what it depends on: the gradient of what a value overwrites
+    without reading it is zero, not absent.
+    """
+    near = [value]
+    for node in near:
+        if node is before:
+            return value
+        if len(near) < _NEAR:
+            near.extend(node.inputs)
     never = OPS["full"](value=False, type=TensorType(dtypes.bool_, value.type.shape))
     return OPS["where"](never, before, value)
 

@@ -301,6 +301,8 @@ def flip(input: Tensor, *dims: Any, **named_dims: Any) -> Tensor:
     given = unpack_sizes(dims) or named_dims.get("dims", ())
     given = (given,) if isinstance(given, int) else tuple(given)
     axes = axes_of(given, input._array.ndim, "flip") if given else ()
+    if all(input._array.shape[a] == 1 for a in axes):  # nothing to turn: no copy would be made
+        return input.clone().contiguous()
     return apply(OPS["flip"], (input,), {"axes": axes}).contiguous()
 
 
