@@ -36,8 +36,8 @@ class _Text:
         self.words += 1
         return f"word(t, {self.words - 1})"
 
-    def units(self, rank: int, sizes: str) -> None:
-        """The other words, and the loop over units: `origin` in the source, `plane` in the result.
+    def words_of_axes(self, rank: int) -> None:
+        """The words behind the addresses: of the outer axes, then of each window axis.
 
         For each axis `n` is its size, `c` how many windows lie along it, `s` and `w` the source's
         strides along windows and within one, `k` the window's size, `g` its dilation, `d` the
@@ -47,6 +47,10 @@ class _Text:
         names += [f"{name}{axis}" for axis in range(rank) for name in AXIS_WORDS]
         for name in names:
             self.put(f"{name} = {self.word()}")
+
+    def units(self, rank: int, sizes: str) -> None:
+        """The words, and the loop over units: `origin` in the source, `plane` in the result."""
+        self.words_of_axes(rank)
         whole = " * ".join(f"{sizes}{axis}" for axis in range(rank))
         self.put(f"whole = {whole}")
         self.open("for u in range(lo, hi):")
@@ -203,3 +207,59 @@ def _maximum_in_memory(w: _Text, kinds: tuple[str, str], rank: int, move: str) -
     w.put(f"at = load_{index}(places, row + x)")
     w.put(f"store_{index}(places, row + x, select(better, number, at))")
     w.put("masked_tail()")
+
+
+# Units of a single element, for devices: their threads are many
+
+
+def _element(w: _Text, rank: int, sizes: str) -> None:
+    """Coordinates `y0`, `y1`... of unit u and the `origin` of its plane in the source."""
+    w.put("rest = u")
+    for axis in range(rank - 1, -1, -1):
+        w.put(f"y{axis} = rest % {sizes}{axis}")
+        w.put(f"rest = rest // {sizes}{axis}")
+    w.put("a = rest // inner")
+    w.put("origin = a * step_a + (rest - a * inner) * step_b")
+
+
+def max_element_source(dtype: str, index: str, rank: int) -> str:
+    """As `max_source`, an element for each unit."""
+    w = _Text({"out": (dtype, 1), "source": (dtype, 0), "places": (index, 2)})
+    w.words_of_axes(rank)
+    w.open("for u in range(lo, hi):")
+    _element(w, rank, "c")
+    w.put(f"start = origin{_scaled('s', rank, 'y')}")
+    w.put(f"best = load_{dtype}(source, start)")
+    w.put("at = 0")
+    for axis in range(rank):
+        w.open(f"for i{axis} in range(k{axis}):")
+    w.put(f"v = load_{dtype}(source, start{_scaled('w', rank, 'i')})")
+    w.put("better = (v > best) | (v != v)")
+    w.put("best = select(better, v, best)")
+    w.put(f"at = select(better, {_number(rank)}, at)")
+    w.depth -= rank
+    w.put(f"store_{dtype}(out, u, best)")
+    w.put(f"store_{index}(places, u, to_{index}(at))")
+    return w.text()
+
+
+def put_element_source(dtype: str, index: str, rank: int) -> str:
+    """As `put_source`, an element for each unit: it asks the windows that hold it."""
+    w = _Text({"out": (dtype, 1), "source": (dtype, 0), "index": (index, 0)})
+    w.words_of_axes(rank)
+    w.put(f"zero = to_{dtype}(0)")
+    w.open("for u in range(lo, hi):")
+    _element(w, rank, "n")
+    w.put("total = zero")
+    for axis in range(rank):
+        w.open(f"for i{axis} in range(k{axis}):")
+        w.put(f"p{axis} = y{axis} - i{axis} * g{axis}")
+        w.put(f"q{axis} = p{axis} // d{axis}")
+        w.put(f"inside{axis} = (p{axis} >= 0) & (q{axis} * d{axis} == p{axis})")
+        w.open(f"if inside{axis} & (q{axis} < c{axis}):")
+    w.put(f"start = origin{_scaled('s', rank, 'q')}")
+    w.put(f"hit = load_{index}(index, start) == {_number(rank)}")
+    w.put(f"total = total + select(hit, load_{dtype}(source, start), zero)")
+    w.depth -= 2 * rank
+    w.put(f"store_{dtype}(out, u, total)")
+    return w.text()

@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from tracejit import config
-from tracejit.codegen.window_kernels import UNROLLED, add_source, max_source, put_source
+from tracejit.codegen.window_kernels import (
+    UNROLLED,
+    add_source,
+    max_element_source,
+    max_source,
+    put_element_source,
+    put_source,
+)
 from tracejit.ir.node import Node
 from tracejit.runtime.launch import Operand
 from tracejit.transforms.views import Layout, base_and_views, contiguous
@@ -68,12 +75,12 @@ def _launch(
     name: str,
     source: str,
     words: Sequence[int | Operand],
-    planes: int,
+    units: int,
     work: int,
 ) -> None:
-    if planes:
+    if units:
         grain = config.parallel_grain // max(1, 4 * work)
-        builder.table_launch(name, source, words, planes, grain)
+        builder.table_launch(name, source, words, units, grain)
 
 
 def _axis_words(
@@ -132,7 +139,12 @@ def window_put(builder: _Builder, node: Node) -> bool:
         *_axis_words(how, shape[-rank:], counts, strides, (0,) * rank),
         *offsets,
     ]
-    text = put_source(node.dtype.short, node.inputs[1].dtype.short, rank)
+    kinds = node.dtype.short, node.inputs[1].dtype.short
+    if not builder.tiles:
+        text = put_element_source(*kinds, rank)
+        _launch(builder, node.op.name, text, words, prod(shape), prod(how.sizes))
+        return True
+    text = put_source(*kinds, rank)
     work = prod(shape[-rank:]) + prod(counts)
     _launch(builder, node.op.name, text, words, prod(shape[:-rank]), work)
     return True
@@ -165,9 +177,15 @@ def window_max(builder: _Builder, node: Node, stores: Sequence[Node]) -> bool:
         *(result[0], source, result[1], *outer),
         *_axis_words(how, shape[-rank:], counts, along, within),
     ]
+    kinds = x.dtype.short, types[1].dtype.short
+    if not builder.tiles:
+        text = max_element_source(*kinds, rank)
+        units = prod(shape[:-rank]) * prod(counts)
+        _launch(builder, "window_max", text, words, units, prod(how.sizes))
+        return True
     few = how.sizes if prod(how.sizes) <= UNROLLED else ()
     step = how.steps[-1] if within[-1] == 1 and how.steps[-1] <= _LITERAL_STEPS else 0
-    text = max_source(x.dtype.short, types[1].dtype.short, rank, step, few)
+    text = max_source(*kinds, rank, step, few)
     work = prod(counts) * prod(how.sizes)
     _launch(builder, "window_max", text, words, prod(shape[:-rank]), work)
     return True
