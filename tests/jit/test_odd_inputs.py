@@ -144,3 +144,10 @@ def test_under_cprofile_the_capture_pauses_the_profiler() -> None:
     assert f.eager_reason is None
     names = {entry.code.co_name for entry in profiler.getstats() if hasattr(entry.code, "co_name")}
     assert "after" in names  # it counts again once the trace is made
+
+
+def test_nonzero_of_a_number_is_one_trace_for_each_outcome() -> None:
+    found = torch.compile(torch.nonzero)
+    for value in (3.0, 0.0, 2.0, 0.0):
+        assert found(torch.tensor(value)).shape == (int(bool(value)), 0)
+    assert found.cache_info().hits == 2

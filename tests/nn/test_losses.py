@@ -195,6 +195,20 @@ def test_ctc_sums_over_all_alignments():
     )
 
 
+def test_ctc_is_one_trace_for_other_targets_and_lengths():
+    log_p = torch.randn(5, 3, 4).log_softmax(2)
+    loss = torch.compile(F.ctc_loss, fullgraph=True)
+    for targets, lengths, sizes in (
+        ([[1, 1], [2, 3], [3, 2]], [5, 5, 4], [2, 1, 2]),
+        ([[3, 1], [2, 2], [1, 2]], [5, 3, 5], [1, 0, 2]),
+    ):
+        how = torch.tensor(targets), torch.tensor(lengths), torch.tensor(sizes)
+        assert loss(log_p, *how).item() == F.ctc_loss(log_p, *how).item()
+    assert loss.cache_info().misses == 1
+    with pytest.raises(RuntimeError, match="ctc_loss: an input length exceeds 5 steps"):
+        loss(log_p, how[0], torch.tensor([5, 6, 5]), how[2])
+
+
 def test_ctc_of_a_target_that_does_not_fit():
     log_p = torch.zeros(2, 1, 3, requires_grad=True)
     how = ([[1, 1]], [2], [2])

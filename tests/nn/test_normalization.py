@@ -114,3 +114,10 @@ def test_half_precision_is_normalised_in_float32():
     x[:, 0] = 301.0
     y = F.layer_norm(x, (64,))
     assert y.dtype is torch.float16 and y.isfinite().all() and y[0, 0].item() > 7
+
+
+def test_local_response_norm_of_integers_rounds_the_mean_down():
+    """Figures of torch 2.13."""
+    found = F.local_response_norm(torch.tensor([[[3], [5], [8]]]), 2, alpha=0.5)
+    expected = [[[3 / 3**0.75], [5 / 9.5**0.75], [8 / 23**0.75]]]
+    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-6)

@@ -20,6 +20,7 @@ from tracejit.ir.op import OPS, Op
 from tracejit.ir.parse import parse
 from tracejit.ir.types import Device, TensorType, TupleType
 from tracejit.ir.verify import verify
+from tracejit.ops.bessel import BESSEL
 from tracejit.testing import FUNCTIONS, NOT_FUNCTIONS, all_cases, check_op
 from tracejit.testing.check_op import SHAPES, SIGN_FREE, agree, reference, run_eager
 from tracejit.transforms.grad import backpropagate
@@ -152,7 +153,8 @@ FIRST_ORDER_ONLY = ("cofactor", "nextafter")
 # One triangle is read, but the gradient is that of symmetric changes, as in torch.
 SYMMETRIC = ("cholesky", "eigh")
 # Inputs by which no derivative is known.
-WITHOUT_RULE = {"zeta": (0,), "igamma": (0,), "igammac": (0,), "random_gamma_slope": (0, 1)}
+WITHOUT_RULE = {"zeta": (0,), "igamma": (0,), "igammac": (0,), "random_gamma_slope": (0, 1),
+                **{op.name: (0,) for op in BESSEL}}  # fmt: skip
 
 DIFFERENTIABLE = [
     n for n in NAMES if OPS[n].vjp is not None and n not in NOT_THE_DERIVATIVE
@@ -189,7 +191,10 @@ def check_order(graph: Graph, value: Node, arrays: list[Any], name: str, order: 
         check_order(graph, weighted(Graph("g", (), ()), later, 5), arrays, name, 1)
 
 
-@pytest.mark.parametrize(("name", "position"), [("zeta", 0), ("igamma", 0), ("igammac", 0)])
+@pytest.mark.parametrize(
+    ("name", "position"),
+    [("zeta", 0), ("igamma", 0), ("igammac", 0), ("airy_ai", 0), ("bessel_j0", 0)],
+)
 def test_a_derivative_that_is_not_known_raises(name: str, position: int) -> None:
     x = [tracejit.tensor([1.5, 2.5]) for _ in OPS[name].names]
     x[position].requires_grad_()

@@ -145,7 +145,7 @@ class Uniform(Distribution):
             check_all(self.low < self.high, "Uniform is not defined when low>= high")
 
     @property
-    def support(self) -> Any:  # type: ignore[override]
+    def support(self) -> Any:
         return constraints.interval(self.low, self.high)
 
     @property

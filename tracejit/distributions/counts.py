@@ -62,13 +62,14 @@ class _Trials(Distribution):
         given = probs if logits is None else logits
         self.total_count, wide = broadcast_all(total_count, given)
         self.total_count = self.total_count.to(wide.dtype)
-        self._probs, self._logits = (wide, None) if logits is None else (None, wide)
+        self._probs: Any = wide if logits is None else None
+        self._logits: Any = None if logits is None else wide
         super().__init__(wide.shape, (), validate_args)
 
     @property
     def probs(self) -> Any:
         """The probability of a success."""
-        return self._logits.sigmoid() if self._probs is None else self._probs  # type: ignore[union-attr]
+        return self._logits.sigmoid() if self._probs is None else self._probs
 
     @property
     def logits(self) -> Any:
@@ -95,7 +96,7 @@ class Binomial(_Trials):
         super().__init__(total_count, probs, logits, validate_args)
 
     @property
-    def support(self) -> Any:  # type: ignore[override]
+    def support(self) -> Any:
         return constraints.integer_interval(0, self.total_count)
 
     @property
@@ -201,7 +202,7 @@ class Multinomial(Distribution):
         return {"total_count": self.total_count, **super()._parameters()}
 
     @property
-    def support(self) -> Any:  # type: ignore[override]
+    def support(self) -> Any:
         return constraints.multinomial(self.total_count)
 
     @property

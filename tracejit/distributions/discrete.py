@@ -139,7 +139,7 @@ class Categorical(Distribution):
     has_enumerate_support = True
 
     @property
-    def support(self) -> Any:  # type: ignore[override]
+    def support(self) -> Any:
         return constraints.integer_interval(0, self._num_events - 1)
 
     def enumerate_support(self, expand: bool = True) -> Any:

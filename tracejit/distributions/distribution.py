@@ -237,7 +237,7 @@ class Independent(Distribution):
         super().__init__(*shapes, validate_args)
 
     @property
-    def support(self) -> Any:  # type: ignore[override]
+    def support(self) -> Any:
         if not self.reinterpreted_batch_ndims or self.base_dist.support is None:
             return self.base_dist.support
         return independent(self.base_dist.support, self.reinterpreted_batch_ndims)

@@ -218,7 +218,7 @@ class MixtureSameFamily(Distribution):
         return self._component
 
     @property
-    def support(self) -> Any:  # type: ignore[override]
+    def support(self) -> Any:
         return self._component.support
 
     def _check_value(self, value: Any, method: str) -> None:

@@ -148,7 +148,7 @@ class Pareto(_ByQuantile):
         super().__init__(self.scale.shape, (), validate_args)
 
     @property
-    def support(self) -> Any:  # type: ignore[override]
+    def support(self) -> Any:
         return constraints.greater_than_eq(self.scale)
 
     @property
@@ -192,7 +192,7 @@ class GeneralizedPareto(_ByQuantile):
         super().__init__(self.loc.shape, (), validate_args)
 
     @property
-    def support(self) -> Any:  # type: ignore[override]
+    def support(self) -> Any:
         bounded = self.concentration < 0
         top = self.loc - self.scale / self.concentration
         return constraints.interval(self.loc, top.masked_fill(~bounded, math.inf))

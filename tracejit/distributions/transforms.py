@@ -96,7 +96,7 @@ class _Inverse(Transform):
         self.bijective = forward.bijective
 
     @property
-    def sign(self) -> Any:  # type: ignore[override]
+    def sign(self) -> Any:
         return self._forward.sign
 
     @property
@@ -144,7 +144,7 @@ class PowerTransform(Transform):
         self.exponent = exponent
 
     @property
-    def sign(self) -> Any:  # type: ignore[override]
+    def sign(self) -> Any:
         e = self.exponent
         return e.sign() if isinstance(e, Tensor) else math.copysign(1, e)
 
@@ -227,7 +227,7 @@ class AffineTransform(Transform):
             self.domain = self.codomain = constraints.independent(constraints.real, event_dim)
 
     @property
-    def sign(self) -> Any:  # type: ignore[override]
+    def sign(self) -> Any:
         return self.scale.sign() if isinstance(self.scale, Tensor) else math.copysign(1, self.scale)
 
     def _call(self, x: Any) -> Any:
@@ -278,7 +278,7 @@ class IndependentTransform(Transform):
         self.bijective = base.bijective
 
     @property
-    def sign(self) -> Any:  # type: ignore[override]
+    def sign(self) -> Any:
         return self.base_transform.sign
 
     def _call(self, x: Any) -> Any:
@@ -321,7 +321,7 @@ class ComposeTransform(Transform):
             self.codomain = _widened(last, [(b, a) for a, b in ends], first)
 
     @property
-    def sign(self) -> Any:  # type: ignore[override]
+    def sign(self) -> Any:
         return math.prod(p.sign for p in self.parts)
 
     def _call(self, x: Any) -> Any:
@@ -392,7 +392,7 @@ class TransformedDistribution(Distribution):
         return bool(self.base_dist.has_rsample)
 
     @property
-    def support(self) -> Any:  # type: ignore[override]
+    def support(self) -> Any:
         if not self.transforms:
             return self.base_dist.support
         found = self.transforms[-1].codomain

@@ -353,7 +353,7 @@ def nonzero(input: Tensor, *, as_tuple: bool = False) -> Any:
     """Indices of the nonzero elements, [n, ndim] or a tuple. In a capture, a branch point."""
     x = input if input._array.ndim or not as_tuple else input.reshape(1)
     if x._array.ndim == 0:
-        return new_tensor(np.zeros((int(bool(x)), 0), np.int64))
+        return FUNCTIONS["zeros"]((int(bool(x)), 0), dtype=dtypes.int64, device=x.device)
     if is_on_device(x):  # how many there are must be known here: the host waits
         where = np.nonzero(x._array.to_host("nonzero"))
         results = tuple(new_tensor(moved(w.astype(np.int64), x.device)) for w in where)

@@ -15,6 +15,7 @@ from tracejit.eager.pointwise import check_tensors, isnan, where_of
 from tracejit.eager.register import FUNCTIONS, F, public, with_names
 from tracejit.errors import DTypeError, at_user_line
 from tracejit.ir.op import OPS
+from tracejit.ops.bessel import BESSEL
 from tracejit.tensor import Tensor
 
 SPECIAL: dict[str, Callable[..., Any]] = {}
@@ -40,7 +41,7 @@ def _define_unary(name: str, shared: bool = False) -> None:
 
 
 _define_unary("i0", shared=True)
-for _name in ("i0e", "i1", "i1e", "erfcx", "log_ndtr", "ndtri"):
+for _name in ("i0e", "i1", "i1e", "erfcx", "log_ndtr", "ndtri", *(op.name for op in BESSEL)):
     _define_unary(_name)
 
 

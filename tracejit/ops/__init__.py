@@ -1,6 +1,7 @@
 """The primitives, one stanza each. Importing this package registers them all in `OPS`."""
 
 from tracejit.ops import (
+    bessel,
     contraction,
     control,
     elementwise,
@@ -18,6 +19,7 @@ from tracejit.ops import (
 )
 
 __all__ = [
+    "bessel",
     "contraction",
     "control",
     "elementwise",

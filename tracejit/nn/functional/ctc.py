@@ -10,41 +10,55 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
-
-from tracejit.eager.factories import from_numpy
+from tracejit import dtypes
+from tracejit.eager.checks import is_on_device, require
 from tracejit.eager.joining import cat, stack
 from tracejit.eager.pointwise import where_of
+from tracejit.eager.register import FUNCTIONS
 from tracejit.errors import at_user_line
 from tracejit.tensor import Tensor
 
 _IMPOSSIBLE = -1e30
 
 
-def _lengths(values: Any) -> list[int]:
-    return [int(v) for v in (values.reshape(-1).tolist() if isinstance(values, Tensor) else values)]
+def _lengths(values: Any, like: Tensor) -> Any:
+    """Lengths as an int64 tensor [N] beside `like`."""
+    if isinstance(values, Tensor):
+        return values.reshape(-1).to(like.device).long()
+    numbers = [int(v) for v in values]
+    return FUNCTIONS["tensor"](numbers, dtype=dtypes.int64, device=like.device)
 
 
-def _padded_targets(targets: Any, lengths: list[int]) -> np.ndarray:
-    """[N, S] from [N, S], or from targets joined end to end."""
-    array = np.asarray(targets.tolist(), np.int64)
-    if targets.ndim == 2:
-        return array
-    rows = np.zeros((len(lengths), max(lengths, default=0)), np.int64)
-    at = 0
-    for row, n in zip(rows, lengths, strict=True):
-        row[:n] = array[at : at + n]
-        at += n
-    return rows
+def _padded_targets(targets: Any, lengths: Any, given: Any) -> Any:
+    """[N, S] from [N, S], or from targets joined end to end; 0 after the end of each.
+
+    given  the lengths as the user wrote them: in a capture, reading a tensor cuts the trace.
+    """
+    targets = targets.long()
+    longest = (
+        targets.shape[1]
+        if targets.ndim == 2
+        else int(lengths.max())
+        if isinstance(given, Tensor)
+        else max(map(int, given), default=0)
+    )
+    places = FUNCTIONS["arange"](longest, device=targets.device)
+    inside = places < lengths.unsqueeze(1)
+    if targets.ndim == 1:
+        starts = (lengths.cumsum(0) - lengths).unsqueeze(1)
+        targets = targets[where_of(inside, starts + places, 0, dtypes.int64)]
+    return where_of(inside, targets, 0, dtypes.int64)
 
 
-def _states(targets: np.ndarray, blank: int) -> tuple[np.ndarray, np.ndarray]:
+def _states(targets: Any, blank: int) -> tuple[Any, Any]:
     """Labels with blanks between them [N, 2S + 1], and where two states may be passed at once."""
     count, size = targets.shape
-    labels = np.full((count, 2 * size + 1), blank, np.int64)
-    labels[:, 1::2] = targets
-    skip = np.zeros(labels.shape, bool)
-    skip[:, 2:] = (labels[:, 2:] != blank) & (labels[:, 2:] != labels[:, :-2])
+    blanks = targets.new_full((count, 1), blank)
+    pairs = stack([targets, blanks.expand(count, size)], 2)
+    labels: Any = cat([blanks, pairs.reshape(count, 2 * size)], 1)
+    start = FUNCTIONS["zeros"]((count, min(2, 2 * size + 1)), dtype=dtypes.bool_,
+                               device=targets.device)  # fmt: skip
+    skip = cat([start, (labels[:, 2:] != blank) & (labels[:, 2:] != labels[:, :-2])], 1)
     return labels, skip
 
 
@@ -54,13 +68,13 @@ def _shifted(alpha: Any, by: int) -> Any:
     return cat([edge, alpha[:, : max(alpha.shape[1] - by, 0)]], 1)
 
 
-def _final(alpha: Any, target_lengths: list[int]) -> Any:
+def _final(alpha: Any, target_lengths: Any) -> Any:
     """The log-probability of ending in the last label or the blank after it."""
-    last = np.asarray(target_lengths, np.int64) * 2
+    last = target_lengths * 2
     blank, label = (
-        alpha.gather(1, from_numpy(np.maximum(last - back, 0)[:, None]))[:, 0] for back in (0, 1)
+        alpha.gather(1, (last - back).clamp(min=0).unsqueeze(1))[:, 0] for back in (0, 1)
     )
-    label = where_of(from_numpy(last == 0), _IMPOSSIBLE, label, alpha.dtype)
+    label = where_of(last == 0, _IMPOSSIBLE, label, alpha.dtype)
     return stack([blank, label]).logsumexp(0)
 
 
@@ -78,19 +92,22 @@ def ctc_loss(
     """
     single = log_probs.ndim == 2
     lp = log_probs.unsqueeze(1) if single else log_probs
-    inputs, outputs = _lengths(input_lengths), _lengths(target_lengths)
+    inputs, outputs = (_lengths(v, lp) for v in (input_lengths, target_lengths))
     if len(inputs) != lp.shape[1] or len(outputs) != lp.shape[1]:
         raise RuntimeError(at_user_line("ctc_loss: a length is needed for every example"))
-    if max(inputs, default=0) > lp.shape[0]:
-        raise RuntimeError(at_user_line(f"ctc_loss: an input length exceeds {lp.shape[0]} steps"))
-    rows = _padded_targets(targets.unsqueeze(0) if single else targets, outputs)
+    if not is_on_device(inputs):
+        if (inputs._array > lp._array.shape[0]).any():
+            raise RuntimeError(at_user_line(
+                f"ctc_loss: an input length exceeds {lp.shape[0]} steps"))  # fmt: skip
+        require(lambda: (inputs <= lp.shape[0]).all(), "ctc_loss: an input length is too long")
+    rows = _padded_targets(targets.unsqueeze(0) if single and targets.ndim == 1 else targets,
+                           outputs, target_lengths)  # fmt: skip
     labels, skip = _states(rows, blank)
     alpha = _forward(lp, labels, skip, inputs)
     loss: Any = -_final(alpha, outputs)
     loss = where_of(loss > -_IMPOSSIBLE / 10, 0.0 if zero_infinity else math.inf, loss, lp.dtype)
     if reduction == "mean":
-        scale: Any = from_numpy(np.maximum(np.asarray(outputs), 1).astype(lp.dtype.numpy))
-        return (loss / scale).mean()
+        return (loss / outputs.clamp(min=1).to(lp.dtype)).mean()
     if reduction == "sum":
         return loss.sum()
     if reduction != "none":
@@ -98,21 +115,16 @@ def ctc_loss(
     return loss[0] if single else loss
 
 
-def _forward(lp: Any, labels: np.ndarray, skip: np.ndarray, lengths: list[int]) -> Any:
+def _forward(lp: Any, labels: Any, skip: Any, lengths: Any) -> Any:
     """The log-probability of being in each state at the end of each input."""
-    places: Any = from_numpy(labels)
-    jump: Any = from_numpy(skip)
-    states = labels.shape[1]
-    alive = np.asarray(lengths, np.int64)
-    start: Any = from_numpy(np.arange(states) < 2)
-    first = lp[0].gather(1, places)
+    start = FUNCTIONS["arange"](labels.shape[1], device=lp.device) < 2
+    first = lp[0].gather(1, labels)
     alpha = where_of(start.unsqueeze(0), first, _IMPOSSIBLE, lp.dtype)
     for t in range(1, int(lp.shape[0])):
-        by_two = where_of(jump, _shifted(alpha, 2), _IMPOSSIBLE, lp.dtype)
+        by_two = where_of(skip, _shifted(alpha, 2), _IMPOSSIBLE, lp.dtype)
         ways: Any = stack([alpha, _shifted(alpha, 1), by_two])
-        moved = ways.logsumexp(0) + lp[t].gather(1, places)
-        running: Any = from_numpy(alive > t)
-        alpha = where_of(running.unsqueeze(1), moved, alpha, lp.dtype)
+        moved = ways.logsumexp(0) + lp[t].gather(1, labels)
+        alpha = where_of((lengths > t).unsqueeze(1), moved, alpha, lp.dtype)
     return alpha
 
 

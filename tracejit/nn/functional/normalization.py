@@ -167,4 +167,6 @@ def local_response_norm(
         return input
     sides = (0, 0) * (input.ndim - 2) + (size // 2, (size - 1) // 2)
     squares = windows(pad(input.square(), sides), (1,), (size,), (1,), (1,))
+    if input.dtype.kind != "f":  # torch rounds the mean of integers down
+        return input / (squares.sum(-1).div(size, rounding_mode="floor") * alpha + k).pow(beta)
     return input / (squares.mean(-1) * alpha + k).pow(beta)
