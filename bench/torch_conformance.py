@@ -6,7 +6,7 @@ and ``out=`` forms; gradients; the same again through ``compile``; and that trac
 torch refuses.
 
     python -m bench.torch_conformance [-k NAME] [-v] [--samples N] [--sections ops,modules,...]
-        [--kinds value,grad,...] [--keep FILE] [--write docs/conformance.md]
+        [--kinds value,grad,...] [--keep FILE] [--write docs/conformance.md] [--interpret]
 """
 
 from __future__ import annotations
@@ -19,12 +19,10 @@ import warnings
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from torch.testing._internal.common_methods_invocations import op_db
 
-import tracejit.eager.execute
-from bench.conformance import compiled, modules, ops, optimizers, surface
+from bench.conformance import compiled, interpreted, modules, ops, optimizers, surface
 from bench.conformance.convert import DTYPES, INEXACT, NARROW_SLACK, SIGN_FREE
 from bench.conformance.names import is_random, is_skipped, tracejit_function
 from bench.conformance.page import write_page
@@ -49,7 +47,7 @@ def run_op(info: Any, report: Report, options: argparse.Namespace) -> None:
         for i, sample in enumerate(ops.samples_of(info, dtype, options.samples)):
             checks = forward_checks(info, function, sample, i, dtype_name)
             for kind, action in checks.items():
-                report.check("ops", name, kind, f"{dtype_name} #{i}", action)
+                report.check("ops", name, named(kind, options), f"{dtype_name} #{i}", action)
     if info.supports_autograd and info.supports_dtype(torch.float64, "cpu"):
         if not is_random(info):
             run_gradients(info, function, name, report, options)
@@ -92,7 +90,15 @@ def run_gradients(info: Any, function: Any, name: str, report: Report, options: 
             checks["compiled grad"] = partial(check, info, function, sample, False)
             checks["step grad"] = partial(check, info, function, sample, True)
         for kind, action in checks.items():
-            report.check("ops", name, kind, f"#{i}", action)
+            report.check("ops", name, named(kind, options), f"#{i}", action)
+
+
+TRACED = {"compiled": "traced", "step grad": "traced grad"}
+
+
+def named(kind: str, options: Any) -> str:
+    """The kind of check; another one where the interpreter runs the traces."""
+    return TRACED.get(kind, kind) if options.interpret else kind
 
 
 def parse() -> argparse.Namespace:
@@ -102,7 +108,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("-x", action="store_true", help="-k means the exact name")
     parser.add_argument("-v", action="store_true", help="print every failure")
     parser.add_argument("--samples", type=int, default=16, help="samples of one op and dtype")
-    parser.add_argument("--numpy", action="store_true", help="NumPy instead of compiled kernels")
+    parser.add_argument("--interpret", action="store_true", help="NumPy in the place of kernels")
     parser.add_argument("--sections", default=",".join(SECTIONS))
     parser.add_argument("--kinds", default="", help="only these kinds of checks")
     parser.add_argument("--write", default="", help="write the tables to this Markdown file")
@@ -111,6 +117,7 @@ def parse() -> argparse.Namespace:
     options = parser.parse_args()
     options.kinds = [k for k in options.kinds.split(",") if k]
     options.sections = options.sections.split(",")
+    compiled.SAME_BITS[0] = not options.interpret
     wanted = [k for k in options.k.split(",") if k]
     options.wants = lambda name: (
         not wanted or any(name == k if options.x else k in name for k in wanted)
@@ -121,8 +128,8 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     """Run the chosen sections and print the tables."""
     options = parse()
-    if options.numpy:
-        tracejit.eager.execute.run_op = on_numpy
+    if options.interpret:
+        interpreted.install()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     signal.signal(signal.SIGPROF, _timed_out)
@@ -149,13 +156,6 @@ def main() -> None:
     if options.write:
         write_page(options.write, report)
     print(f"{time.time() - started:.0f} s", file=sys.stderr)
-
-
-def on_numpy(op: Any, arrays: Any, params: Any, *rest: Any) -> Any:
-    """The reference meaning of an op in the place of its kernel (to tell the two apart)."""
-    with np.errstate(all="ignore"):
-        result = op.numpy(*arrays, **params)
-    return tuple(map(np.asarray, result)) if isinstance(result, tuple) else np.asarray(result)
 
 
 def _timed_out(signum: int, frame: Any) -> None:

@@ -24,7 +24,7 @@ KEPT = ("__", "linalg.eigh", "linalg.eigvalsh")
 RANDOM = (
     "multinomial", "normal", "bernoulli", "rand", "randn", "randint", "uniform", "cauchy", "empty",
     "exponential", "geometric", "log_normal", "dropout", "rrelu", "new_empty", "fractional",
-    "lowrank",
+    "lowrank", "multi_head_attention",
 )  # fmt: skip
 
 

@@ -34,6 +34,7 @@ KINDS = """
 | grad, gradgrad | gradients, and gradients of gradients, in float64 |
 | error | what torch refuses is refused, with the same class of error |
 | compiled | the second call of the compiled function: torch's values, and the bits of eager code |
+| traced, traced grad | compiled and step grad, run by the interpreter (`--interpret`) |
 | captured | that call replayed a trace; it did not run eagerly |
 | step grad | forward and `backward()` inside one compiled function |
 | state, repr | `state_dict` keys, shapes, dtypes; what `print(module)` shows |
