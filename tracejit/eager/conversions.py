@@ -71,14 +71,16 @@ def to_dtype(input: Tensor, dtype: DType, copy: bool = False) -> Tensor:
     return pointwise(OPS["cast"], (input,), {"dtype": dtype}, dtype=input.dtype)
 
 
-def to_device(input: Tensor, device: Device) -> Tensor:
+def to_device(input: Tensor, device: Device, non_blocking: bool = False) -> Tensor:
     """A copy on another device, through which gradients flow back.
+
+    With `non_blocking` the host does not wait for a copy to a device; from one it always does.
 
     A factory's fresh result in a capture moves with its record; any other move is none that a
     trace can replay, and the function runs eagerly.
     """
     array = input._array
-    result = new_tensor(moved(array, device))
+    result = new_tensor(moved(array, device, non_blocking))
     if state.capture is not None:
         return state.capture.moved(input, result, device)
     if state.grad and input._requires_grad:
@@ -100,7 +102,7 @@ def to(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
             device = value
     result = self
     if device is not None and as_device(device) != self._device:
-        result = to_device(self, as_device(device))
+        result = to_device(self, as_device(device), bool(kwargs.get("non_blocking")))
     if dtype is not None:
         result = to_dtype(result, dtypes.as_dtype(dtype))
     if result is self and kwargs.get("copy"):

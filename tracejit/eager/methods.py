@@ -15,6 +15,7 @@ import numpy as np
 from tracejit.eager.backward import backward as run_backward
 from tracejit.eager.backward import node_watchers
 from tracejit.eager.conversions import detach
+from tracejit.eager.factories import as_device
 from tracejit.eager.formatting import format_tensor, html_tensor, set_printoptions
 from tracejit.eager.modes import MODULE_VERSION, state
 from tracejit.eager.register import FUNCTIONS, public
@@ -30,7 +31,10 @@ from tracejit.eager.tape import (
 )
 from tracejit.errors import DTypeError, ShapeError, at_user_line, user_location
 from tracejit.ir.types import Device
+from tracejit.runtime.cuda_device import device_count
+from tracejit.runtime.device import backend_of
 from tracejit.runtime.device_array import address_of_array, host_copy, moved
+from tracejit.runtime.pinned import is_pinned, pinned_copy
 from tracejit.tensor import Tensor, new_tensor
 
 
@@ -413,6 +417,27 @@ def _data_ptr(self: Tensor) -> int:
     return address_of_array(self._array)
 
 
+def _cuda(self: Tensor, device: Any = None, non_blocking: bool = False) -> Tensor:
+    """A copy on a GPU, the current one by default; raises DeviceError if there is none."""
+    return self.to("cuda" if device is None else device, non_blocking=non_blocking)
+
+
+def _pin_memory(self: Tensor, device: Any = None) -> Tensor:
+    """A copy in page-locked memory, from which `non_blocking` copies need no staging.
+
+    The tensor itself if it is pinned, or where there is no GPU. `device` names another device.
+    """
+    if device is None and not device_count():
+        return self
+    if self._device.type != "cpu":
+        raise RuntimeError(at_user_line(f"cannot pin a tensor on {self._device}: only cpu memory"))
+    if is_pinned(self._array):
+        return self
+    _out_of_sight("pin_memory()")
+    backend = backend_of(as_device("cuda" if device is None else device))
+    return new_tensor(pinned_copy(self._array, backend.reserve_pinned))
+
+
 def _reduce(self: Tensor) -> Any:
     _out_of_sight("a pickled or shallow copy of a tensor")
     if not self.is_leaf:
@@ -454,11 +479,12 @@ def _install() -> None:
 
 _install()
 Tensor.cpu = lambda self: self.to("cpu")  # type: ignore[attr-defined]
-Tensor.cuda = lambda self, device=None: self.to("cuda" if device is None else device)  # type: ignore[attr-defined]
+Tensor.cuda = _cuda  # type: ignore[attr-defined]
 Tensor.nelement = lambda self: self.numel()  # type: ignore[attr-defined]
 Tensor.element_size = lambda self: self._array.itemsize  # type: ignore[attr-defined]
 Tensor.data_ptr = _data_ptr  # type: ignore[attr-defined]
-Tensor.pin_memory = lambda self: self  # type: ignore[attr-defined]
+Tensor.pin_memory = _pin_memory  # type: ignore[attr-defined]
+Tensor.is_pinned = lambda self, device=None: is_pinned(self._array)  # type: ignore[attr-defined]
 Tensor.share_memory_ = lambda self: self  # type: ignore[attr-defined]
 
 FUNCTIONS["set_printoptions"] = set_printoptions

@@ -130,6 +130,20 @@ class CudaDevice(Backend):
                 self.cupy.cuda.runtime.memcpyHostToDevice, stream.ptr,
             )  # fmt: skip
 
+    def reserve_pinned(self, nbytes: int) -> Array:
+        with self._here(f"page-locking {nbytes} bytes"):
+            memory = self.cupy.cuda.alloc_pinned_memory(nbytes)
+        return np.frombuffer(memory, np.uint8, nbytes)
+
+    def upload_later(self, address: int, array: Array) -> None:
+        self.upload(address, array)  # CUDA itself does not wait where memory is page-locked
+
+    def mark(self) -> Any:
+        with self._here("an event") as stream:
+            event = self.cupy.cuda.Event(disable_timing=True)
+            event.record(stream)
+        return event
+
     def download(self, address: int, array: Array) -> None:
         with self._here("a copy to the host") as stream:
             self.cupy.cuda.runtime.memcpyAsync(

@@ -17,6 +17,7 @@ import numpy as np
 from tracejit import config
 from tracejit.errors import DeviceError, at_user_line
 from tracejit.ir.types import Device
+from tracejit.runtime.pinned import Staging
 
 Array = np.ndarray[Any, Any]
 THREADS = 256  # of a block
@@ -42,6 +43,7 @@ class Backend:
         self.faults: Allocation | None = None
         self.checks_made = 0
         self.outstanding: dict[int, Exception] = {}
+        self.staging: Staging | None = None
 
     # memory ------------------------------------------------------------------------------------
 
@@ -59,6 +61,24 @@ class Backend:
     def upload(self, address: int, array: Array) -> None:
         """Copy a contiguous host array to the device."""
         raise NotImplementedError
+
+    def reserve_pinned(self, nbytes: int) -> Array:
+        """Bytes of host memory that the device reads by itself (page-locked)."""
+        raise NotImplementedError
+
+    def upload_later(self, address: int, array: Array) -> None:
+        """As `upload` from page-locked memory: without waiting, in the order of the work."""
+        raise NotImplementedError
+
+    def mark(self) -> Any:
+        """An object whose `done` says whether the work asked so far is done."""
+        raise NotImplementedError
+
+    def send(self, address: int, array: Array) -> None:
+        """As `upload`, but the host goes on at once; see `pinned`."""
+        if self.staging is None:
+            self.staging = Staging(self.reserve_pinned, self.upload_later, self.mark)
+        self.staging.send(address, array)
 
     def download(self, address: int, array: Array) -> None:
         """Copy from the device into a contiguous host array, when all work asked before is done."""

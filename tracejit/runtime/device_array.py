@@ -311,10 +311,10 @@ def host_copy(array: Any) -> Array:
         return array.to_host()
 
 
-def moved(array: Any, device: Device) -> Any:
-    """A copy on another device ("cpu": a NumPy array)."""
+def moved(array: Any, device: Device, non_blocking: bool = False) -> Any:
+    """A copy on another device ("cpu": a NumPy array, which is always waited for)."""
     if type(array) is not DeviceArray:
-        return from_host(array, device)
+        return from_host(array, device, non_blocking)
     host = host_copy(array)
     return host if device.type == "cpu" else from_host(host, device)
 
@@ -338,11 +338,13 @@ def maker(dtype: np.dtype[Any], backend: Backend) -> Callable[[tuple[int, ...]],
     return make
 
 
-def from_host(array: Array, device: Device) -> DeviceArray:
-    """A copy of a NumPy array on a device."""
+def from_host(array: Array, device: Device, non_blocking: bool = False) -> DeviceArray:
+    """A copy of a NumPy array on a device, which with `non_blocking` nobody waits for."""
     result = empty(array.shape, array.dtype, device)
     if array.size:
-        result.backend.upload(result.address, np.ascontiguousarray(array))
+        backend = result.backend
+        copy = backend.send if non_blocking else backend.upload
+        copy(result.address, np.ascontiguousarray(array))
     return result
 
 

@@ -39,6 +39,18 @@ class SimKernel:
         self.source = source
 
 
+class _Mark:
+    """A point in the queue of copies."""
+
+    def __init__(self, device: SimDevice, number: int):
+        self.device = device
+        self.number = number
+
+    @property
+    def done(self) -> bool:
+        return self.number <= self.device.copies_asked - len(self.device.copies)
+
+
 class SimRecording(Recording):
     """Steps with the tables they were recorded with: like a graph's, they change by `update`."""
 
@@ -72,6 +84,8 @@ class SimDevice(Backend, Memory):
         self.next = _FIRST + ((device.index or 0) << 40)
         self.seed = 0
         self.kernels: dict[str, SimKernel] = {}
+        self.copies: list[tuple[int, Array]] = []
+        self.copies_asked = 0
 
     def alloc(self, nbytes: int) -> tuple[int, Any]:
         if self.allocated + nbytes > MEMORY_BYTES:
@@ -88,10 +102,28 @@ class SimDevice(Backend, Memory):
         return address, block
 
     def free(self, address: int, held: Any) -> None:
+        self.catch_up()
         self.blocks.pop(address, None)
         place = bisect.bisect_left(self.starts, address)
         if place < len(self.starts) and self.starts[place] == address:
             del self.starts[place]
+
+    def reserve_pinned(self, nbytes: int) -> Array:
+        return np.zeros(nbytes, np.uint8)
+
+    def upload_later(self, address: int, array: Array) -> None:
+        """The copy is put off as long as it can be: whoever reuses its source too early is seen."""
+        self.copies.append((address, array))
+        self.copies_asked += 1
+
+    def mark(self) -> Any:
+        return _Mark(self, self.copies_asked)
+
+    def catch_up(self) -> None:
+        """Do the copies that were put off."""
+        copies, self.copies = self.copies, []
+        for address, array in copies:
+            self.upload(address, array)
 
     def find(self, address: int) -> tuple[int, Array]:
         place = bisect.bisect_right(self.starts, address) - 1
@@ -111,10 +143,12 @@ class SimDevice(Backend, Memory):
         return block[at : at + nbytes]
 
     def upload(self, address: int, array: Array) -> None:
+        self.catch_up()
         if array.nbytes:
             self.host(address, array.nbytes)[:] = array.reshape(-1).view(np.uint8)
 
     def download(self, address: int, array: Array) -> None:
+        self.catch_up()
         if array.nbytes:
             array.reshape(-1).view(np.uint8)[:] = self.host(address, array.nbytes)
 
@@ -133,6 +167,7 @@ class SimDevice(Backend, Memory):
 
     def run(self, kernel: SimKernel, table: Array, threads: int) -> None:
         """A launch that is not counted as one."""
+        self.catch_up()
         self.seed += 1
         grid = max(1, -(-threads // THREADS))
         simulate(self, kernel.name, kernel.source, table, grid, THREADS, self.seed)
@@ -146,11 +181,13 @@ class SimDevice(Backend, Memory):
         return np.lib.stride_tricks.as_strided(first, array.shape, array.strides)
 
     def matmul(self, a: Any, b: Any, out: Any) -> None:
+        self.catch_up()
         if out.size:
             self.view(out)[...] = gemm.matmul(self.view(a), self.view(b))
 
     def synchronize(self) -> None:
-        """Work is done as soon as it is asked for."""
+        """Work but for copies is done as soon as it is asked for."""
+        self.catch_up()
         self.raise_faults()
 
     def describe(self) -> dict[str, Any]:

@@ -65,3 +65,21 @@ def default_convert(data: Any) -> Any:
     if isinstance(data, (list, tuple)):
         return [default_convert(item) for item in data]
     return data
+
+
+def pinned(batch: Any, device: Any = None) -> Any:
+    """A batch with its tensors, also inside containers, in page-locked memory.
+
+    An object with a method `pin_memory` of its own is asked for it.
+    """
+    if isinstance(batch, Tensor):
+        return batch.pin_memory(device)
+    if isinstance(batch, (str, bytes)):
+        return batch
+    if isinstance(batch, Mapping):
+        return {key: pinned(value, device) for key, value in batch.items()}
+    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
+        return type(batch)(*(pinned(item, device) for item in batch))
+    if isinstance(batch, (list, tuple)):
+        return type(batch)(pinned(item, device) for item in batch)
+    return batch.pin_memory() if hasattr(batch, "pin_memory") else batch

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from tracejit.random import Generator, randint
-from tracejit.utils.data.collate import default_collate, default_convert
+from tracejit.utils.data.collate import default_collate, default_convert, pinned
 from tracejit.utils.data.dataset import IterableDataset
 from tracejit.utils.data.sampler import (
     BatchSampler,
@@ -45,7 +45,8 @@ class DataLoader:
     worker_init_fn  called with the worker's number in each worker.
     prefetch_factor  batches that each worker loads ahead (2).
     persistent_workers  keep the workers between iterations.
-    pin_memory  accepted; there is nothing to pin on the CPU.
+    pin_memory  batches in page-locked memory, for `non_blocking` copies to the GPU (or to
+                `pin_memory_device`); nothing happens where there is no GPU.
 
     Example: ``for x, y in DataLoader(TensorDataset(a, b), batch_size=32, shuffle=True): ...``
     """
@@ -62,6 +63,7 @@ class DataLoader:
         self.dataset = dataset
         self.num_workers = num_workers
         self.pin_memory = pin_memory
+        self.pin_memory_device = pin_memory_device
         self.timeout = timeout
         self.worker_init_fn = worker_init_fn
         self.multiprocessing_context = multiprocessing_context
@@ -140,6 +142,12 @@ class DataLoader:
         return int(randint(0, 1 << 62, (1,), generator=self.generator).item())
 
     def __iter__(self) -> Iterator[Any]:
+        if self.pin_memory:
+            device = self.pin_memory_device or None
+            return (pinned(batch, device) for batch in self._batches())
+        return self._batches()
+
+    def _batches(self) -> Iterator[Any]:
         if self.num_workers == 0:
             return self._iterate_here()
         if not self.persistent_workers:
