@@ -146,3 +146,14 @@ def test_reductions_combine_in_the_order_of_the_cpu(rows: int, columns: int) -> 
         want, got = f(x), f(y)
         assert got.tolist() == want.tolist()
         assert not math.isnan(want.reshape(-1)[0].item())
+
+
+def test_max_pooling_has_the_bits_of_the_cpu() -> None:
+    found = []
+    for device in ("cpu", "sim"):
+        torch.manual_seed(5)
+        x = torch.randn(2, 2, 7, 9).to(device).requires_grad_()
+        y = F.max_pool2d(x, 3, 2, 1)
+        (y * y).sum().backward()
+        found.append((y.tolist(), x.grad.tolist()))
+    assert found[0] == found[1]
