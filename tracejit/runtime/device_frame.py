@@ -20,6 +20,7 @@ from tracejit.errors import DeviceError, DTypeError
 from tracejit.ir.graph import Graph
 from tracejit.ir.interpret import evaluate_node
 from tracejit.ir.node import Node
+from tracejit.ir.plan import HostStep
 from tracejit.ir.types import CPU, Device, TensorType, placed
 from tracejit.runtime.arena import Arena
 from tracejit.runtime.bundle import bundled
@@ -27,6 +28,7 @@ from tracejit.runtime.cublas import matrix_of
 from tracejit.runtime.device import Allocation, Backend
 from tracejit.runtime.device_array import DeviceArray, from_host, maker
 from tracejit.runtime.device_graph import Replayer
+from tracejit.runtime.device_library import plan_on_device
 from tracejit.runtime.device_work import (
     Condition,
     DeviceTableLaunch,
@@ -181,6 +183,10 @@ class _DeviceBuilder(_Builder):
 
     def place_values(self) -> None:
         """The device's products store row by row."""
+
+    def host_step(self, step: HostStep) -> None:
+        if not plan_on_device(self, step):
+            super().host_step(step)
 
     def product(self, node: Node) -> bool:
         if node.op.name != "matmul" or node.dtype.kind != "f":
