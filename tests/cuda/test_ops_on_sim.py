@@ -15,14 +15,9 @@ import pytest
 from tracejit import dtypes
 from tracejit.eager.execute import execute
 from tracejit.ir.op import OPS, Op
-from tracejit.ir.types import Device
 from tracejit.runtime import device_frame
-from tracejit.runtime.device import backend_of
-from tracejit.runtime.device_array import DeviceArray, from_host
-from tracejit.runtime.target import run_on_device
-from tracejit.testing import FUNCTIONS, all_cases, check_op
+from tracejit.testing import FUNCTIONS, all_cases, check_op, on_device
 
-SIM = Device("sim", 0)
 LONG = {op.name for op in FUNCTIONS if op.cost >= 8 or op.kind == "composite"}
 """Ops of many steps: few shapes, and no float64, whose exact twins are slow."""
 ON_THE_HOST = {
@@ -40,13 +35,7 @@ Sums and products are among them for axes that are no single run, such as (0, 2)
 """
 
 
-def run_on_sim(op: Op, arrays: list[Any], params: dict[str, Any]) -> Any:
-    held = [from_host(np.asarray(a), SIM) for a in arrays]
-    result = run_on_device(op, held, params, backend_of(SIM))
-    several = isinstance(result, tuple)
-    results = result if several else [result]
-    parts = [r.to_host() if isinstance(r, DeviceArray) else r for r in results]
-    return tuple(parts) if several else parts[0]
+run_on_sim = on_device("sim")
 
 
 def assert_same_bits(got: Any, want: Any) -> None:

@@ -19,6 +19,9 @@ import numpy as np
 import pytest
 
 from tracejit import dtypes
+from tracejit.codegen.cuda import many_source, per_thread_source
+from tracejit.codegen.library_kernels import scan_source, scatter_source
+from tracejit.codegen.order_kernels import extreme_source, merge_source, search_source
 from tracejit.codegen.ptx import ARCHITECTURES, compile_ptx
 from tracejit.errors import CompileError
 from tracejit.ir.graph import Graph
@@ -167,6 +170,14 @@ def test_every_architecture() -> None:
                 assert (".version 8.6" if cc >= (10, 0) else ".version 7.8") in text
 
 
+def test_bundles_find_their_tables_without_local_memory() -> None:
+    (kernel,) = kernels(update, "f32")
+    words = 1 + 4 * (kernel.words + 1)
+    text = compile_ptx("many", many_source(kernel.text, kernel.words), words, (9, 0))
+    assert "ld.global.v4.b32" in text and ".local" not in text and ".f64" not in text
+    assert f"[{8 * words}]" in text
+
+
 def test_a_kernel_that_cannot_be_compiled() -> None:
     with pytest.raises(CompileError, match="device kernel wrong"):
         compile_ptx("wrong", "def kernel(t):\n    x = nobody(t)\n", 1, (9, 0))
@@ -187,23 +198,54 @@ def tool(name: str) -> str | None:
 PTXAS, DISASSEMBLER = tool("ptxas"), tool("nvdisasm")
 
 
-@pytest.mark.skipif(PTXAS is None, reason="no ptxas here: pip install 'tracejit[cuda-ci]'")
-@pytest.mark.parametrize("make", TEMPLATES, ids=lambda v: v.__name__)
-def test_cubins(make: Any, tmp_path: Path) -> None:
+def every_text(cc: tuple[int, int]) -> list[str]:
+    """The PTX of every template and dtype, of bundles and of kernels written by hand."""
+    held = [k for make in TEMPLATES for name in FLOATS for k in kernels(make, name)]
+    texts = [k.ptx(cc) for k in held]
+    for kernel in kernels(update, "f32") + kernels(total, "f32") + kernels(columns, "f64"):
+        words = 1 + 4 * (kernel.words + 1)
+        texts.append(compile_ptx("many", many_source(kernel.text, kernel.words), words, cc))
+    by_hand = [(merge_source(n, d, d), 7) for n in ("f32", "b1", "i64") for d in (False, True)]
+    by_hand += [(search_source(n, True), 6) for n in ("f16", "f64")]
+    by_hand += [(extreme_source(n, True), 5) for n in ("f32", "u8")]
+    by_hand += [(scan_source("f32", "add"), 5), (scatter_source("f32", "add", True), 10)]
+    return texts + [
+        compile_ptx("by_hand", per_thread_source(text, words), words + 1, cc)
+        for text, words in by_hand
+    ]
+
+
+def one_module(texts: list[str]) -> str:
+    """Kernels in one text, so that the assembler starts once."""
+    head = texts[0][: texts[0].index(".address_size 64")] + ".address_size 64\n"
+    return head + "".join(
+        re.sub(r"\b(tracejit_kernel\w*|_const\w*)", rf"k{number}_\1", text.partition(
+            ".address_size 64")[2])
+        for number, text in enumerate(texts)
+    )  # fmt: skip
+
+
+def assembled(text: str, cc: tuple[int, int], folder: Path) -> str:
+    """What ptxas says of a text; raises AssertionError where it refuses it."""
     assert PTXAS is not None
-    for name in FLOATS:
-        for kernel in kernels(make, name):
-            for cc in ARCHITECTURES:
-                source, cubin = tmp_path / "k.ptx", tmp_path / "k.cubin"
-                source.write_text(kernel.ptx(cc))
-                done = subprocess.run(
-                    [PTXAS, f"-arch=sm_{cc[0]}{cc[1]}", "-v", str(source), "-o", str(cubin)],
-                    capture_output=True, text=True, check=False,
-                )  # fmt: skip
-                assert done.returncode == 0, done.stderr
-                assert "0 bytes stack frame, 0 bytes spill stores" in done.stderr
-                (registers,) = re.findall(r"Used (\d+) registers", done.stderr)
-                assert int(registers) <= 64
+    source, cubin = folder / "k.ptx", folder / "k.cubin"
+    source.write_text(text)
+    done = subprocess.run(
+        [PTXAS, f"-arch=sm_{cc[0]}{cc[1]}", "-v", str(source), "-o", str(cubin)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
+@pytest.mark.skipif(PTXAS is None, reason="no ptxas here: pip install 'tracejit[cuda-ci]'")
+@pytest.mark.parametrize("cc", ARCHITECTURES, ids=str)
+def test_cubins(cc: tuple[int, int], tmp_path: Path) -> None:
+    texts = every_text(cc)
+    said = assembled(one_module(texts), cc, tmp_path)
+    assert said.count("0 bytes stack frame, 0 bytes spill stores") == len(texts)
+    registers = [int(n) for n in re.findall(r"Used (\d+) registers", said)]
+    assert len(registers) == len(texts) and max(registers) <= 64
 
 
 @pytest.mark.skipif(
@@ -212,11 +254,9 @@ def test_cubins(make: Any, tmp_path: Path) -> None:
 )
 def test_machine_code_of_a_dense_map(tmp_path: Path) -> None:
     assert PTXAS is not None and DISASSEMBLER is not None
-    source, cubin = tmp_path / "k.ptx", tmp_path / "k.cubin"
-    source.write_text(kernels(dense, "f32")[0].ptx())
-    subprocess.run([PTXAS, "-arch=sm_90", str(source), "-o", str(cubin)], check=True)
+    assembled(kernels(dense, "f32")[0].ptx(), (9, 0), tmp_path)
     listing = subprocess.run(
-        [DISASSEMBLER, str(cubin)], capture_output=True, text=True, check=True
+        [DISASSEMBLER, str(tmp_path / "k.cubin")], capture_output=True, text=True, check=True
     ).stdout
     assert "LDG.E.128" in listing and "STG.E.128" in listing
     assert not re.search(r"\b(DADD|DMUL|DFMA|CALL)\b", listing)

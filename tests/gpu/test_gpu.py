@@ -21,11 +21,8 @@ from tracejit.errors import DeviceError, OutOfMemoryError
 from tracejit.ir.op import Op
 from tracejit.ir.types import Device
 from tracejit.runtime.device import backend_of
-from tracejit.runtime.device_array import DeviceArray, from_host
-from tracejit.runtime.target import run_on_device
-from tracejit.testing import FUNCTIONS, all_cases
+from tracejit.testing import FUNCTIONS, all_cases, on_device
 
-GPU = Device("cuda", 0)
 PRODUCTS = ("matmul",)
 
 
@@ -35,13 +32,7 @@ def own_work() -> Iterator[None]:
     cuda.synchronize()
 
 
-def run_on_gpu(op: Op, arrays: list[Any], params: dict[str, Any]) -> Any:
-    held = [from_host(np.asarray(a), GPU) for a in arrays]
-    result = run_on_device(op, held, params, backend_of(GPU))
-    several = isinstance(result, tuple)
-    results = result if several else [result]
-    parts = [r.to_host() if isinstance(r, DeviceArray) else r for r in results]
-    return tuple(parts) if several else parts[0]
+run_on_gpu = on_device("cuda")
 
 
 @pytest.mark.parametrize("op", FUNCTIONS, ids=lambda op: op.name)
@@ -124,6 +115,57 @@ def test_training_eager_compiled_and_on_the_cpu() -> None:
 def test_no_waits_in_a_training_step() -> None:
     with config.override(forbid_sync=True):
         losses("cuda", True, 5)
+
+
+@pytest.mark.parametrize("graphs", [False, True])
+def test_graphs_renew_inputs_and_keep_results(graphs: bool) -> None:
+    backend = backend_of(Device("cuda", 0))
+    w = torch.randn(64, 32)
+    xs = [torch.randn(16, 64) + k for k in range(8)]
+    f = torch.compile(lambda x, w: (torch.softmax(x @ w, -1).sum(0), torch.tanh(x).sum(1)))
+    before = backend.replays
+    with config.override(device_graphs=graphs):
+        there = w.to("cuda")
+        results = [f(x.to("cuda"), there) for x in xs]
+    assert (backend.replays > before) == graphs
+    for x, (first, second) in zip(xs, results, strict=True):
+        np.testing.assert_allclose(
+            first.cpu().numpy(), torch.softmax(x @ w, -1).sum(0).numpy(), rtol=1e-4
+        )
+        np.testing.assert_array_equal(second.cpu().numpy(), torch.tanh(x).sum(1).numpy())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16])
+def test_graph_products_of_every_layout(dtype: Any) -> None:
+    base = (torch.arange(240) % 7 - 3).to(dtype).reshape(2, 3, 4, 10)  # whole numbers: exact
+    there = base.to("cuda")
+    for f in (
+        lambda x: x[0, 0] @ x[0, 1].T, lambda x: x[0, 0].T @ x[1, 1], lambda x: x @ x.mT,
+        lambda x: x[:, :1] @ x.mT, lambda x: x.transpose(0, 1) @ x[0, :, None].mT,
+        lambda x: x[0, 0, :, :0] @ x[0, 0, :0], lambda x: x[0, 0, :, 1::3] @ x[0, 0, :3, 1:6],
+    ):  # fmt: skip
+        assert f(there).tolist() == f(base).tolist()
+
+
+@pytest.mark.parametrize("n", [1, 1000, 100_003])
+def test_sort_has_the_order_of_the_cpu(n: int) -> None:
+    x = torch.randint(0, 50, (2, n)).float()
+    for descending in (False, True):
+        got = torch.sort(x.to("cuda"), 1, descending=descending)
+        want = torch.sort(x, 1, descending=descending, stable=True)
+        for g, w in zip(got, want, strict=True):
+            np.testing.assert_array_equal(g.cpu().numpy(), w.numpy())
+
+
+def test_copies_that_nobody_waits_for() -> None:
+    x = torch.zeros(1 << 20)
+    there = []
+    for k in range(20):
+        x.fill_(float(k))
+        there.append(x.to("cuda", non_blocking=True))
+    assert [t[-1].item() for t in there] == list(range(20))
+    pinned = x.pin_memory()
+    assert pinned.is_pinned() and pinned.cuda(non_blocking=True).sum().item() == 19.0 * (1 << 20)
 
 
 def test_results_stay_valid() -> None:

@@ -70,8 +70,7 @@ def bundled(
         launch = item[position]
         reads, writes = accesses(launch)
         at = position
-        joins = isinstance(launch, Launch) and is_small(launch)
-        if joins and not any(id(b) in foreign for b in writes):
+        if isinstance(launch, Launch) and is_small(launch) and foreign.isdisjoint(map(id, writes)):
             key = _kind(launch)
             anchor = anchors.get(key)
             if anchor is not None and anchor < uses.limit(reads, writes):

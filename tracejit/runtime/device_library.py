@@ -68,7 +68,7 @@ def _sort(builder: _Builder, step: HostStep) -> bool:
     while width == 1 or width < n:
         out, order = builder.temporary(shape, kind), builder.temporary(shape, int64)
         text = merge_source(kind.short, descending, width == 1)
-        words = [out, order, values, places, n, width, width.bit_length() + 1]
+        words: list[int | Operand] = [out, order, values, places, n, width, width.bit_length() + 1]
         builder.table_launch(f"merge_{kind.short}", text, words, units, 1)
         values, places, width = out, order, 2 * width
     _give(builder, step, [values, places], axis)
@@ -84,7 +84,7 @@ def _searchsorted(builder: _Builder, step: HostStep) -> bool:
         return True
     each = 0 if len(rows.layout.shape) == 1 else x.layout.shape[-1]
     text = search_source(x.dtype.short, node.params["right"])
-    words = [out, rows, x, n, each, n.bit_length() + 1]
+    words: list[int | Operand] = [out, rows, x, n, each, n.bit_length() + 1]
     builder.table_launch(f"search_{x.dtype.short}", text, words, units, 1)
     return True
 
@@ -100,7 +100,7 @@ def _cumextreme(builder: _Builder, step: HostStep) -> bool:
     width = prod(shape[axis + 1 :])
     if prod(shape):
         text = extreme_source(values.dtype.short, node.params["largest"])
-        words = [*out, values, shape[axis], width]
+        words: list[int | Operand] = [*out, values, shape[axis], width]
         units = prod(shape[:axis]) * width
         builder.table_launch(f"extreme_{values.dtype.short}", text, words, units, 1)
     for part in step.stores:

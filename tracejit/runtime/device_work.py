@@ -39,7 +39,7 @@ class CallWords:
             if p.kind != "pointer"
         ]
 
-    def set(self, arguments: Sequence[Any]) -> Words:
+    def filled(self, arguments: Sequence[Any]) -> Words:
         """The table for a call."""
         table = self.table
         for place, index, offset in self.pointers:
@@ -64,11 +64,11 @@ class KernelWork:
 
     def table(self, arguments: Sequence[Any]) -> Words:
         """Its table for a call."""
-        return self.words.set(arguments)
+        return self.words.filled(arguments)
 
     def run(self, backend: Backend, arguments: Sequence[Any]) -> None:
         """Ask the device for it."""
-        backend.launch(self.kernel, self.words.set(arguments), self.threads)
+        backend.launch(self.kernel, self.words.filled(arguments), self.threads)
 
 
 class CheckWork(KernelWork):

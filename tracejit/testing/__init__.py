@@ -6,5 +6,5 @@ Invariant: names here are public.
 from __future__ import annotations
 
 from tracejit.jit.observe import Near, Observer, Tolerance, compare_logs, difference
-from tracejit.testing.check_op import all_cases, check_op
+from tracejit.testing.check_op import all_cases, check_op, on_device
 from tracejit.testing.samples import FUNCTIONS, NOT_FUNCTIONS, cases

@@ -15,6 +15,10 @@ import tracejit
 from tracejit.dtypes import DType
 from tracejit.eager.dispatch import apply, pointwise
 from tracejit.ir.op import OPS, Op
+from tracejit.ir.types import Device
+from tracejit.runtime.device import backend_of
+from tracejit.runtime.device_array import from_host, host_copy
+from tracejit.runtime.target import run_on_device
 from tracejit.testing.samples import Case, Shape, cases
 
 SHAPES: tuple[Shape, ...] = ((3, 4), (2, 3, 3), (5,), (), (0, 3), (3, 0))
@@ -50,6 +54,20 @@ def run_eager(op: Op, arrays: list[Any], params: dict[str, Any]) -> Any:
         return pointwise(op, tensors, params).numpy()
     result = apply(op, tensors, params)
     return tuple(t.numpy() for t in result) if isinstance(result, tuple) else result.numpy()
+
+
+def on_device(name: str) -> Run:
+    """A runner of ops by the kernels of a device: ``check_op(op, dtype, on_device("sim"))``."""
+    device = Device(name, 0)
+
+    def run(op: Op, arrays: list[Any], params: dict[str, Any]) -> Any:
+        held = [from_host(np.asarray(a), device) for a in arrays]
+        result = run_on_device(op, held, params, backend_of(device))
+        if isinstance(result, tuple):
+            return tuple(map(host_copy, result))
+        return host_copy(result)
+
+    return run
 
 
 def agree(got: Any, want: Any, name: str) -> None:
