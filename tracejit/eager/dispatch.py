@@ -15,7 +15,7 @@ import numpy as np
 
 from tracejit import dtypes
 from tracejit.dtypes import DType
-from tracejit.eager.execute import execute
+from tracejit.eager.execute import execute, known_call
 from tracejit.eager.modes import state
 from tracejit.eager.quiet import quiet
 from tracejit.eager.tape import attach, node_of, save_for_backward, storage_of, type_of
@@ -282,10 +282,14 @@ def apply(op: Op, tensors: Sequence[Tensor], params: dict[str, Any] = NO_PARAMS)
     """`op` on tensors of the very shapes and dtypes it wants: a tensor, or a tuple of them."""
     concrete = concrete_params(params) if state.capture is not None else params
     arrays = [t._array for t in tensors]
+    known = known_call(op, arrays, concrete)
     try:
-        if op.kind != "elementwise":
-            op.infer(tuple(type_of(t) for t in tensors), **concrete)
-        data = execute(op, arrays, concrete)
+        if known is not None:
+            data = known(arrays)
+        else:
+            if op.kind != "elementwise":
+                op.infer(tuple([type_of(t) for t in tensors]), **concrete)
+            data = execute(op, arrays, concrete)
     except (ValueError, TypeError, IndexError, TracejitError, RuntimeError) as error:
         raise fail(op, tensors, error) from None
     result = tuple(map(new_tensor, data)) if isinstance(data, tuple) else new_tensor(data)

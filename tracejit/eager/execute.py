@@ -15,7 +15,7 @@ import numpy as np
 from tracejit import config
 from tracejit.eager.quiet import quiet
 from tracejit.ir.op import OPS, Op
-from tracejit.runtime import gemm
+from tracejit.runtime import gemm, single
 from tracejit.runtime.device import backend_of
 from tracejit.runtime.device_array import DeviceArray, copy_array, moved
 from tracejit.runtime.single import run_op
@@ -54,6 +54,16 @@ def execute(op: Op, arrays: Sequence[Any], params: dict[str, Any]) -> Any:
     if op.name == "to_device":
         return moved(arrays[0], params["device"])
     return _on_numpy(op.numpy, arrays, params)
+
+
+def known_call(op: Op, arrays: Sequence[Any], params: dict[str, Any]) -> Any:
+    """The function that runs the op on arrays of these types, if `execute` has used one before.
+
+    Then their types need no checking. None for ops that no kernel runs, or none always.
+    """
+    if op.kind == "composite" or op.name in _KERNEL_REDUCTIONS:
+        return single.known_call(op, arrays, params)
+    return None
 
 
 def dense_copy(array: Any) -> Any:

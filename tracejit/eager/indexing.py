@@ -285,10 +285,27 @@ def _pick(tensor: Tensor, axis: int, index: Tensor) -> Tensor:
     return result
 
 
+def _row(tensor: Tensor, index: int) -> Tensor | None:
+    """``x[i]`` without parsing a key, for an index in range."""
+    count, *rest = tensor._array.shape
+    begin = index + count if index < 0 else index
+    if not 0 <= begin < count:
+        return None
+    if count > 1:
+        where = {"starts": (begin, *[0] * len(rest)), "stops": (begin + 1, *rest),
+                 "steps": (1,) * (1 + len(rest))}  # fmt: skip
+        tensor = view(OPS["slice"], tensor, where)
+    return view(OPS["reshape"], tensor, {"shape": tuple(rest)})
+
+
 def getitem(self: Tensor, key: Any) -> Tensor:
     """``x[key]``."""
     if state.capture is not None:
         self, key = _pick_elements(self, key)
+    elif type(key) is int and self._array.ndim:
+        found = _row(self, key)
+        if found is not None:
+            return found
     parsed = Key(self, key)
     part = parsed.basic(self)
     if not parsed.indices:

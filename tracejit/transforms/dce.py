@@ -29,4 +29,6 @@ def run(graph: Graph) -> Graph:
         if len(before) != len(after)
     ]
     notes = f"{removed} rewrites" + (f" ({', '.join(names)})" if names else "")
+    if not removed:
+        return graph.with_results(graph.results, notes)
     return replace(graph, effects=effects, checks=checks, notes=notes)
