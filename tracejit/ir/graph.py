@@ -61,6 +61,10 @@ class Graph:
             made.__dict__["_order"] = self._order  # a pass that changed nothing: nothing to sort
         return made
 
+    def with_notes(self, notes: str) -> Graph:
+        """The graph with something else to say about itself."""
+        return self.with_results(self.results, notes)
+
     def __str__(self) -> str:
         return print_graph(self)
 

@@ -30,5 +30,5 @@ def run(graph: Graph) -> Graph:
     ]
     notes = f"{removed} rewrites" + (f" ({', '.join(names)})" if names else "")
     if not removed:
-        return graph.with_results(graph.results, notes)
+        return graph.with_notes(notes)
     return replace(graph, effects=effects, checks=checks, notes=notes)

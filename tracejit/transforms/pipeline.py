@@ -8,7 +8,6 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from tracejit import config
@@ -57,10 +56,10 @@ def run(graph: Graph, stages: dict[str, Graph] | None = None) -> Graph:
         started = time.perf_counter()
         result = function(graph)
         elapsed = (time.perf_counter() - started) * 1e3
-        graph = replace(result, notes=f"after {name}: {result.notes}, {elapsed:.2f} ms")
+        graph = result.with_notes(f"after {name}: {result.notes}, {elapsed:.2f} ms")
         if config.check >= 1:
             verify(graph)
         show(name, graph)
         if stages is not None:
             stages[name] = graph
-    return replace(graph, notes="")
+    return graph.with_notes("")
