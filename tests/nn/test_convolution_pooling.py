@@ -164,6 +164,32 @@ def test_adaptive_pools(out):
     assert nn.AdaptiveAvgPool2d((None, out))(tensor(x)).shape == (2, 6, out)
 
 
+def test_maximum_and_its_gradient_are_a_library_step_each():
+    x = torch.randn(2, 3, 8, 8, requires_grad=True)
+
+    @torch.compile
+    def step(x):
+        y = F.max_pool2d(x, 2)
+        y.backward(torch.ones_like(y))
+        return y
+
+    for _ in range(2):
+        x.grad = None
+        step(x)
+    plan = step.ir("plan")
+    assert "2 library calls" in plan, plan
+    assert "window_max" in plan and "window_put" in plan
+
+
+def test_depthwise_convolution_is_no_product():
+    x, w = torch.randn(2, 4, 6, 6), torch.randn(4, 1, 3, 3)
+    run = torch.compile(lambda x, w: F.conv2d(x, w, padding=1, groups=4))
+    run(x, w)
+    assert "matmul" not in run.ir("plan")
+    exact = F.conv2d(x.double(), w.double(), padding=1, groups=4)
+    assert np.allclose(run(x, w).numpy(), exact.numpy(), atol=1e-5)
+
+
 def test_max_unpool_puts_values_back():
     x = tensor([[[[1, 2, 6, 3], [3, 4, 1, 2]]]])
     y, at = nn.MaxPool2d(2, return_indices=True)(x)
