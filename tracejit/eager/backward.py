@@ -112,12 +112,13 @@ def has_history(root: Node) -> bool:
     stack = [root]
     while stack:
         node = stack.pop()
-        if id(node) in seen or node.op.name == "detach":
+        if id(node) in seen:
             continue
-        if type(node.saved) is Leaf:
+        if type(node.saved) is Leaf:  # in a capture a leaf may be a detached value
             return True
         seen.add(id(node))
-        stack.extend(node.inputs)
+        if node.op.name != "detach":
+            stack.extend(node.inputs)
     return False
 
 
