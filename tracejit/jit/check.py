@@ -20,11 +20,11 @@ from tracejit.errors import DivergenceError, TraceWarning
 from tracejit.ir.graph import Graph
 from tracejit.jit import diverge
 from tracejit.jit.compile import CompiledFunction
+from tracejit.jit.effects import differences
 from tracejit.jit.group import Group
 from tracejit.jit.guards import MISS
 from tracejit.jit.observe import EXACT, Observer, Tolerance, compare_logs
 from tracejit.jit.readset import ReadSet, Refusal
-from tracejit.jit.trace import differences
 from tracejit.random import default_generator
 from tracejit.tensor import Tensor
 
@@ -176,7 +176,7 @@ class CheckedFunction(CompiledFunction):
                     trial(*args, **kwargs)
             texts.append(diverge.trace_text(trial))
             for entry, _ in differences(readset):
-                if entry.source.parent is not None and entry.source.is_assignable():
+                if entry.source.is_assignable(flat):
                     entry.source.write(flat, entry.value)
             before.restore()
         return diverge.first_line(*texts)

@@ -29,6 +29,7 @@ from tracejit.errors import CaptureError, CheckFailed, CompileError, Location, T
 from tracejit.jit import report
 from tracejit.jit.describe import why_missed
 from tracejit.jit.differentiate import Differentiable
+from tracejit.jit.effects import stored_tensors
 from tracejit.jit.group import Group, NewBranch, modes_now
 from tracejit.jit.guards import MISS, are_apart
 from tracejit.jit.lift import LiftedCall, Numbers, drop_lifted
@@ -36,11 +37,10 @@ from tracejit.jit.prints import PrintHook
 from tracejit.jit.readset import ReadSet, Refusal
 from tracejit.jit.scrub import plain, scrub_state
 from tracejit.jit.shapes import Shapes
-from tracejit.jit.trace import PathBuilder, differences
+from tracejit.jit.trace import PathBuilder
 from tracejit.jit.tree import Conflict, Leaf, Segment, has_many_outcomes
 from tracejit.jit.watch import Watcher
 from tracejit.runtime.target import build
-from tracejit.tensor import Tensor
 
 _MAX_FAILURES = 3
 """Captures that may fail in a row before a function stays eager for good."""
@@ -290,7 +290,7 @@ class CompiledFunction:
         """Add what was captured to the tree, if a replay could repeat it."""
         readset.entries.extend(watcher.entries)
         self._check_watched(capture, readset, watcher)
-        changed = self._python_effects(capture, readset)
+        changed = stored_tensors(readset)
         key = (len(args), *kwargs)
         signature = self.signatures.get(key)
         if signature is None:
@@ -365,18 +365,6 @@ class CompiledFunction:
         for reason, location in capture.unsound:
             self._give_up(reason, location, final=True)
             raise Refusal("")
-
-    def _python_effects(self, capture: Capture, readset: ReadSet) -> list[Any]:
-        """Tensors and numbers that the function stored where others see them."""
-        found = []
-        for entry, now in differences(readset):
-            stores_tensor = entry.kind in ("tensor", "module tensor") and isinstance(now, Tensor)
-            if entry.kind in ("length", "keys", "is", "equal", "array") or not stores_tensor:
-                raise Refusal(f"changes {entry.source.describe()}, which a replay could not repeat")
-            if not entry.source.is_assignable() and entry.source.step != "cell":
-                raise Refusal(f"assigns to {entry.source.describe()}")
-            found.append((entry, now))
-        return found
 
     def _differentiate(
         self, capture: Capture, group: Group, builder: PathBuilder, leaf: Leaf, value: Any

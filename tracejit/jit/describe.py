@@ -12,10 +12,11 @@ from tracejit import dtypes
 from tracejit.eager.methods import hooks_of
 from tracejit.eager.modes import state
 from tracejit.eager.tape import type_of
-from tracejit.jit.guards import ModuleGuard, TensorInput, failing_line, fits, module_snapshot, same
+from tracejit.jit.effects import entry_holds
+from tracejit.jit.guards import ModuleGuard, TensorInput, failing_line, fits
 from tracejit.jit.naming import GONE, Describer, kind_of, short
 from tracejit.jit.readset import Entry
-from tracejit.jit.trace import entry_holds
+from tracejit.jit.snapshot import module_snapshot, same
 from tracejit.tensor import Tensor
 
 _MOST_GROUPS = 8
@@ -110,16 +111,11 @@ def _unfit(name: str, now: Tensor, item: TensorInput) -> str:
 def _unmet_modules(guard: ModuleGuard, words: Describer) -> list[str]:
     found = []
     for module, before in guard.modules:
-        now = module_snapshot(module, guard.free)
-        for name in before.keys() | now.keys():
-            if not _same_item(now.get(name), before.get(name)):
-                path = words.source(words.readset.seen[id(module)])
-                found.append(f"{path}.{name} {_change(before.get(name), now.get(name))}")
+        now = module_snapshot(module)
+        path = words.source(words.readset.seen[id(module)])
+        for name in guard.changes(module, before):
+            found.append(f"{path}.{name} {_change(before.get(name), now.get(name))}")
     return sorted(found)
-
-
-def _same_item(a: Any, b: Any) -> bool:
-    return a is b or same(a, b)
 
 
 def _change(before: Any, now: Any) -> str:

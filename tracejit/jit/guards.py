@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import linecache
-import math
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -21,24 +20,12 @@ from tracejit.eager.modes import MODULE_VERSION, state
 from tracejit.ir.sizes import SymInt, size_source
 from tracejit.ir.types import TensorType
 from tracejit.jit.readset import Entry, ReadSet, Source
+from tracejit.jit.snapshot import Snapshot, changed_names, module_snapshot, same
 from tracejit.runtime.device_array import DeviceArray
 from tracejit.tensor import Tensor
 
 MISS: Any = type("Miss", (), {"__repr__": lambda self: "MISS"})()
 _count = [0]
-
-
-def same(a: Any, b: Any) -> bool:
-    """Equal for a guard: same type and value; NaN equals NaN, -0.0 differs from 0.0."""
-    if type(a) is not type(b):
-        return False
-    if type(a) is float:
-        return (a == b and math.copysign(1, a) == math.copysign(1, b)) or (a != a and b != b)
-    if isinstance(a, (list, tuple)) and type(a) in (list, tuple):
-        return len(a) == len(b) and all(map(same, a, b))
-    if isinstance(a, np.generic):
-        return bool(a.tobytes() == b.tobytes())
-    return bool(a == b)
 
 
 class TensorInput:
@@ -78,21 +65,20 @@ class ModuleGuard:
     """The structure of modules, compared only when some module changed since the last call."""
 
     def __init__(
-        self, modules: Sequence[Any], tensors: Sequence[TensorInput],
+        self, modules: Sequence[tuple[Any, Snapshot]], tensors: Sequence[TensorInput],
         free: set[tuple[int, str]] | frozenset[Any] = frozenset(),
     ):  # fmt: skip
         self.free = free  # (id of module, name) of numbers that are inputs of the trace
-        self.modules = [(m, module_snapshot(m, free)) for m in modules]
+        self.modules = list(modules)
         self.inputs = list(tensors)
-        self.version = MODULE_VERSION[0]
+        self.version = -1  # what the captured run met is compared with the first call
         self.tensors = tuple(t.source.read(()) for t in tensors)
 
     def verify(self) -> bool:
         """Whether all modules are as they were; then their tensors are read again."""
         version = MODULE_VERSION[0]
-        for module, snapshot in self.modules:
-            if not _same_snapshot(module_snapshot(module, self.free), snapshot):
-                return False
+        if any(self.changes(module, before) for module, before in self.modules):
+            return False
         try:
             tensors = tuple(t.source.read(()) for t in self.inputs)
         except (KeyError, AttributeError):
@@ -104,27 +90,13 @@ class ModuleGuard:
         self.version = version
         return True
 
-
-def module_snapshot(module: Any, free: Any = frozenset()) -> dict[str, Any]:
-    """What a trace depends on of a module; of the numbers in `free`, their types."""
-    snapshot: dict[str, Any] = {"": type(module)}
-    for name, value in module.__dict__.items():
-        if name in ("_parameters", "_buffers"):
-            snapshot[name] = tuple((k, v is None) for k, v in value.items())
-        elif isinstance(value, dict) and (name == "_modules" or name.endswith("hooks")):
-            snapshot[name] = tuple((k, id(v)) for k, v in value.items())
-        elif isinstance(value, (int, float, str, bytes, bool, complex, type(None), tuple)):
-            snapshot[name] = value
-        else:
-            snapshot[name] = id(value)
-    for holder, name in free:
-        if holder == id(module) and name in snapshot:
-            snapshot[name] = type(snapshot[name])
-    return snapshot
-
-
-def _same_snapshot(a: dict[str, Any], b: dict[str, Any]) -> bool:
-    return a.keys() == b.keys() and all(v is b[k] or same(v, b[k]) for k, v in a.items())
+    def changes(self, module: Any, before: Snapshot) -> list[str]:
+        """The attributes of a module that are not as the trace needs them."""
+        now = module_snapshot(module)
+        return [
+            name for name in changed_names(before, now)
+            if (id(module), name) not in self.free or type(now.get(name)) is not type(before[name])
+        ]  # fmt: skip
 
 
 def fits(tensor: Tensor, wanted: TensorInput) -> bool:

@@ -13,9 +13,9 @@ from typing import Any
 from tracejit.eager.capture import MOST_DECISIONS, Capture
 from tracejit.eager.integers import LiftedInt, fits
 from tracejit.eager.scalars import SymFloat
-from tracejit.jit.guards import same
 from tracejit.jit.names import names_of
 from tracejit.jit.readset import Entry, ReadSet, Refusal
+from tracejit.jit.snapshot import same
 from tracejit.jit.trace import SourceNumber, source_key
 
 _KINDS = ("equal", "module number")

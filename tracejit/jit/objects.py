@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from tracejit.jit.source import KNOWN_LIBRARIES, is_user_file
+from tracejit.tensor import Tensor
 
 _INERT = (
     decimal.Decimal, fractions.Fraction, datetime.date, datetime.time, datetime.timedelta,
@@ -52,6 +53,11 @@ def own_dict(value: Any) -> dict[str, Any] | None:
     except AttributeError:
         return None
     return held if isinstance(held, dict) else None
+
+
+def own_attributes(tensor: Tensor) -> dict[str, Any]:
+    """The attributes that a user gave a tensor."""
+    return {k: v for k, v in tensor.__dict__.items() if k != "_array" and not hasattr(Tensor, k)}
 
 
 def slots_of(value: Any) -> Iterator[tuple[str, Any]]:

@@ -22,7 +22,15 @@ from tracejit.dtypes import DType
 from tracejit.eager.methods import hooks_of
 from tracejit.ir.types import Device
 from tracejit.jit.names import imported_module, names_of
-from tracejit.jit.objects import is_inert, is_library_module, is_user_class, own_dict, slots_of
+from tracejit.jit.objects import (
+    is_inert,
+    is_library_module,
+    is_user_class,
+    own_attributes,
+    own_dict,
+    slots_of,
+)
+from tracejit.jit.snapshot import Snapshot, module_snapshot
 from tracejit.jit.source import (
     KNOWN_LIBRARIES,
     STDLIB,
@@ -57,8 +65,9 @@ class ReadSet:
         while True:
             before = len(self.names), len(self.codes)
             self.entries: list[Entry] = []
-            self.modules: list[Any] = []
+            self.modules: list[tuple[Any, Snapshot]] = []
             self.seen: dict[int, Source] = {}
+            self.tensor_attributes: list[tuple[Source, Tensor, Any]] = []  # names of users' own
             self.aliases: dict[int, Source] = {}  # id of a tensor's source -> where it was first
             self.globals_done: set[tuple[int, str]] = set()
             self._walk_all(function)
@@ -87,8 +96,8 @@ class ReadSet:
             self.entries.append(entry)
             if entry.kind == "alias":
                 self.aliases[id(entry.source)] = other.aliases[id(entry.source)]
-        held = set(map(id, self.modules))
-        self.modules += [m for m in other.modules if id(m) not in held]
+        held = {id(module) for module, _ in self.modules}
+        self.modules += [found for found in other.modules if id(found[0]) not in held]
         self.codes |= other.codes
         self.free_numbers &= other.free_numbers
 
@@ -148,12 +157,20 @@ class ReadSet:
             first = self.seen.setdefault(id(value), source)
             self.add(source, "tensor" if first is source else "alias", value)
             self.aliases[id(source)] = first
-            self._hooks(value)
+            if first is source:
+                self._with_tensor(source, value)
         else:
             self._object(source, value)
 
-    def _hooks(self, tensor: Tensor) -> None:
-        """What the backward hooks of a leaf read; which hooks they are is guarded with it."""
+    def _with_tensor(self, source: Source, tensor: Tensor) -> None:
+        """The attributes that a user gave a tensor, and what the backward hooks of a leaf read
+        (which hooks they are is guarded with the tensor).
+        """
+        own = own_attributes(tensor)
+        self.tensor_attributes.append((source, tensor, own.keys()))
+        for name in own:
+            if self.reads(name):
+                self.value(source.then("dict").then("item", name), own[name])
         for hook in hooks_of(tensor):
             self.value(constant_source(hook), hook)
 
@@ -346,7 +363,7 @@ class ReadSet:
     def _module(self, source: Source, value: Any) -> None:
         """An nn.Module: identity, then its own state through the module version counter."""
         self.add(source, "is", value)
-        self.modules.append(value)
+        self.modules.append((value, module_snapshot(value)))
         self.class_attributes(type(value))
         held = value.__dict__
         inner = constant_source(value).then("dict")
@@ -354,9 +371,10 @@ class ReadSet:
             for name, tensor in held[store].items():
                 if tensor is not None:
                     at = inner.then("item", store).then("item", name)
-                    self.seen.setdefault(id(tensor), at)
+                    first = self.seen.setdefault(id(tensor), at)
                     self.add(at, "module tensor", tensor)
-                    self._hooks(tensor)
+                    if first is at:
+                        self._with_tensor(at, tensor)
         for name, child in held["_modules"].items():
             if child is not None:
                 self.value(inner.then("item", "_modules").then("item", name), child)

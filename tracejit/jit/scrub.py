@@ -12,9 +12,9 @@ from typing import Any
 from tracejit.eager.integers import LiftedInt
 from tracejit.eager.scalars import SymFloat
 from tracejit.ir.sizes import SymInt
+from tracejit.jit.effects import differences
 from tracejit.jit.objects import is_user_class, own_dict
 from tracejit.jit.readset import ReadSet
-from tracejit.jit.trace import differences
 from tracejit.tensor import Tensor
 
 _LEAVES = (Tensor, str, bytes, bool, int, float, type(None), type, types.ModuleType)

@@ -6,6 +6,7 @@ reach generated source as constants only.
 
 from __future__ import annotations
 
+import collections
 import os
 import sysconfig
 from collections.abc import Callable
@@ -26,6 +27,8 @@ KNOWN_LIBRARIES = {
     "numba_cuda", "safetensors", "mpmath", "cuda",
 }  # fmt: skip
 _user_code: dict[str, bool] = {}
+_ASSIGNABLE = (dict, list, collections.deque)
+"""Containers whose items a replay may assign; the attributes of an object are a dict."""
 
 
 def is_user_file(filename: str) -> bool:
@@ -95,18 +98,26 @@ class Source:
         return _READ[self.step](self.parent.read(args), self.key)
 
     def write(self, args: tuple[Any, ...], value: Any) -> None:
-        """Put a value there (an attribute, an item, a cell)."""
+        """Put a value there (an attribute, an item, a cell); in a tuple, by a new tuple."""
         assert self.parent is not None
         holder = self.parent.read(args)
         if self.step == "cell":
             holder.cell_contents = value
+        elif isinstance(holder, tuple):
+            items = [*holder[: self.key], value, *holder[self.key + 1 :]]
+            made = type(holder)(*items) if hasattr(holder, "_fields") else type(holder)(items)
+            self.parent.write(args, made)
         else:
             holder[self.key] = value
 
-    def is_assignable(self) -> bool:
+    def is_assignable(self, args: tuple[Any, ...]) -> bool:
         """Whether a replay can store a new value there."""
-        return self.step == "item" and not (self.parent is not None and self.parent.step == "arg"
-                                            and self.parent.key is None)  # fmt: skip
+        if self.step != "item" or self.parent is None:
+            return self.step == "cell"
+        holder = self.parent.read(args)
+        if isinstance(holder, tuple):
+            return self.parent.is_assignable(args)
+        return isinstance(holder, _ASSIGNABLE)
 
     def expression(self, constant: Callable[[Any], str]) -> str:
         """Python source that reads the value; constants go through a table."""

@@ -17,7 +17,7 @@ from tracejit.ir.node import Node, topological
 from tracejit.ir.op import OPS
 from tracejit.ir.sizes import SymInt
 from tracejit.jit.differentiate import EagerSaves
-from tracejit.jit.guards import TensorInput, layout_of, overlaps_itself, same
+from tracejit.jit.guards import TensorInput, layout_of, overlaps_itself
 from tracejit.jit.naming import Describer, graph_name
 from tracejit.jit.readset import Entry, ReadSet, Refusal, Source
 from tracejit.jit.replay import Finish, Result
@@ -404,33 +404,3 @@ def _same_order(roots: Sequence[Node]) -> list[Node]:
 
 def _is_saved(node: Node) -> bool:
     return node.saved is not None and node.saved is not FREED and node.saved.array is not None
-
-
-def differences(readset: ReadSet) -> list[tuple[Entry, Any]]:
-    """Entries whose value is no longer what it was, with the value now (or None if gone)."""
-    changed = []
-    for entry in readset.entries:
-        try:
-            now = entry.source.read(readset.args)
-        except (KeyError, IndexError, AttributeError, TypeError, ValueError):
-            if entry.kind != "absent":
-                changed.append((entry, None))
-            continue
-        if not entry_holds(entry, now):
-            changed.append((entry, now))
-    return changed
-
-
-def entry_holds(entry: Entry, now: Any) -> bool:
-    """Whether the value of an entry is still what it was."""
-    if entry.kind in ("is", "tensor", "alias", "module tensor"):
-        return now is entry.value
-    if entry.kind == "absent":
-        return False
-    if entry.kind in ("equal", "module number"):
-        return now is entry.value or same(now, entry.value)
-    if entry.kind == "length":
-        return bool(len(now) == entry.value)
-    if entry.kind == "keys":
-        return tuple(now) == entry.value
-    return (now.dtype, now.shape, now.tobytes()) == entry.value
