@@ -84,7 +84,9 @@ def module_of(theirs: Any) -> Any:
         attention = theirs.self_attn
         return make(
             attention.embed_dim, attention.num_heads, theirs.linear1.out_features,
-            theirs.dropout.p, batch_first=attention.batch_first, norm_first=theirs.norm_first,
+            theirs.dropout.p, activation=module_arguments(theirs.activation),
+            batch_first=attention.batch_first, norm_first=theirs.norm_first,
+            bias=theirs.linear1.bias is not None,
         )  # fmt: skip
     raise Skip(f"a {type(theirs).__name__} as an argument")
 

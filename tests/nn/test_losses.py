@@ -216,3 +216,34 @@ def test_ctc_of_a_target_that_does_not_fit():
     loss = nn.CTCLoss(zero_infinity=True)(log_p, torch.tensor(how[0]), *how[1:])
     loss.backward()
     assert loss.item() == 0 and (log_p.grad == 0).all()
+
+
+def test_adaptive_softmax_is_the_log_probability_of_the_target():
+    model = nn.AdaptiveLogSoftmaxWithLoss(8, 20, [5, 12], div_value=2.0, head_bias=True)
+    assert [n for n, _ in model.named_parameters()] == [
+        "head.weight", "head.bias", "tail.0.0.weight", "tail.0.1.weight", "tail.1.0.weight",
+        "tail.1.1.weight",
+    ]  # fmt: skip
+    x, target = torch.randn(6, 8), torch.tensor([0, 4, 5, 11, 12, 19])
+    every = model.log_prob(x)
+    np.testing.assert_allclose(every.exp().sum(1).detach().numpy(), 1, rtol=1e-6)
+    found = model(x, target)
+    expected = every.gather(1, target.unsqueeze(1)).squeeze(1)
+    np.testing.assert_allclose(found.output.detach().numpy(), expected.detach().numpy(), rtol=1e-6)
+    assert found.loss.item() == pytest.approx(-expected.mean().item(), rel=1e-6)
+    assert model(x[0], target[0]).output.shape == () and model.predict(x).shape == (6,)
+    with pytest.raises(RuntimeError, match=r"in \[0, 19\], but values in range \[0, 20\]"):
+        model(x, torch.tensor([0, 4, 5, 11, 12, 20]))
+    with pytest.raises(ValueError, match="cutoffs"):
+        nn.AdaptiveLogSoftmaxWithLoss(8, 20, [5, 20])
+
+
+def test_what_torch_refuses_is_refused():
+    scores = torch.randn(3, 4)
+    with pytest.raises(RuntimeError, match="ignore_index is not supported"):
+        F.cross_entropy(scores, torch.rand(3), ignore_index=1)
+    with pytest.raises(RuntimeError, match="'weight' must be 2-D"):
+        F.embedding(torch.tensor([0, 1]), torch.randn(3))
+    ints = torch.ones(2, 3, dtype=torch.int32)
+    made = F.bilinear(ints, ints, torch.ones(4, 3, 3, dtype=torch.int32))
+    assert made.dtype is torch.int32 and made.tolist()[0] == [9] * 4

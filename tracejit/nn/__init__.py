@@ -32,6 +32,7 @@ from tracejit.nn.activation import (
     Tanhshrink,
     Threshold,
 )
+from tracejit.nn.adaptive import AdaptiveLogSoftmaxWithLoss
 from tracejit.nn.attention import MultiheadAttention
 from tracejit.nn.batchnorm import (
     BatchNorm1d,
@@ -176,7 +177,8 @@ from tracejit.nn.transformer import (
 
 __all__ = [
     "AdaptiveAvgPool1d", "AdaptiveAvgPool2d", "AdaptiveAvgPool3d", "AdaptiveMaxPool1d",
-    "AdaptiveMaxPool2d", "AdaptiveMaxPool3d", "AlphaDropout", "AvgPool1d", "AvgPool2d", "AvgPool3d",
+    "AdaptiveMaxPool2d", "AdaptiveMaxPool3d", "AdaptiveLogSoftmaxWithLoss",
+    "AlphaDropout", "AvgPool1d", "AvgPool2d", "AvgPool3d",
     "BCELoss", "BCEWithLogitsLoss", "BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "Bilinear",
     "Buffer", "CELU", "CTCLoss", "ChannelShuffle", "CircularPad1d", "CircularPad2d",
     "CircularPad3d", "ConstantPad1d", "ConstantPad2d", "ConstantPad3d", "Conv1d", "Conv2d",

@@ -92,11 +92,11 @@ def cross_entropy(
     if not 0.0 <= label_smoothing <= 1.0:
         raise RuntimeError(f"label_smoothing must be between 0 and 1, got {label_smoothing}")
     axis = _class_axis(input)
+    if target.dtype.kind == "f" and ignore_index >= 0:
+        raise RuntimeError(at_user_line(
+            "cross_entropy: ignore_index is not supported for class probabilities"
+        ))  # fmt: skip
     if target.dtype.kind == "f" and tuple(target.shape) == tuple(input.shape):
-        if ignore_index >= 0:
-            raise RuntimeError(at_user_line(
-                "cross_entropy: ignore_index is not supported for class probabilities"
-            ))  # fmt: skip
         return _soft_cross_entropy(input, target, weight, reduction, label_smoothing)
     _check_target("cross_entropy", input, target)
     log_p = input.log_softmax(axis)

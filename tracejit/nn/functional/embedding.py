@@ -82,6 +82,8 @@ def embedding(
     """
     if input.dtype.kind not in "iu":
         raise RuntimeError(at_user_line(f"embedding: expected integer indices, got {input.dtype}"))
+    if weight.ndim != 2:
+        raise RuntimeError(at_user_line(f"embedding: 'weight' must be 2-D, got {weight.ndim}-D"))
     row = _padding_row(padding_idx, weight.shape[0])
     if max_norm is not None:
         _limit_norms(weight, input, max_norm, norm_type)

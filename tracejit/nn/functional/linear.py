@@ -26,7 +26,7 @@ def bilinear(input1: Any, input2: Any, weight: Any, bias: Any = None) -> Tensor:
                            f"features for a weight of shape {list(weight.shape)}")  # fmt: skip
     left = input1.matmul(weight.permute(1, 0, 2).reshape(in1, out * in2))
     left = left.reshape(*input1.shape[:-1], out, in2)
-    result = (left * input2.unsqueeze(-2)).sum(-1)
+    result = (left * input2.unsqueeze(-2)).sum(-1, dtype=left.dtype)  # integers keep theirs
     return result if bias is None else result + bias
 
 
