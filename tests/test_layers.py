@@ -34,8 +34,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 RANK = {name: i for i, layer in enumerate(LAYERS) for name in layer}
 
 ROOT_USERS = (
-    "inspect", "testing", "demo", "cli", "__main__", "nn", "optim", "utils", "distributions", "types",
-    "version",
+    "inspect", "testing", "demo", "cli", "__main__", "nn", "optim", "utils", "distributions",
+    "types", "version",
 )  # fmt: skip
 """Who may write ``import tracejit``: layers to the right of everything that ``__init__`` loads."""
 
