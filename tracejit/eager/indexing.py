@@ -23,6 +23,7 @@ from tracejit.eager.register import FUNCTIONS, public, with_out
 from tracejit.eager.selection import check_mask
 from tracejit.eager.shape import expand, sizes_of
 from tracejit.eager.tape import type_of
+from tracejit.eager.views import row_of
 from tracejit.errors import DeviceError, DTypeError, ShapeError, at_user_line
 from tracejit.ir.op import OPS
 from tracejit.ir.sizes import SymInt
@@ -285,25 +286,12 @@ def _pick(tensor: Tensor, axis: int, index: Tensor) -> Tensor:
     return result
 
 
-def _row(tensor: Tensor, index: int) -> Tensor | None:
-    """``x[i]`` without parsing a key, for an index in range."""
-    count, *rest = tensor._array.shape
-    begin = index + count if index < 0 else index
-    if not 0 <= begin < count:
-        return None
-    if count > 1:
-        where = {"starts": (begin, *[0] * len(rest)), "stops": (begin + 1, *rest),
-                 "steps": (1,) * (1 + len(rest))}  # fmt: skip
-        tensor = view(OPS["slice"], tensor, where)
-    return view(OPS["reshape"], tensor, {"shape": tuple(rest)})
-
-
 def getitem(self: Tensor, key: Any) -> Tensor:
     """``x[key]``."""
     if state.capture is not None:
         self, key = _pick_elements(self, key)
     elif type(key) is int and self._array.ndim:
-        found = _row(self, key)
+        found = row_of(self, key)
         if found is not None:
             return found
     parsed = Key(self, key)

@@ -271,3 +271,16 @@ _define_inplace_view(squeeze, "squeeze_")
 _define_inplace_view(unsqueeze, "unsqueeze_")
 _define_inplace_view(transpose, "transpose_", "swapaxes_", "swapdims_")
 _define_inplace_view(t, "t_")
+
+
+def row_of(tensor: Tensor, index: int) -> Tensor | None:
+    """``x[i]`` without parsing a key, for an index in range."""
+    count, *rest = tensor._array.shape
+    begin = index + count if index < 0 else index
+    if not 0 <= begin < count:
+        return None
+    if count > 1:
+        where = {"starts": (begin, *[0] * len(rest)), "stops": (begin + 1, *rest),
+                 "steps": (1,) * (1 + len(rest))}  # fmt: skip
+        tensor = view(OPS["slice"], tensor, where)
+    return view(OPS["reshape"], tensor, {"shape": tuple(rest)})
