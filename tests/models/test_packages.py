@@ -60,6 +60,18 @@ def test_a_counter_of_one_element_loads_into_a_0d_buffer():
         norm.load_state_dict({**state, "num_batches_tracked": torch.tensor([3, 4])})
 
 
+def test_a_loading_hook_of_the_old_name_renames_in_a_copy():
+    layer = torch.nn.Linear(2, 1, bias=False)
+
+    def rename(state_dict, prefix, *args):
+        state_dict[prefix + "weight"] = state_dict.pop(prefix + "gamma")
+
+    layer._register_load_state_dict_pre_hook(rename)
+    given = {"gamma": torch.ones(1, 2)}
+    layer.load_state_dict(given)
+    assert layer.weight.tolist() == [[1.0, 1.0]] and list(given) == ["gamma"]
+
+
 def test_foreach_is_the_method_on_each():
     a, b = torch.tensor([1.0, 4.0]), torch.tensor([9.0])
     roots = torch._foreach_sqrt([a, b])

@@ -103,7 +103,7 @@ class StateMixin:
         missing: list[str] = []
         unexpected: list[str] = []
         errors: list[str] = []
-        _load_tree(self, state_dict, "", {"assign_to_params_buffers": assign}, strict,
+        _load_tree(self, dict(state_dict), "", {"assign_to_params_buffers": assign}, strict,
                    missing, unexpected, errors)  # fmt: skip
         keys = IncompatibleKeys(missing, unexpected)
         if strict:
@@ -181,9 +181,26 @@ class StateMixin:
         strict, missing_keys, unexpected_keys, error_msgs)``."""
         return self._add_hook("_load_state_dict_pre_hooks", hook)
 
+    def _register_load_state_dict_pre_hook(
+        self, hook: Callable[..., Any], with_module: bool = False
+    ) -> RemovableHandle:
+        """torch's older name, which libraries use: by default `hook` is not given the module."""
+        called = hook if with_module else _WithoutModule(hook)
+        return self._add_hook("_load_state_dict_pre_hooks", called)
+
     def register_load_state_dict_post_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
         """``hook(module, incompatible_keys)`` after loading."""
         return self._add_hook("_load_state_dict_post_hooks", hook)
+
+
+class _WithoutModule:
+    """A hook called without its first argument, the module. A class, so that it can be copied."""
+
+    def __init__(self, hook: Callable[..., Any]):
+        self.hook = hook
+
+    def __call__(self, module: Any, *args: Any) -> Any:
+        return self.hook(*args)
 
 
 def _load_tree(
