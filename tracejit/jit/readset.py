@@ -8,6 +8,7 @@ is reached is either guarded by value, or is a tensor (read afresh at every call
 from __future__ import annotations
 
 import collections
+import contextvars
 import enum
 import functools
 import sys
@@ -34,6 +35,7 @@ from tracejit.jit.snapshot import Snapshot, module_snapshot
 from tracejit.jit.source import (
     KNOWN_LIBRARIES,
     STDLIB,
+    UNSET,
     Entry,
     Refusal,
     Source,
@@ -271,6 +273,18 @@ class ReadSet:
         self.add(source, "is", value)
         self.value(source.then("deref"), value())
 
+    def _context_variable(self, source: Source, value: contextvars.ContextVar[Any]) -> None:
+        """What it holds in the context of this call; its default if it holds nothing."""
+        self.add(source, "is", value)
+        held = value.get(UNSET)
+        self.value(source.then("context"), held)
+        if held is UNSET:
+            try:
+                default = value.get()
+            except LookupError:
+                return
+            self.value(constant_source(default), default)
+
     def _class(self, source: Source, value: type) -> None:
         self.add(source, "is", value)
         self.class_attributes(value)
@@ -407,6 +421,7 @@ _WALKS: list[tuple[Any, Callable[[ReadSet, Source, Any], None]]] = [
     ((list, tuple, collections.deque), ReadSet._sequence),
     ((dict, types.MappingProxyType), ReadSet._dict),
     (weakref.ref, ReadSet._weak),
+    (contextvars.ContextVar, ReadSet._context_variable),
     ((set, frozenset), ReadSet._set),
     (np.ndarray, ReadSet._array),
     (types.BuiltinFunctionType, ReadSet._builtin),

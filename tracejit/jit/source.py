@@ -61,6 +61,10 @@ class Refusal(Exception):
         self.fixed = fixed
 
 
+UNSET = object()
+"""What a context variable without a value in this context gives."""
+
+
 class Entry:
     """One value: where it is (`source`), what it was, and how it is checked (`kind`).
 
@@ -131,6 +135,7 @@ class Source:
             "cell": f"{inner}.cell_contents",
             "attr": f"{inner}.{self.key}",
             "deref": f"{inner}()",
+            "context": f"{inner}.get({constant(UNSET)})",
             "slot": f"getattr({inner}, {constant(self.key)})",
             "type": f"type({inner})",
         }[self.step]
@@ -151,6 +156,8 @@ class Source:
             return f"{above.describe()}.{self.key}"
         if self.step == "item" and above.parent is None and above.step == "globals":
             return f"global {self.key!r}"
+        if self.step == "context":
+            return f"the value of {above.describe()}"
         if self.step == "cell":
             return f"closure variable {self.key!r}"
         if self.step == "item":
@@ -166,6 +173,7 @@ _READ: dict[str, Callable[[Any, Any], Any]] = {
     "cell": lambda holder, key: holder.cell_contents,
     "attr": getattr,
     "deref": lambda holder, key: holder(),
+    "context": lambda holder, key: holder.get(UNSET),
     "slot": getattr,
     "type": lambda holder, key: type(holder),
 }
