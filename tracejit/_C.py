@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from enum import IntFlag
 from typing import Any
 
-__all__ = ["DisableTorchFunctionSubclass", "DispatchKey", "DispatchKeySet"]
+__all__ = ["DisableTorchFunctionSubclass", "DispatchKey", "DispatchKeySet", "Graph", "Value"]
 
 
 class DispatchKey(IntFlag):
@@ -25,6 +25,14 @@ DispatchKeySet = DispatchKey
 
 class DisableTorchFunctionSubclass(nullcontext[None]):
     """A block in which torch would not call ``__torch_function__``; it is never called here."""
+
+
+class Graph:
+    """torch's graph of an exporter: for annotations."""
+
+
+class Value:
+    """A value in torch's graph of an exporter: for annotations."""
 
 
 _ExcludeDispatchKeyGuard = nullcontext

@@ -71,3 +71,22 @@ def test_a_write_that_is_taken_back_compiles_and_another_does_not():
         assert values == [3.0, 4.0, 5.0]
 
     contextvars.Context().run(run)
+
+
+class Lazy(dict):
+    """A dict that makes its items when somebody lists them."""
+
+    gain = 2.0
+
+    def __iter__(self):
+        raise AssertionError("looked into by the capture")
+
+    keys = items = values = __iter__
+
+
+def test_a_dict_that_lists_itself_by_its_own_code_is_not_asked():
+    lazy = Lazy()
+    compiled = torch.compile(lambda x: x * lazy.gain, fullgraph=True)
+    x = torch.ones(2)
+    for lazy.gain in (3.0, 3.0, 4.0):
+        assert compiled(x).tolist() == [lazy.gain] * 2

@@ -115,3 +115,16 @@ def test_flex_attention_is_attention_with_a_rule():
     assert biased.shape == q.shape and bool(q.grad.isfinite().all())
     nobody = flex.create_block_mask(lambda b, h, i, j: i < 0 * j, None, None, 5, 5)
     assert flex.flex_attention(q, k, v, block_mask=nobody).abs().max().item() == 0
+
+
+def test_a_part_of_the_data_for_each_process():
+    made = [
+        list(torch.utils.data.DistributedSampler(range(5), 2, rank, shuffle=False))
+        for rank in (0, 1)
+    ]
+    assert made == [[0, 2, 4], [1, 3, 0]]
+    whole = torch.utils.data.DistributedSampler(range(6))
+    first = list(whole)
+    assert sorted(first) == list(range(6)) == sorted(whole) and list(whole) == first
+    with pytest.raises(ValueError, match="rank"):
+        torch.utils.data.DistributedSampler(range(6), 2, 2)

@@ -52,6 +52,10 @@ __all__ = ["KNOWN_LIBRARIES", "STDLIB", "Entry", "ReadSet", "Refusal", "Source",
 _PLAIN = (int, float, str, bytes, bool, complex, type(None), type(Ellipsis), range, slice)
 _CONSTANT = (DType, Device, np.dtype, np.generic, enum.Enum, types.CodeType)
 _MAX_ENTRIES = 50_000
+_OWN_ITERATION = tuple(
+    kind.__iter__ for kind in (dict, collections.OrderedDict, types.MappingProxyType)
+)
+"""How dicts list their keys when no code of a subclass does."""
 
 
 class ReadSet:
@@ -242,10 +246,20 @@ class ReadSet:
             self.value(source.then("item", i), item)
 
     def _dict(self, source: Source, value: dict[Any, Any]) -> None:
+        if getattr(type(value), "__iter__", None) not in _OWN_ITERATION:
+            self._odd_dict(source, value)
+            return
         self.add(source.then("type"), "is", type(value))
         self.add(source, "keys", tuple(value))
         for key, item in value.items():
             self.value(source.then("item", key), item)
+
+    def _odd_dict(self, source: Source, value: dict[Any, Any]) -> None:
+        """A subclass that lists its keys by code of its own, which is not run to look at it."""
+        if dict.__len__(value):
+            raise Refusal(f"{source.describe()} is a dict whose class {type(value).__qualname__} "
+                          "has its own __iter__")  # fmt: skip
+        self._instance(source, value)
 
     def _set(self, source: Source, value: Any) -> None:
         self.add(source.then("type"), "is", type(value))

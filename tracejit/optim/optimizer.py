@@ -23,6 +23,16 @@ from tracejit.tensor import Tensor
 REQUIRED = object()
 
 
+class _Required:
+    """The default of an option that has none, as optimizers of older packages say it."""
+
+    def __repr__(self) -> str:
+        return "<required parameter>"
+
+
+required = _Required()
+
+
 class Optimizer:
     """Base class of all optimizers.
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-__all__ = ["checkpoint", "checkpoint_sequential"]
+__all__ = ["checkpoint", "checkpoint_sequential", "get_device_states", "set_device_states"]
 
 
 def checkpoint(
@@ -38,3 +38,12 @@ def checkpoint_sequential(
     for function in functions:
         input = function(input)
     return input
+
+
+def get_device_states(*args: Any) -> tuple[list[int], list[Any]]:
+    """No devices and no states: all devices draw from the one generator of ``get_rng_state``."""
+    return [], []
+
+
+def set_device_states(devices: Any, states: Any, **kwargs: Any) -> None:
+    """Nothing to put back; see `get_device_states`."""

@@ -12,6 +12,7 @@ from tracejit.utils.data.dataset import (
     TensorDataset,
     random_split,
 )
+from tracejit.utils.data.distributed import DistributedSampler
 from tracejit.utils.data.loader import DataLoader
 from tracejit.utils.data.sampler import (
     BatchSampler,
@@ -24,8 +25,8 @@ from tracejit.utils.data.sampler import (
 from tracejit.utils.data.worker import WorkerInfo, get_worker_info
 
 __all__ = [
-    "BatchSampler", "ChainDataset", "ConcatDataset", "DataLoader", "Dataset", "Generator",
-    "IterableDataset", "RandomSampler", "Sampler", "SequentialSampler", "StackDataset", "Subset",
-    "SubsetRandomSampler", "TensorDataset", "WeightedRandomSampler", "WorkerInfo",
-    "default_collate", "default_convert", "get_worker_info", "random_split",
+    "BatchSampler", "ChainDataset", "ConcatDataset", "DataLoader", "Dataset", "DistributedSampler",
+    "Generator", "IterableDataset", "RandomSampler", "Sampler", "SequentialSampler",
+    "StackDataset", "Subset", "SubsetRandomSampler", "TensorDataset", "WeightedRandomSampler",
+    "WorkerInfo", "default_collate", "default_convert", "get_worker_info", "random_split",
 ]  # fmt: skip

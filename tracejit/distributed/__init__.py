@@ -6,13 +6,16 @@ raises RuntimeError.
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import Any, NoReturn
 
 from tracejit.errors import at_user_line
 
 __all__ = [
-    "barrier", "destroy_process_group", "get_rank", "get_world_size", "init_process_group",
+    "ReduceOp", "all_gather", "all_reduce", "barrier", "broadcast", "destroy_process_group",
+    "get_rank", "get_world_size", "init_process_group",
     "is_available", "is_initialized", "is_torchelastic_launched",
+    "nn",
 ]  # fmt: skip
 
 
@@ -57,6 +60,34 @@ def get_world_size(group: Any = None) -> int:
     _no_group("get_world_size")
 
 
+class ReduceOp(Enum):
+    """torch's ways to combine the values of several processes."""
+
+    SUM = 0
+    AVG = 1
+    PRODUCT = 2
+    MIN = 3
+    MAX = 4
+
+
+def all_reduce(*args: Any, **kwargs: Any) -> None:
+    """Raises RuntimeError: there is no process group."""
+    _no_group("all_reduce")
+
+
+def all_gather(*args: Any, **kwargs: Any) -> None:
+    """Raises RuntimeError: there is no process group."""
+    _no_group("all_gather")
+
+
+def broadcast(*args: Any, **kwargs: Any) -> None:
+    """Raises RuntimeError: there is no process group."""
+    _no_group("broadcast")
+
+
 def barrier(*args: Any, **kwargs: Any) -> None:
     """Raises RuntimeError: there is nobody to wait for."""
     _no_group("barrier")
+
+
+from tracejit.distributed import nn  # noqa: E402
