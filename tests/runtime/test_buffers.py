@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from tracejit.runtime import buffers, native_memory
+from tracejit.runtime.arena import LARGE, Arena
 from tracejit.runtime.buffers import (
     empty,
     empty_cache,
@@ -209,3 +210,17 @@ def test_memory_stays_flat():
             a = b  # noqa: F841
     stats = memory_stats()
     assert stats["cached"] + stats["in_use"] < 2_000_000
+
+
+def test_a_large_arena_takes_the_place_of_what_the_pool_kept():
+    buffers.empty_cache()
+    kept = [buffers.empty((1 << 20,), np.dtype(np.float32)) for _ in range(3)]
+    del kept
+    assert buffers.memory_stats()["cached"] >= 3 << 22
+    small, large = Arena(), Arena()
+    small.new(1000)
+    small.plan()
+    assert buffers.memory_stats()["cached"] >= 3 << 22
+    large.new(LARGE + 12345)
+    large.plan()
+    assert buffers.memory_stats()["cached"] == 0

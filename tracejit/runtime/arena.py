@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from tracejit.runtime.buffers import empty
+from tracejit.runtime.buffers import empty, empty_cache, memory_stats
 from tracejit.runtime.device_array import address_of_array
 
 ALIGNMENT = 64
+LARGE = 1 << 24  # bytes of an arena that is worth giving others back for
 
 
 class Buffer:
@@ -84,8 +85,15 @@ class Arena:
         self.reserve()
 
     def reserve(self) -> None:
-        """Memory for all of it, from the pool: a frame for new sizes gets pages that are in use."""
+        """Memory for all of it, from the pool: a frame for new sizes gets pages that are in use.
+
+        If a large one gets new pages, what the pool still keeps of a capture's eager results goes
+        back to the system, so that both are not held at once.
+        """
+        misses = memory_stats()["misses"]
         self.memory = empty((self.nbytes + ALIGNMENT,), np.dtype(np.uint8))
+        if self.nbytes >= LARGE and memory_stats()["misses"] > misses:
+            empty_cache()
         start = int(self.memory.ctypes.data)
         self.address = (start + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT
 
