@@ -61,7 +61,9 @@ tensors, TorchScript, and torch's private functions (`torch._foreach_...`, `torc
 - Functions whose result shapes depend on data (`nonzero`, `unique`, `masked_select`, ...) cut the
   trace where the data is read; another outcome grows the tree of traces.
 - Random functions draw from tracejit's own Philox streams: the same seed gives the same numbers
-  eagerly and compiled, but not torch's numbers.
+  eagerly and compiled, but not torch's numbers. Gamma, Poisson, binomial and von Mises variables
+  are made by NumPy's generators, keyed by that stream.
+- A gamma draw's gradient is that of its quantile to 12 digits; torch's is an approximation to 4.
 - `out=` is written after the result is computed, so an overlap with an input does no harm and is
   not refused; names that torch's own samples mark as partial appear below for that reason.
 """
