@@ -36,6 +36,7 @@ from tracejit.codegen.scalars import finish
 WARP = 32
 THREADS = 256  # of a block
 VECTOR_BYTES = 16
+TURNS = 4  # of 64 elements each, read at once by a warp along a long row
 
 
 class DeviceVariant(NamedTuple):
@@ -161,6 +162,7 @@ class WarpEmitter(LaneEmitter):
 
     signature = "def kernel(t):"
     half = "a"
+    turns = 1
 
     def locate(self, what: str) -> None:
         """`lane`, and the number of the warp's piece of work under the name `what`."""
@@ -176,9 +178,25 @@ class WarpEmitter(LaneEmitter):
     def over_lanes(
         self, first: str, stop: str, body: Callable[[], None], ahead: Callable[[], None] = no_memory
     ) -> None:
-        """Two elements a turn, one for each lane of the thread; `j` is the position."""
+        """Two elements a turn, one for each lane of the thread; `j` is the position.
+
+        A pass that only reads takes several turns at once while they are whole: their loads are
+        under way together, and are added in the same order.
+        """
         w, depth = self.w, self.w.depth
-        w.put(f"for j0 in range({first} + lane, {stop}, {LANES}):")
+        start = first
+        if self.turns > 1:
+            w.put(f"start_of_rest = {first} + ({stop} - {first}) // {self.turns * LANES} "
+                  f"* {self.turns * LANES}")  # fmt: skip
+            w.put(f"for j0 in range({first} + lane, start_of_rest, {self.turns * LANES}):")
+            w.depth += 1
+            for turn in range(2 * self.turns):
+                w.put(f"j = j0 + {turn * WARP}")
+                self.half = "ab"[turn % 2]
+                body()
+            w.depth = depth
+            start = "start_of_rest"
+        w.put(f"for j0 in range({start} + lane, {stop}, {LANES}):")
         w.depth += 1
         w.put("j = j0")
         self.half = "a"
@@ -250,6 +268,11 @@ class DeviceRow(WarpEmitter, RowEmitter):
             self.put_store(k, store, f"b{k}")
         self.w.depth -= 1
 
+    def inner_loop(self, loop: int) -> None:
+        stored = any(s.level == "element" and s.value.loop == loop for s in self.program.stores)
+        self.turns = 1 if stored or self.plan.saves else TURNS
+        super().inner_loop(loop)
+
     def plain_loop(self, stop: str) -> None:
         self.w.put(f"for j in range(lane, {stop}, {WARP}):")
         self.w.depth += 1
@@ -271,6 +294,8 @@ class DeviceFull(WarpEmitter, FullEmitter):
         if self.variant.rank == 1:
             self.hoisted(False)
         self.clear(self.program.reductions)
+        if all(store.level == "row" for store in self.program.stores):
+            self.turns = TURNS
         self.over_lanes("start", "stop", self.element)
         for v in self.program.reductions:
             self.finish(v)

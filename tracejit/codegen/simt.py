@@ -74,7 +74,14 @@ class _Assignments(ast.NodeTransformer):
 
     def __init__(self) -> None:
         self.known: set[str] = set()
+        self.inner: list[str] = []  # first assigned where threads may not come
         self.depth = 0
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:
+        self.generic_visit(node)
+        first = [ast.Assign([ast.Name(n, ast.Store())], ast.Constant(None)) for n in self.inner]
+        node.body = [*(ast.copy_location(x, node) for x in first), *node.body]
+        return node
 
     def visit_For(self, node: ast.For) -> ast.For:
         node.iter = self.visit(node.iter)
@@ -98,6 +105,8 @@ class _Assignments(ast.NodeTransformer):
             if self.depth and target.id in self.known:
                 held = ast.Name(target.id, ast.Load())
                 node.value = ast.Call(ast.Name("keep", ast.Load()), [held, node.value], [])
+            elif self.depth:
+                self.inner.append(target.id)
             self.known.add(target.id)
         return node
 
@@ -177,7 +186,7 @@ class _Launch:
 
     def keep(self, held: Any, value: Any) -> Any:
         """An assignment: the value, for threads that take part."""
-        if self.mask is None or isinstance(value, _Pointer | _Pointers):
+        if self.mask is None or held is None or isinstance(value, _Pointer | _Pointers):
             return value
         return np.where(self.mask, value, held)
 
