@@ -29,10 +29,11 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _MARK = "\x1e"
 _RUNNER = f"""
-import json, os, sys, traceback
+import json, os, sys, traceback, warnings
 from tracejit.codegen.compiler import clear_kernels, compile_kernel
 compile_kernel("warm", "def kernel(t, lo, hi):\\n    pass\\n")
 clear_kernels()
+warnings.filterwarnings("ignore", "This process")  # has threads, of NumPy's BLAS, says Python 3.12
 
 def run(paths):
     namespace = {{"__name__": "__main__"}}

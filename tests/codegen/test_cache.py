@@ -227,10 +227,11 @@ def test_files_left_by_killed_processes_are_removed(store):
 
 
 WRITERS = """
-import os, signal, sys, time
+import os, signal, sys, time, warnings
 from tracejit.codegen.cache import DiskCache
 keys = [f"{i:064x}" for i in range(64)]
 told, tell = os.pipe()
+warnings.filterwarnings("ignore", "This process")  # has threads, says Python 3.12
 
 def write(rounds):
     store = DiskCache(sys.argv[1], 40_000)
