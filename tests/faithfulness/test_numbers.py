@@ -110,6 +110,24 @@ def test_int_becomes_tensor(compile):
         yield f(arange(4), n)
 
 
+@scenario("full(x), full_like(x), Normal(0, x) of a float", "that number", "input", 2)
+def test_float_becomes_tensor(compile):
+    def run(x, r):
+        log = torch.distributions.Normal(0.0, r).log_prob(x) if r > 0 else x
+        return torch.full((2, 3), r), torch.full_like(x, r), torch.full((), r), log
+
+    f = compile(run)
+    for r in (0.5, 0.25, 1.5, 1e-7, 3.75):
+        yield f(arange(4), r)
+
+
+@scenario("a float that becomes -0.0 in tensor(x), fill_(x)", "its sign", "input", 2)
+def test_signed_zero_becomes_tensor(compile):
+    f = compile(lambda x, r: (torch.tensor(r), x.clone().fill_(r), torch.full((2,), r)))
+    for r in (0.5, 0.25, -0.0, 0.0):
+        yield [1 / t for t in f(arange(4), r)]
+
+
 @scenario("f-strings, str, repr, hash of an int", "the text of the number", "guard", 4)
 def test_int_as_text(compile):
     f = compile(lambda x, n: (x * n, f"{n:04d}", str(n), {1: "a"}.get(n), repr([n])))

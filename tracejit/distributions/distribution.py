@@ -32,8 +32,13 @@ def broadcast_all(*values: Any) -> tuple[Tensor, ...]:
     dtype = dtypes.get_default_dtype() if like is None else like.dtype
     if not dtype.is_floating_point:
         dtype = dtypes.get_default_dtype()
-    made = [v if isinstance(v, Tensor) else tensor(float(v), dtype=dtype) for v in values]
+    made = [v if isinstance(v, Tensor) else tensor(_number(v), dtype=dtype) for v in values]
     return tuple(FUNCTIONS["broadcast_tensors"](*made))
+
+
+def _number(value: Any) -> Any:
+    """A float; a number that a capture does not fix as it is."""
+    return value if hasattr(value, "scalar_node") else float(value)
 
 
 def sum_last(value: Any, count: int) -> Any:

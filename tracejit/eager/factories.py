@@ -125,8 +125,8 @@ def from_traced(number: Any, kind: DType | None) -> Tensor:
     is_int = isinstance(number, int)
     wide = dtypes.int64 if is_int else dtypes.float64
     natural = dtypes.int64 if is_int else dtypes.get_default_dtype()
-    zero = make_full(((),), 0, wide, False, None)
-    return (zero + number).to(natural if kind is None else kind)
+    one = make_full(((),), 1, wide, False, None)  # times one: 0.0 + -0.0 is 0.0
+    return (one * number).to(natural if kind is None else kind)
 
 
 def _without_traced(data: Any) -> Any:
@@ -211,6 +211,9 @@ def make_full(
             raise TypeError(at_user_line(f"a size must be an int, not {n!r}"))
     if any(n < 0 for n in hints_of(shape)):
         raise RuntimeError(at_user_line(f"negative dimension in {list(shape)}"))
+    if kind.kind == "f" and out is None and hasattr(value, "scalar_node"):
+        one = from_traced(value, kind)
+        return finish(one.expand(*shape).clone() if shape else one, requires_grad, device)
     if kind.kind in "iu" and not isinstance(value, float):
         check_integer(value, kind)
         value = np.int64(value).astype(kind.numpy) if kind.kind == "u" else value
