@@ -11,6 +11,7 @@ import copy
 import functools
 import random
 
+from tracejit.testing import larger  # noqa: F401  (declares its kinds)
 from tracejit.testing.programs import DTYPES, Builder, Program
 from tracejit.testing.statements import add_statement
 
@@ -137,6 +138,8 @@ class _Calls:
         return "\n".join(lines)
 
     def _look(self, name: str) -> str:
+        if name == "OPT":
+            return "[*OPT.state.values()]"
         return f"[*{name}.parameters(), *{name}.buffers()]" if name.startswith("MODEL") else name
 
     def _change(self) -> list[str]:

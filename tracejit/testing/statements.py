@@ -50,7 +50,7 @@ def add_statement(b: Builder) -> bool:
     return b.try_block(block, traits)
 
 
-def _dim(b: Builder, name: str) -> int:
+def any_dim(b: Builder, name: str) -> int:
     rank = b.value(name).ndim
     return b.rng.randrange(-rank, rank)
 
@@ -120,7 +120,7 @@ def reduction(b: Builder) -> Any:
         return f"{b.new()} = {x}.{name}()"
     keep = ", keepdim=True" if b.chance(0.5) else ""
     tail = ".values" if name in ("max", "min", "median") else ""
-    return f"{b.new()} = {x}.{name}(dim={_dim(b, x)}{keep}){tail}"
+    return f"{b.new()} = {x}.{name}(dim={any_dim(b, x)}{keep}){tail}"
 
 
 @kind(4)
@@ -133,7 +133,7 @@ def row(b: Builder) -> Any:
                        "{x} - {x}.mean({d}, keepdim=True)", "{x}.sort({d}).values",
                        "{x}.cumprod({d})", "{x}.argsort({d})", "F.rms_norm({x}, {x}.shape[-1:])"
                        ])  # fmt: skip
-    return f"{b.new()} = {op.format(x=x, d=_dim(b, x))}"
+    return f"{b.new()} = {op.format(x=x, d=any_dim(b, x))}"
 
 
 @kind(4)
@@ -165,7 +165,7 @@ def movement(b: Builder) -> Any:
     shape = tuple(b.value(x).shape)
     order = list(range(len(shape)))
     b.rng.shuffle(order)
-    d = _dim(b, x)
+    d = any_dim(b, x)
     op = b.rng.choice([
         f"{x}.permute({', '.join(map(str, order))})", f"{x}.reshape(-1)", f"{x}.unsqueeze({d})",
         f"{x}.reshape({', '.join(map(str, shape[::-1]))})", f"{x}.flip({d})", f"{x}.roll(1, {d})",
@@ -224,7 +224,7 @@ def gather(b: Builder) -> Any:
 
 @kind(6)
 def in_place(b: Builder) -> Any:
-    x = b.tensor(lambda t: t.size != 0)
+    x = b.tensor(lambda t: t.numel() != 0)
     if x is None:
         return None
     y, n = b.like(x), b.number()
@@ -296,7 +296,7 @@ def loop(b: Builder) -> Any:
 
 @kind(3)
 def item(b: Builder) -> Any:
-    x = b.tensor(lambda t: t.size != 0)
+    x = b.tensor(lambda t: t.numel() != 0)
     if x is None:
         return None
     y = b.tensor() or x
