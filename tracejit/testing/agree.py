@@ -168,7 +168,7 @@ def compare_graph(graph: Graph, program: Any, rng: np.random.Generator) -> str |
         outputs = program.run(arrays)
     except tracejit.errors.CheckFailed:
         return None
-    except tracejit.errors.CompileError as error:
+    except (tracejit.errors.CompileError, RuntimeError) as error:
         return f"{error} in\n{graph}"
     place = {id(n): i for i, n in enumerate(graph.inputs)}
     got = [*outputs[: len(graph.outputs)], *(arrays[place[id(t)]] for t, _ in graph.effects)]
