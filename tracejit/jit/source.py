@@ -36,12 +36,24 @@ def is_user_file(filename: str) -> bool:
     found = _user_code.get(filename)
     if found is None:
         path = os.path.abspath(filename)
-        if path.startswith(_SITE):
-            library = path[len(_SITE) :].split(os.sep)[0] in KNOWN_LIBRARIES
+        package = _installed_package(path)
+        if package is not None:
+            library = package in KNOWN_LIBRARIES
         else:
             library = path.startswith(_LIBRARIES) or filename.startswith(("<frozen", "<tracejit"))
         found = _user_code[filename] = not library and not path.startswith(_PACKAGE)
     return found
+
+
+def _installed_package(path: str) -> str | None:
+    """The package that a file was installed with, in whatever folder of packages it lies."""
+    if path.startswith(_SITE):
+        return path[len(_SITE) :].split(os.sep)[0]
+    for folder in ("site-packages", "dist-packages"):
+        _, found, rest = path.rpartition(f"{os.sep}{folder}{os.sep}")
+        if found:
+            return rest.split(os.sep)[0]
+    return None
 
 
 def is_stdlib_file(filename: str) -> bool:
