@@ -104,3 +104,21 @@ def test_optimizer_hook(compile):
     handle.remove()
     yield f(arange(3))
     yield list(log)
+
+
+@scenario("gradients of several calls, then a compiled update", "the sum is used", "input", 2, lost=1)
+def test_update_that_drops_the_gradients(compile):
+    w = leaf()
+    optimizer = torch.optim.SGD([w], lr=0.1, momentum=0.9)
+
+    def update():
+        optimizer.step()
+        optimizer.zero_grad()
+
+    f = compile(update)
+    for k in range(8):
+        (w * arange(3, start=k)).sum().backward()
+        if k % 2:
+            f()
+            yield w.detach().clone()
+            yield w.grad is None

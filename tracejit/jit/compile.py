@@ -29,7 +29,7 @@ from tracejit.errors import CaptureError, CheckFailed, CompileError, Location, T
 from tracejit.jit import report
 from tracejit.jit.describe import why_missed
 from tracejit.jit.differentiate import Differentiable
-from tracejit.jit.effects import stored_tensors
+from tracejit.jit.effects import Effects
 from tracejit.jit.group import Group, NewBranch, modes_now
 from tracejit.jit.guards import MISS, are_apart
 from tracejit.jit.lift import LiftedCall, Numbers, drop_lifted
@@ -290,7 +290,7 @@ class CompiledFunction:
         """Add what was captured to the tree, if a replay could repeat it."""
         readset.entries.extend(watcher.entries)
         self._check_watched(capture, readset, watcher)
-        changed = stored_tensors(readset)
+        effects = Effects(readset)
         key = (len(args), *kwargs)
         signature = self.signatures.get(key)
         if signature is None:
@@ -300,12 +300,13 @@ class CompiledFunction:
             group = Group(readset, modes)
         drop_lifted(readset, capture)
         builder = PathBuilder(capture, readset, group.inputs, group.tree.nodes, signature.names)
-        branches, leaf = builder.build(value, [now for _, now in changed])
-        for entry, now in changed:
+        branches, leaf = builder.build(value, [now for _, now in effects.tensors])
+        for entry, now in effects.tensors:
             builder.assign(entry.source, now)
+        leaf.finish.constants = effects.constants
         leaf.outputs = tuple(builder.outputs)
         self._differentiate(capture, group, builder, leaf, value)
-        self._aliasing(capture, group, readset.args)
+        self._aliasing(capture, builder, group, readset.args)
         for fact in capture.env.guards():
             group.facts[fact] = None
         group.conditions += capture.conditions
@@ -388,10 +389,15 @@ class CompiledFunction:
         leaf.outputs = (*leaf.outputs, *backward.extra)
         finish.backward = backward
 
-    def _aliasing(self, capture: Capture, group: Group, args: tuple[Any, ...]) -> None:
+    def _aliasing(
+        self, capture: Capture, builder: PathBuilder, group: Group, args: tuple[Any, ...]
+    ) -> None:
         """If memory is written, inputs that were distinct must be distinct again."""
         if capture.writes or capture.grads or group.distinct:
-            found = [t.source.read(args) for t in group.inputs.tensors]
+            inputs = group.inputs
+            held = {id(builder.known[id(node)]): tensor for tensor, node in capture.inputs}
+            found = [held[id(node)] if id(node) in held else t.source.read(args)
+                     for node, t in zip(inputs.nodes, inputs.tensors, strict=True)]  # fmt: skip
             if any(t is None for t in found):
                 raise Refusal("writes to a tensor that was a view in another call, and is none now")
             group.distinct = found

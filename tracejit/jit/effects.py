@@ -8,29 +8,60 @@ from __future__ import annotations
 from typing import Any
 
 from tracejit.jit.objects import own_attributes
-from tracejit.jit.readset import Entry, ReadSet, Refusal
-from tracejit.jit.snapshot import changed_names, module_snapshot, same
+from tracejit.jit.readset import Entry, ReadSet, Refusal, Source, constant_source
+from tracejit.jit.snapshot import Snapshot, changed_names, module_snapshot, same
 from tracejit.tensor import Tensor
 
+_SETTABLE = (bool, str, type(None))
+"""Kinds of values that a replay may set again: where the guards hold it is the same value (numbers
+may come from traced ones, and counting would need a trace for each)."""
 
-def stored_tensors(readset: ReadSet) -> list[tuple[Entry, Any]]:
-    """Tensors that the function stored where others see them, by the place they are in."""
-    found = []
-    for entry, now in differences(readset):
+
+class Effects:
+    """tensors    (entry, tensor) stored where others see it.
+    constants  (source, value) of flags and the like that were given another value.
+    """
+
+    def __init__(self, readset: ReadSet):
+        self.tensors: list[tuple[Entry, Any]] = []
+        self.constants: list[tuple[Source, Any]] = []
+        self.readset = readset
+        for entry, now in differences(readset):
+            self._entry(entry, now)
+        for module, before in readset.modules:
+            self._module(module, before)
+        for source, tensor, names in readset.tensor_attributes:
+            if own_attributes(tensor).keys() != names:
+                raise Refusal(f"changes the attributes of {source.describe()}")
+
+    def _entry(self, entry: Entry, now: Any) -> None:
+        source = entry.source
         stores_tensor = entry.kind in ("tensor", "module tensor") and isinstance(now, Tensor)
-        if entry.kind in ("length", "keys", "is", "equal", "array") or not stores_tensor:
-            raise Refusal(f"changes {entry.source.describe()}, which a replay could not repeat")
-        if not entry.source.is_assignable(readset.args):
-            raise Refusal(f"assigns to {entry.source.describe()}")
-        found.append((entry, now))
-    for module, before in readset.modules:
-        for name in changed_names(before, module_snapshot(module)):
-            held = f"{readset.seen[id(module)].describe()}.{name}"
-            raise Refusal(f"changes {held}, which a replay could not repeat")
-    for source, tensor, names in readset.tensor_attributes:
-        if own_attributes(tensor).keys() != names:
-            raise Refusal(f"changes the attributes of {source.describe()}")
-    return found
+        is_flag = entry.kind in ("is", "equal") and _are_flags(entry.value, now)
+        if not (stores_tensor or is_flag):
+            raise _unrepeatable(source.describe())
+        if not source.is_assignable(self.readset.args):
+            raise Refusal(f"assigns to {source.describe()}")
+        if stores_tensor:
+            self.tensors.append((entry, now))
+        else:
+            self.constants.append((source, now))
+
+    def _module(self, module: Any, before: Snapshot) -> None:
+        now = module_snapshot(module)
+        for name in changed_names(before, now):
+            if name not in before or name not in now or not _are_flags(before[name], now[name]):
+                raise _unrepeatable(f"{self.readset.seen[id(module)].describe()}.{name}")
+            place = constant_source(module).then("dict").then("item", name)
+            self.constants.append((place, now[name]))
+
+
+def _are_flags(before: Any, now: Any) -> bool:
+    return type(before) in _SETTABLE and type(now) in _SETTABLE
+
+
+def _unrepeatable(what: str) -> Refusal:
+    return Refusal(f"changes {what}, which a replay could not repeat")
 
 
 def differences(readset: ReadSet) -> list[tuple[Entry, Any]]:

@@ -26,6 +26,7 @@ def build_fast(group: Any, tensors: tuple[Tensor, ...], sizes: dict[str, int]) -
     if (
         segment.leaf is None
         or segment.leaf.finish.prints
+        or segment.leaf.finish.constants
         or any(kind != "input" for kind, _ in segment.reads)
     ):
         return None

@@ -11,7 +11,7 @@ from typing import Any
 
 from tracejit.eager.capture import Draw
 from tracejit.eager.dispatch import view
-from tracejit.eager.modes import state
+from tracejit.eager.modes import MODULE_VERSION, state
 from tracejit.eager.tape import storage_of
 from tracejit.ir.interpret import at_sizes
 from tracejit.ir.sizes import evaluate
@@ -96,6 +96,7 @@ class Finish:
         self.written: list[int] = []  # input positions whose memory was written
         self.grads: list[tuple[int, Result | None]] = []  # (input position, new .grad)
         self.assigns: list[tuple[Any, Result]] = []  # (source, value) attributes and items
+        self.constants: list[tuple[Any, Any]] = []  # (source, value) of flags to set
         self.draws: list[Draw] = []
         self.prints: list[tuple[Any, list[Result]]] = []  # (Printed, its tensors and numbers)
         self.backward: Any = None  # jit.differentiate.Differentiable, or None
@@ -123,4 +124,7 @@ class Finish:
             )  # fmt: skip
         for source, result in self.assigns:
             source.write(args, result.make(tensors, outputs, made))
+        for source, value in self.constants:
+            source.write(args, value)
+            MODULE_VERSION[0] += 1  # the flag may be a module's
         return self.build(leaves)
