@@ -300,11 +300,7 @@ class CompiledFunction:
             group = Group(readset, modes)
         drop_lifted(readset, capture)
         builder = PathBuilder(capture, readset, group.inputs, group.tree.nodes, signature.names)
-        branches, leaf = builder.build(value, [now for _, now in effects.tensors])
-        for entry, now in effects.tensors:
-            builder.assign(entry.source, now)
-        leaf.finish.constants = effects.constants
-        leaf.outputs = tuple(builder.outputs)
+        branches, leaf = builder.build(value, effects)
         self._differentiate(capture, group, builder, leaf, value)
         self._aliasing(capture, builder, group, readset.args)
         for fact in capture.env.guards():

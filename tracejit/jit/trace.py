@@ -17,6 +17,7 @@ from tracejit.ir.node import Node, topological
 from tracejit.ir.op import OPS
 from tracejit.ir.sizes import SymInt
 from tracejit.jit.differentiate import EagerSaves
+from tracejit.jit.effects import Effects
 from tracejit.jit.guards import TensorInput, layout_of, overlaps_itself
 from tracejit.jit.naming import Describer, graph_name
 from tracejit.jit.readset import Entry, ReadSet, Refusal, Source
@@ -69,10 +70,8 @@ class PathBuilder:
         self.made: list[tuple[Tensor, Result]] = []  # tensors that are outputs of the program
         self.seen_after: list[Tensor] = []  # tensors that others can see after the call
 
-    def build(
-        self, value: Any, stored: Sequence[Any] = ()
-    ) -> tuple[list[tuple[Node, Branch]], Leaf]:
-        """The path to the result `value`, tensors `stored` in attributes; raises Refusal."""
+    def build(self, value: Any, effects: Effects) -> tuple[list[tuple[Node, Branch]], Leaf]:
+        """The path to the result `value` and to what was stored elsewhere; raises Refusal."""
         capture = self.capture
         for tensor, node in capture.inputs:
             self._tensor_input(tensor, node)
@@ -88,6 +87,7 @@ class PathBuilder:
         if structure.problem is not None:
             raise Refusal(structure.problem)
         self._custom_results()
+        stored = [tensor for _, tensor in effects.tensors]
         self.seen_after = [t for t in (*structure.leaves, *stored, *self._final_grads())
                            if isinstance(t, Tensor)]  # fmt: skip
         if capture.picks_show({id(root_of(t)) for t in self.seen_after}):
@@ -98,13 +98,17 @@ class PathBuilder:
         self.finish.draws = list(capture.draws)
         self.finish.prints = [(p, self._printed(p)) for p in capture.prints]
         self._gradients()
-        effects = [self._effect(t) for t in capture.writes.values()]
+        writes = [self._effect(t) for t in capture.writes.values()]
         self._layouts()
         checks = [(self._node(n), message) for n, message in capture.checks]
         branches = [(self._node(b.node), b) for b in capture.branches]
         self.finish.output_count = len(self.outputs)
         self._one_device()
-        return branches, Leaf(self.outputs, effects, checks, self.finish)
+        leaf = Leaf(self.outputs, writes, checks, self.finish)
+        self.finish.assigns = [(e.source, self._result(tensor)) for e, tensor in effects.tensors]
+        self.finish.constants = effects.constants
+        leaf.outputs = tuple(self.outputs)
+        return branches, leaf
 
     def _one_device(self) -> None:
         """A program runs on one device; numbers (0-d tensors of the CPU) may come from outside."""
@@ -375,10 +379,6 @@ class PathBuilder:
 
     def _final_grads(self) -> list[Any]:
         return [tensor._grad for tensor, _ in self.capture.grads.values()]
-
-    def assign(self, source: Source, value: Any) -> None:
-        """A new tensor (or number) that the function stored in an attribute or item."""
-        self.finish.assigns.append((source, self._result(value)))
 
 
 _KEEPS_ORDER = ("elementwise", "movement", "structure", "reduction", "scan", "composite")
