@@ -125,8 +125,11 @@ def from_traced(number: Any, kind: DType | None) -> Tensor:
     is_int = isinstance(number, int)
     wide = dtypes.int64 if is_int else dtypes.float64
     natural = dtypes.int64 if is_int else dtypes.get_default_dtype()
-    one = make_full(((),), 1, wide, False, None)  # times one: 0.0 + -0.0 is 0.0
-    return (one * number).to(natural if kind is None else kind)
+    if is_int:
+        made = make_full(((),), 0, wide, False, None) + number
+    else:  # the larger one of -inf and the number keeps the sign of -0.0, as 0.0 + -0.0 does not
+        made = FUNCTIONS["clamp"](make_full(((),), -math.inf, wide, False, None), min=number)
+    return made.to(natural if kind is None else kind)
 
 
 def _without_traced(data: Any) -> Any:
