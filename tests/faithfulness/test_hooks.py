@@ -106,7 +106,7 @@ def test_optimizer_hook(compile):
     yield list(log)
 
 
-@scenario("gradients of several calls, then a compiled update", "the sum is used", "input", 2, lost=1)
+@scenario("gradients of several calls, then an update", "the sum is used", "input", 2, lost=1)
 def test_update_that_drops_the_gradients(compile):
     w = leaf()
     optimizer = torch.optim.SGD([w], lr=0.1, momentum=0.9)
