@@ -256,6 +256,8 @@ class PathBuilder:
             capture.node_of(tensor)
             self._tensor_input(tensor, capture.input_ids[id(tensor)])
             return Result("input", self._position(tensor))
+        if tensor._requires_grad and tensor.is_leaf:
+            raise Refusal("returns a leaf that it made (requires_grad_() on a value of its own)")
         base = tensor._base
         if base is not None and self._is_visible(tensor, base):
             seen, chain = self._shown(tensor, base)
