@@ -122,9 +122,10 @@ def apply_view(
         return Layout(shape, tuple(strides[p] for p in params["perm"]), offset)
     if name == "broadcast_to":
         extra = len(shape) - len(strides)
+        # by the numbers: a size may be 1 by a fact only, as (s0 - 4) // 4 + 1
         own = (0,) * extra + tuple(
-            0 if is_one(n) and not is_one(m) else s
-            for n, m, s in zip(view.inputs[0].shape, view.shape[extra:], strides, strict=True)
+            0 if n == 1 and m != 1 else s
+            for n, m, s in zip(layout.shape, shape[extra:], strides, strict=True)
         )
         return Layout(shape, own, offset)
     if name == "slice":
