@@ -80,9 +80,8 @@ def _limited(title: str, lines: list[str]) -> Iterator[str]:
 
 def _trace(trace: dict[str, Any]) -> Iterator[str]:
     mode = "on" if trace["modes"]["grad"] else "off"
-    uncounted = " (and calls by generated code, not counted)" if trace["generated_calls"] else ""
     default = trace["modes"]["default_dtype"]
-    yield f"replays: {trace['hits']}{uncounted}; gradients {mode}, {default}"
+    yield f"replays: {trace['hits']}; gradients {mode}, {default}"
     yield from _limited("inputs", trace["inputs"])
     yield from _limited("numbers read at every call", trace["scalars"])
     yield from _limited("guards", trace["guards"])

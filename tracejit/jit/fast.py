@@ -114,6 +114,7 @@ class _Writer:
         for source, result in finish.assigns:
             target = self.constant(source)
             self.lines.append(f"    {target}.write(({self.arguments}), {self._result(result)})")
+        self.lines.append(f"    {self.constant(self.segment)}.hits += 1")
         if finish.is_single:
             return self.guards.build(leaves[0])
         return self.guards.build(f"{self.constant(finish.build)}([{', '.join(leaves)}])")

@@ -47,7 +47,6 @@ class Group:
         self.distinct: list[Tensor] = []  # the inputs, if the trace writes memory or gradients
         self.fast: list[Any] = []  # generated calls for exact layouts, most recent first
         self.guard: Callable[..., Any] = lambda *args: MISS
-        self.hits = 0
         self.builds = 0
         self.seen: set[tuple[int, ...]] = set()
         self.version = 0  # of modules, at the last call that took the slow way
@@ -90,13 +89,22 @@ class Group:
                 return NewBranch(segment)
             segment = following
         segment.hits += 1
-        self.hits += 1
         if segment is self.tree.root and self._is_settled() and self._is_wanted(sizes):
             del self.fast[_MAX_FAST - 1 :]
             made = build_fast(self, tensors, sizes)
             if made is not None:
                 self.fast.insert(0, made)
         return segment.leaf.finish(args, tensors, numbers, sizes, outputs)
+
+    @property
+    def hits(self) -> int:
+        """Replays so far, over all paths."""
+        stack, count = [self.tree.root], 0
+        while stack:
+            segment = stack.pop()
+            count += segment.hits
+            stack.extend(segment.children.values())
+        return count
 
     def _is_settled(self) -> bool:
         """Whether modules stay as they are from call to call: a number that is changed before
