@@ -54,7 +54,8 @@ LOOPS = {
 """,
     "rebound": """
     value = load_i64(x, 1)
-    value = to_f64(value) / 4.0
+    value, other = to_f64(value) / 4.0, value
+    value, other = value + to_f64(other), value
     store_i64(out, 0, to_i64(value * 100.0))
     store_i64(out, 1, select(-1 < 0, 7 // -2, 7 % -2))
 """,

@@ -120,16 +120,27 @@ class FunctionLowering:
 
     def _on_Assign(self, statement: ast.Assign) -> None:
         target = statement.targets[0]
-        kind, value = self._value(statement.value)
         if isinstance(target, ast.Name):
-            self.local[target.id] = _Typed(types.unliteral(kind), value)
+            self._assign(target, self._value(statement.value))
             return
-        if not isinstance(target, ast.Tuple) or not isinstance(kind, types.BaseTuple):
+        if not isinstance(target, ast.Tuple):
             raise _unknown(statement)
-        parts = cgutils.unpack_tuple(self.builder, value)
-        for name, part_kind, part in zip(target.elts, kind.types, parts, strict=True):
-            assert isinstance(name, ast.Name)
-            self.local[name.id] = _Typed(part_kind, part)
+        if isinstance(statement.value, ast.Tuple):
+            parts = [self._value(item) for item in statement.value.elts]
+        else:
+            kind, value = self._value(statement.value)
+            if not isinstance(kind, types.BaseTuple):
+                raise _unknown(statement)
+            parts = list(map(_Typed, kind.types, cgutils.unpack_tuple(self.builder, value)))
+        if len(parts) != len(target.elts):
+            raise _unknown(statement)
+        for name, part in zip(target.elts, parts):
+            self._assign(name, part)
+
+    def _assign(self, target: ast.expr, typed: _Typed) -> None:
+        if not isinstance(target, ast.Name):
+            raise _unknown(target)
+        self.local[target.id] = _Typed(types.unliteral(typed.kind), typed.value)
 
     def _on_AugAssign(self, statement: ast.AugAssign) -> None:
         if not isinstance(statement.target, ast.Name):

@@ -25,6 +25,7 @@ from tracejit.ir.node import Node
 from tracejit.ir.op import OPS
 from tracejit.ir.types import TensorType, TupleType
 from tracejit.tensor import Tensor, new_tensor
+from tracejit.transforms.grad import Cotangents
 
 _SPENT = (
     "backward through the same graph a second time: the saved tensors of {} were freed; "
@@ -238,14 +239,15 @@ class _Rule:
         self.is_tensor = [isinstance(a, Tensor) for a in args]
         self.results: list[Node] = []
 
-    def backward(self, walk: Any, node: Node, g: tuple[Node, ...]) -> list[Node | None]:
+    def backward(self, walk: Any, node: Node, g: Cotangents) -> list[Node | None]:
         ctx, name = self.ctx, self.cls.__name__
         if node.saved is not None and node.saved is not FREED:
             kept = node.saved.array
             ctx._restored = lambda: tuple(
                 None if s is None else s.restore(node, name) for s in kept
             )
-        seeds = [None if self._is_missing(part) else walk.tensor(part) for part in g]
+        absent = set() if ctx._materialize else set(range(len(g))) - g.given
+        seeds = [None if i in absent else walk.tensor(part) for i, part in enumerate(g)]
         try:
             given = self.cls.backward(ctx, *seeds)
         finally:
@@ -253,10 +255,6 @@ class _Rule:
         parts = given if isinstance(given, (tuple, list)) else (given,)
         found = self._checked(walk, list(parts))
         return found + [None] * (len(node.inputs) - len(found))  # none for a capture's values
-
-    def _is_missing(self, part: Node) -> bool:
-        """Zeros that the gradient transform put in for an output without a gradient."""
-        return not self.ctx._materialize and part.op.name == "full" and not part.params["value"]
 
     def _checked(self, walk: Any, parts: list[Any]) -> list[Node | None]:
         name = self.cls.__name__

@@ -21,7 +21,7 @@ from tracejit.ir.types import TupleType
 from tracejit.jit.shapes import size_givers
 from tracejit.runtime.target import build
 from tracejit.tensor import Tensor
-from tracejit.transforms.grad import backpropagate
+from tracejit.transforms.grad import Cotangents, backpropagate
 from tracejit.transforms.partition import residuals
 
 
@@ -69,6 +69,7 @@ class Differentiable:
         reached = {id(n) for n in topological(self.gradients)}
         self.needed_on_tape = [i for i, n in enumerate(inputs) if id(n) in reached]
         self.unwatched = [i for i in self.needed_on_tape if not eager.may_read(i)]
+        self.seeds_of = _seeds_of(self.gradients, self.seeds)
         self.graph = self._backward_graph()
         self.spent_node = OPS["call"](
             *targets, rule=self, result=TupleType(tuple(n.type for n in self.outputs))
@@ -139,8 +140,11 @@ class Differentiable:
         """The version of an input when its value was read: before this call wrote to it."""
         return storage_of(tensor).noticed - (position in self.mutated)
 
-    def backward(self, walk: Any, node: Node, g: tuple[Node, ...]) -> list[Node | None]:
-        """The rule: runs the backward program on what the call saved."""
+    def backward(self, walk: Any, node: Node, g: Cotangents) -> list[Node | None]:
+        """The rule: runs the backward program on what the call saved.
+
+        An input gets a gradient only from results that got one themselves.
+        """
         if node.saved is FREED or node.saved is None:
             raise RuntimeError(at_user_line(
                 "backward through the same graph a second time: its saved values were freed; "
@@ -153,19 +157,25 @@ class Differentiable:
                 raise RuntimeError(at_user_line(changed_message(stale, "a compiled function")))
         if not self.live:  # no gradient flows, though the results depend on leaves
             return [None] * len(node.inputs)
+        given = sum(1 << i for i in g.given)
         if walk.create_graph:
-            return self._on_tape(walk, node, g)
+            made = self._on_tape(walk, node, g)
+            return [m if seeds & given else None for m, seeds in zip(made, self.seeds_of)]
         arrays = [_array(tensors[i]) for i in self.read_inputs]
         arrays += [saved[i] for i in self.read_saved]
         arrays += [walk.evaluate(g[i]) for i in self.read_seeds]
         results: list[Node | None] = []
-        for array, gradient in zip(self.program.run(arrays), self.gradients, strict=True):
-            made = OPS["input"](type=_concrete(gradient.type, array), name="g")
-            walk.evaluate.set(made, array)
-            results.append(made)
+        found = zip(self.program.run(arrays), self.gradients, self.seeds_of, strict=True)
+        for array, gradient, seeds in found:
+            if not seeds & given:
+                results.append(None)
+                continue
+            result = OPS["input"](type=_concrete(gradient.type, array), name="g")
+            walk.evaluate.set(result, array)
+            results.append(result)
         return results
 
-    def _on_tape(self, walk: Any, call: Node, g: tuple[Node, ...]) -> list[Node | None]:
+    def _on_tape(self, walk: Any, call: Node, g: Cotangents) -> list[Node | None]:
         """Gradients of gradients: the backward graph itself, over the tape's nodes."""
         tensors, _, saved, before = call.saved.array
         parents = dict(zip(self.live or self.wrt, call.inputs, strict=True))
@@ -201,6 +211,17 @@ class Differentiable:
             for size, n in zip(pattern, shape, strict=True)
             if type(size) is SymInt and type(n) is int
         }
+
+
+def _seeds_of(gradients: Sequence[Node], seeds: Sequence[Node]) -> list[int]:
+    """For each gradient the bits of the seeds that it is made of."""
+    bits = {id(seed): 1 << i for i, seed in enumerate(seeds)}
+    for node in topological(gradients):
+        if id(node) not in bits:
+            bits[id(node)] = 0
+            for x in node.inputs:
+                bits[id(node)] |= bits[id(x)]
+    return [bits[id(g)] for g in gradients]
 
 
 def _places(

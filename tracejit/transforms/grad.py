@@ -20,6 +20,21 @@ from tracejit.ops.movement import zeros
 Cotangent = Any  # a Node, or a dict from result index to Node for ops with several results
 
 
+class Cotangents(tuple[Node, ...]):
+    """The gradients of all results of a node: zeros for those that none has reached.
+
+    `given` holds the positions of the others.
+    """
+
+    given: frozenset[int]
+
+    def __new__(cls, found: dict[int, Node], kinds: TupleType) -> Cotangents:
+        items = (found[i] if i in found else zeros(t) for i, t in enumerate(kinds.items))
+        made = super().__new__(cls, items)
+        made.given = frozenset(found)
+        return made
+
+
 def backpropagate(
     outputs: Sequence[Node],
     cotangents: Sequence[Node],
@@ -92,7 +107,7 @@ def _apply_rule(
         held[index] = held[index] + g if index in held else g
         return
     if isinstance(g, dict):
-        g = tuple(g[i] if i in g else zeros(t) for i, t in enumerate(node.type.items))
+        g = Cotangents(g, node.type)
     if call_rule is not None and node.op.name == "call":
         parts = call_rule(node, g)
     else:

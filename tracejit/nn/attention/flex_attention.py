@@ -111,7 +111,7 @@ def flex_attention(
     sum of the exponentials, ``[B, H, L]``; `return_aux` asks for an `AuxOutput`. Raises ShapeError
     where heads differ without `enable_gqa`.
 
-    Example: ``flex_attention(q, k, v, lambda s, b, h, i, j: s - (i - j).abs())``.
+    Example: ``x = tracejit.ones(1, 2, 3, 4); flex_attention(x, x, x, lambda s, *at: s * 2)``.
     """
     heads, kv_heads = query.shape[1], key.shape[1]
     if heads != kv_heads:
