@@ -85,7 +85,7 @@ class AbsentDType(DType):
 
     __slots__ = ()
 
-    def __init__(self, name: str, itemsize: int, kind: str):
+    def __init__(self, name: str, itemsize: int, kind: Any):
         self.name = self.short = name
         self.kind = kind
         self.itemsize = itemsize

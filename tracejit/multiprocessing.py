@@ -6,4 +6,4 @@ Invariant: tensors are sent by copy; there is no shared memory, so no strategy t
 import multiprocessing as _multiprocessing
 from multiprocessing import *  # noqa: F403
 
-__all__ = list(_multiprocessing.__all__)  # type: ignore[attr-defined]
+__all__ = list(_multiprocessing.__all__)

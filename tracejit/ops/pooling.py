@@ -41,7 +41,8 @@ def _infer_max(types: Sequence[TensorType], **how: Any) -> TupleType:
 
 def _numpy_max(x: np.ndarray, **how: Any) -> tuple[np.ndarray, np.ndarray]:
     parts = window_view(x, **how)
-    best = np.array(parts[(..., *(0 for _ in how["sizes"]))])
+    first: Any = (..., *(0 for _ in how["sizes"]))
+    best = np.array(parts[first])
     places = np.zeros(best.shape, _number_dtype(how["sizes"]).numpy)
     for number, offset in enumerate(np.ndindex(*how["sizes"])):
         part = parts[(..., *offset)]
@@ -70,7 +71,7 @@ def _infer_put(types: Sequence[TensorType], *, shape: Any, **how: Any) -> Tensor
     check_domain("window_put", types[:1], NUMERIC)
     whole = types[0].with_shape(shape)
     check_same("window_put", (_window_count(whole, how), types[0]))
-    _check_index("window_put", *types, how)
+    _check_index("window_put", types[0], types[1], how)
     return whole
 
 

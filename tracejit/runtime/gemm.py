@@ -136,7 +136,7 @@ def product(
     *,
     alpha: float = 1.0,
     beta: float = 0.0,
-    offsets: Sequence[tuple[int, int, int]] | None = None,
+    offsets: Sequence[tuple[int, int, int]] | np.ndarray | None = None,
     epilogue: Epilogue | None = None,
 ) -> Product:
     """C = alpha * op(A) @ op(B) + beta * C as a step of a program.

@@ -118,9 +118,10 @@ def _plan_parts(
     parts, dtype, own = a.layout.shape[-1] // k, c.dtype, gemm.Layout(n)
     places = part_places(dtype.itemsize, sizes, layouts, parts)
     scratch = builder.temporary((parts, m, n), dtype)
-    product = gemm.product(dtype.numpy, sizes, *layouts[:2], own, offsets=places)  # type: ignore[arg-type]
+    left, right = layouts[:2]
+    product = gemm.product(dtype.numpy, sizes, left, right, own, offsets=places)
     builder.pending.append(GemmLaunch(product, [a, b, scratch]))
-    words = [c, scratch, parts, n, m * n, layouts[2].leading]
+    words: list[Any] = [c, scratch, parts, n, m * n, layouts[2].leading]
     grain = config.parallel_grain // (parts * n)
     builder.table_launch("sum_of_parts", sum_source(dtype.short), words, m, grain)
 

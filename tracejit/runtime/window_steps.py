@@ -104,7 +104,7 @@ def windows_add(builder: _Builder, node: Node) -> bool:
         outer = _outer(_leading(source.layout, lead), rank)
         assert outer is not None
     counts, strides = source.layout.shape[lead - rank : lead], source.layout.strides
-    words = [
+    words: list[int | Operand] = [
         *(builder.new_value(node), source, *outer),
         *_axis_words(how, shape[-rank:], counts, strides[lead - rank : lead], strides[lead:]),
     ]
@@ -134,7 +134,7 @@ def window_put(builder: _Builder, node: Node) -> bool:
         sum(i * d * s for i, d, s in zip(at, how.dilations, steps, strict=True))
         for at in np.ndindex(*how.sizes)
     ]
-    words = [
+    words: list[int | Operand] = [
         *(builder.new_value(node), source, index, *outer),
         *_axis_words(how, shape[-rank:], counts, strides, (0,) * rank),
         *offsets,
@@ -173,7 +173,7 @@ def window_max(builder: _Builder, node: Node, stores: Sequence[Node]) -> bool:
     strides = source.layout.strides[-rank:]
     along = [s * step for s, step in zip(strides, how.steps, strict=True)]
     within = [s * gap for s, gap in zip(strides, how.dilations, strict=True)]
-    words = [
+    words: list[int | Operand] = [
         *(result[0], source, result[1], *outer),
         *_axis_words(how, shape[-rank:], counts, along, within),
     ]
