@@ -30,6 +30,7 @@ from tracejit.jit import report
 from tracejit.jit.describe import why_missed
 from tracejit.jit.differentiate import Differentiable
 from tracejit.jit.effects import Effects
+from tracejit.jit.foresee import Foresight, first_line
 from tracejit.jit.group import Group, NewBranch, modes_now
 from tracejit.jit.guards import MISS, are_apart
 from tracejit.jit.lift import LiftedCall, Numbers, drop_lifted
@@ -103,7 +104,7 @@ class CompiledFunction:
             self.misses: list[Miss] = []
             self.failures = 0
             self.eager_reason: str | None = None
-            self.extra_codes: dict[Any, Any] = {}
+            self.foresight = Foresight(self.function)
             self.lift_items: set[Any] = set()
             self.numbers = Numbers()
             self.shapes = Shapes()
@@ -245,12 +246,26 @@ class CompiledFunction:
         started = time.perf_counter()
         flat = (*args, *kwargs.values())
         reason = why_missed(self, args, kwargs, group)
-        known = len(self.misses)
         try:
-            readset = ReadSet(self.function, flat, self.extra_codes.items())
+            readset = self.foresight.read_set(flat)
         except Refusal as refusal:
             self._give_up(str(refusal), None, final=True)
             return self.function(*args, **kwargs)
+        if readset is None:
+            self.misses.append(Miss(f"{reason}; not kept: a look at which code runs", 0.0))
+            return self.foresight.look(args, kwargs)
+        value, reason = self._record(readset, args, kwargs, group, reason)
+        self.misses.append(Miss(reason, (time.perf_counter() - started) * 1e3))
+        self._bound_traces(reason)
+        if config.debug >= 1:
+            report.say_miss(self)
+        return value
+
+    def _record(
+        self, readset: ReadSet, args: Any, kwargs: Any, group: Group | None, reason: str
+    ) -> tuple[Any, str]:
+        """Run the function under a capture and keep it if possible; its value, and what to say."""
+        known = len(self.misses)
         self.shapes.note(readset)
         capture = Capture(self.shapes.symbolic_for(readset), self.lift_items)
         lifted = LiftedCall(self.numbers, capture, readset, args, kwargs)
@@ -277,11 +292,7 @@ class CompiledFunction:
             self._give_up(f"code generation failed: {error}", None, final=True)
         if len(self.misses) > known:
             reason = f"{reason}; not kept: {self.misses.pop().reason}"
-        self.misses.append(Miss(reason, (time.perf_counter() - started) * 1e3))
-        self._bound_traces(reason)
-        if config.debug >= 1:
-            report.say_miss(self)
-        return plain(value) if capture.has_numbers else value
+        return plain(value) if capture.has_numbers else value, reason
 
     def _grow(
         self, capture: Capture, readset: ReadSet, watcher: Watcher, value: Any, args: Any,
@@ -289,6 +300,7 @@ class CompiledFunction:
     ) -> None:  # fmt: skip
         """Add what was captured to the tree, if a replay could repeat it."""
         readset.entries.extend(watcher.entries)
+        readset.entries.extend(readset.answered())
         self._check_watched(capture, readset, watcher)
         effects = Effects(readset)
         key = (len(args), *kwargs)
@@ -352,7 +364,7 @@ class CompiledFunction:
     def _check_watched(self, capture: Capture, readset: ReadSet, watcher: Watcher) -> None:
         unforeseen = {c: g for c, g in watcher.codes.items() if c not in readset.codes}
         if unforeseen:
-            self.extra_codes.update(unforeseen)
+            self.foresight.note(unforeseen)
             names = ", ".join(sorted({f"{c.co_name} of {c.co_filename}" for c in unforeseen}))
             raise Refusal(f"code ran that could not be foreseen ({names})")
         for what, location in watcher.impure:
@@ -418,7 +430,7 @@ class CompiledFunction:
         if not reason:
             return
         self.failures += 1
-        location = location or _first_line(self.function)
+        location = location or first_line(self.function)
         place = f" at {location.full()}" if location is not None else ""
         if self.options.get("fullgraph"):
             raise CaptureError(f"{self.__qualname__} cannot be compiled: {reason}{place}")
@@ -442,13 +454,6 @@ def _forget_traces() -> None:
 
 
 WHEN_REPLACED.append(_forget_traces)
-
-
-def _first_line(function: Any) -> Location | None:
-    """Where a function (or the forward of a Module) begins."""
-    function = getattr(function, "__func__", getattr(type(function), "forward", function))
-    code = getattr(function, "__code__", None)
-    return None if code is None else Location(code)
 
 
 def _place(branches: Sequence[Any]) -> Location | None:

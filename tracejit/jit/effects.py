@@ -70,11 +70,12 @@ def differences(readset: ReadSet) -> list[tuple[Entry, Any]]:
     for entry in readset.entries:
         try:
             now = entry.source.read(readset.args)
+            holds = entry_holds(entry, now)
         except (KeyError, IndexError, AttributeError, TypeError, ValueError):
             if entry.kind != "absent":
                 changed.append((entry, None))
             continue
-        if not entry_holds(entry, now):
+        if not holds:
             changed.append((entry, now))
     return changed
 

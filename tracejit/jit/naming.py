@@ -44,7 +44,7 @@ class Describer:
             return self.source(above)
         if source.step == "cell" or (above.parent is None and above.step == "globals"):
             return str(source.key)
-        if source.step == "item" and not self._is_attribute(above):
+        if source.step == "raw item" or (source.step == "item" and not self._is_attribute(above)):
             return f"{self.source(above)}[{self._key(source.key)}]"
         return f"{self.source(above)}.{source.key}"
 

@@ -9,6 +9,7 @@ import _thread
 import datetime
 import decimal
 import fractions
+import gc
 import logging
 import operator
 import pathlib
@@ -71,6 +72,12 @@ def slots_of(value: Any) -> Iterator[tuple[str, Any]]:
                     yield name, descriptor.__get__(value, type(value))
                 except AttributeError:
                     continue
+
+
+def cache_of(cached: Any) -> dict[Any, Any] | None:
+    """The dictionary in which a function with `functools.cache` keeps its values."""
+    found = [r for r in gc.get_referents(cached) if type(r) is dict and r is not cached.__dict__]
+    return found[0] if len(found) == 1 else None
 
 
 def is_inert(value: Any) -> bool:

@@ -1,8 +1,10 @@
 """What Python code could read: the values that a trace depends on, with a way to read them again.
 
 The walk starts at the function and its arguments and follows globals, closure cells, defaults,
-attributes and containers, limited to names that occur in the code that can run. Invariant: what
-is reached is either guarded by value, or is a tensor (read afresh at every call), or refused.
+attributes and containers, limited to names that occur in the code that can run, or, where that
+reaches what cannot be guarded, in the code that did run (which the `Watcher` of every capture
+holds it to). Invariant: what is reached is either guarded by value, or is a tensor (read afresh
+at every call), or refused.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from tracejit.eager.methods import hooks_of
 from tracejit.ir.types import Device
 from tracejit.jit.names import imported_module, names_of
 from tracejit.jit.objects import (
+    cache_of,
     is_inert,
     is_library_module,
     is_user_class,
@@ -51,18 +54,33 @@ __all__ = ["KNOWN_LIBRARIES", "STDLIB", "Entry", "ReadSet", "Refusal", "Source",
 
 _PLAIN = (int, float, str, bytes, bool, complex, type(None), type(Ellipsis), range, slice)
 _CONSTANT = (DType, Device, np.dtype, np.generic, enum.Enum, types.CodeType)
+_READ_CELLS = {"__closure__", "getclosurevars"}
+"""By these names, code reads the closure of a function without running it."""
 _MAX_ENTRIES = 50_000
+_MAX_CACHED = 512
+"""Values in a `functools.cache` that are guarded at most."""
 _OWN_ITERATION = tuple(
     kind.__iter__ for kind in (dict, collections.OrderedDict, types.MappingProxyType)
 )
 """How dicts list their keys when no code of a subclass does."""
+_OWN_LOOKUP = tuple(
+    kind.__getitem__
+    for kind in (dict, collections.OrderedDict, collections.defaultdict, types.MappingProxyType)
+)
 
 
 class ReadSet:
-    """Everything reachable that the code could read, as it is now."""
+    """Everything reachable that the code could read, as it is now.
 
-    def __init__(self, function: Any, args: tuple[Any, ...], extra: Any = ()):
+    ran  the only code to follow; None follows all that could run.
+    """
+
+    def __init__(
+        self, function: Any, args: tuple[Any, ...], extra: Any = (),
+        ran: set[types.CodeType] | None = None,
+    ):  # fmt: skip
         self.args = args
+        self.ran = ran
         self.names: set[str] = set()
         self.any_name = False  # code looks up attributes by names made at run time
         self.codes: set[types.CodeType] = set()
@@ -75,6 +93,7 @@ class ReadSet:
             self.seen: dict[int, Source] = {}
             self.tensor_attributes: list[tuple[Source, Tensor, Any]] = []  # names of users' own
             self.aliases: dict[int, Source] = {}  # id of a tensor's source -> where it was first
+            self.caches: list[tuple[Any, int, Any]] = []  # functools.cache, its hits, its items
             self.globals_done: set[tuple[int, str]] = set()
             self._walk_all(function)
             if (len(self.names), len(self.codes)) == before:
@@ -117,6 +136,8 @@ class ReadSet:
         if not is_user_file(code.co_filename):
             return
         for inner in _with_inner(code):
+            if self.ran is not None and inner not in self.ran:
+                continue
             names = names_of(inner)
             if inner not in self.codes:
                 self.codes.add(inner)
@@ -213,7 +234,9 @@ class ReadSet:
             self.value(source.then("attr", "__defaults__"), value.__defaults__)
         if value.__kwdefaults__:
             self.value(source.then("attr", "__kwdefaults__"), value.__kwdefaults__)
-        self._cells(source, value)
+        asked = self.names & _READ_CELLS
+        if self.ran is None or value.__code__ in self.ran or asked:
+            self._cells(source, value)
         self._attributes(source, value)
 
     def _cells(self, source: Source, value: types.FunctionType) -> None:
@@ -251,8 +274,9 @@ class ReadSet:
             return
         self.add(source.then("type"), "is", type(value))
         self.add(source, "keys", tuple(value))
-        for key, item in value.items():
-            self.value(source.then("item", key), item)
+        plain = getattr(type(value), "__getitem__", None) in _OWN_LOOKUP
+        for key, item in value.items() if plain else dict.items(value):
+            self.value(source.then("item" if plain else "raw item", key), item)
 
     def _odd_dict(self, source: Source, value: dict[Any, Any]) -> None:
         """A subclass that lists its keys by code of its own, which is not run to look at it."""
@@ -341,16 +365,35 @@ class ReadSet:
         held = own_dict(value)
         wrapped = None if held is None else held.get("__wrapped__")
         if callable(wrapped):  # a compiled function, functools.cache
+            if isinstance(value, functools._lru_cache_wrapper):
+                known = tuple((cache_of(value) or {}).items())
+                self.caches.append((value, value.cache_info().hits, known))
             self.value(source.then("dict").then("item", "__wrapped__"), wrapped)
         elif is_inert(value):
             self.add(source, "is", value)
         elif isinstance(value, Iterator):
             raise Refusal(f"{source.describe()} is an iterator, which changes as it is read")
+        elif held is None and all("__slots__" in base.__dict__ for base in kind.__mro__[:-1]):
+            for name, item in slots_of(value):
+                self.value(source.then("slot", name), item)
         elif held is None or any(base.__module__ == "_ctypes" for base in kind.__mro__):
             raise Refusal(f"{source.describe()} is a {kind.__module__}.{kind.__qualname__}, "
                           "whose changes cannot be seen")  # fmt: skip
         else:
             self._library_instance(source, held)
+
+    def answered(self) -> Iterator[Entry]:
+        """Guards of the caches (functools.cache) that gave a value from before since the walk:
+        that value rests on state as it was then, so it must not have been forgotten.
+        """
+        for cached, hits, held in self.caches:
+            if cached.cache_info().hits == hits:
+                continue
+            values = cache_of(cached)
+            if values is None or len(held) > _MAX_CACHED:
+                raise Refusal(f"{cached.__qualname__}() answers from a cache that is too large")
+            for key, item in held:
+                yield Entry(Source(None, "const", values).then("raw item", key), "is", item)
 
     def _library_instance(self, source: Source, held: dict[str, Any]) -> None:
         """An object of a library's class: its methods may read any of its attributes."""

@@ -142,6 +142,8 @@ class Source:
         inner = self.parent.expression(constant)
         if self.step == "item":
             return f"{inner}[{self._literal(constant)}]"
+        if self.step == "raw item":
+            return f"{constant(dict.__getitem__)}({inner}, {self._literal(constant)})"
         return {
             "dict": f"{inner}.__dict__",
             "cell": f"{inner}.cell_contents",
@@ -172,7 +174,7 @@ class Source:
             return f"the value of {above.describe()}"
         if self.step == "cell":
             return f"closure variable {self.key!r}"
-        if self.step == "item":
+        if self.step in ("item", "raw item"):
             return f"{above.describe()}[{self.key!r}]"
         if self.step == "type":
             return f"the type of {above.describe()}"
@@ -188,6 +190,7 @@ _READ: dict[str, Callable[[Any, Any], Any]] = {
     "context": lambda holder, key: holder.get(UNSET),
     "slot": getattr,
     "type": lambda holder, key: type(holder),
+    "raw item": dict.__getitem__,  # past the code of a subclass
 }
 
 

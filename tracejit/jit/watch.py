@@ -42,6 +42,8 @@ _PURE_OWNERS = (
 _IMPURE_BUILTINS = {"open", "input", "breakpoint", "print"}
 _OUTSIDE = {"time", "posix", "nt", "_random", "select", "_socket"}
 """Modules whose functions ask the operating system, also when a library's code calls them."""
+_THREAD_STARTS = {"start_new_thread", "start_joinable_thread"}
+"""What runs in a new thread is not watched."""
 _SILENT: set[str] = set()
 """Files whose calls tell nothing: they are neither the user's nor Python's own."""
 _LOGGING = os.path.abspath(logging.__file__)
@@ -176,8 +178,9 @@ class Watcher:
             if not _is_pure(function, name, owner):
                 place = Location(frame.f_code, frame.f_lasti)
                 self.impure.append((f"{module}.{name}()", place))
-        elif module in _OUTSIDE and is_stdlib_file(frame.f_code.co_filename):
-            asked = _user_caller(frame)
+        elif module in _OUTSIDE or name in _THREAD_STARTS:
+            is_library = is_stdlib_file(frame.f_code.co_filename)
+            asked = _user_caller(frame) if is_library else None
             if asked is not None:
                 self.impure.append((f"{module}.{name}()", asked))
 
