@@ -6,7 +6,6 @@ writes through views; writes to tensors that existed before the capture are effe
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -114,7 +113,7 @@ class Capture:
         self.draws: list[Draw] = []
         self.prints: list[Any] = []
         self.unsound: list[tuple[str, Location | None]] = []
-        self.leaf_resets: list[Tensor] = []
+        self.leaves_before: dict[int, tuple[Tensor, Node | None]] = {}
         self.new_leaves: list[tuple[Tensor, Node]] = []
         self.shape_inputs: list[tuple[Tensor, tuple[Any, ...]]] = []
         self.layouts: list[tuple[Node, bool]] = []
@@ -158,8 +157,7 @@ class Capture:
             node = OPS["input"](type=kind, name=f"x{len(self.inputs)}")
             if tensor._requires_grad and tensor.is_leaf:
                 node.saved = Leaf(tensor)
-                own = autograd_node(tensor).saved  # asked about the tensor, eager code finds both
-                own.older = (*(r for r in own.older if r() is not None), weakref.ref(node))
+                autograd_node(tensor).saved.add(node)  # asked about the tensor, eager finds both
             self.shape_inputs.append((tensor, kind.shape))
         elif tensor._requires_grad:
             node = autograd_node(tensor)
@@ -182,8 +180,8 @@ class Capture:
         """A leaf was written to unseen by autograd: from here on its leaf node is a new one."""
         leaf = OPS["detach"](value)
         leaf.saved = Leaf(tensor)
+        self.leaves_before.setdefault(id(tensor), (tensor, tensor._node))
         tensor._node = leaf
-        self.leaf_resets.append(tensor)
         self.new_leaves.append((tensor, leaf))
         self.write(tensor, leaf)
 
@@ -195,8 +193,11 @@ class Capture:
     def finish(self) -> None:
         """Leaves that got a new node are plain leaves again, escaped sizes plain numbers."""
         self.env.closed = True
-        for tensor in self.leaf_resets:
-            tensor._node = None
+        for tensor, before in self.leaves_before.values():
+            tensor._node = before if tensor._requires_grad else None
+        for tensor, node in self.new_leaves:  # what was computed from there still leads to the leaf
+            if tensor._requires_grad:
+                autograd_node(tensor).saved.add(node)
 
     # --- gradients --------------------------------------------------------------------------
 

@@ -102,7 +102,8 @@ class Saved:
 class Leaf(Saved):
     """The mark of a leaf's node: gradients that arrive here accumulate in ``tensor.grad``.
 
-    older  references to earlier nodes of the leaf, whose saved values it does not have any more.
+    older  references to other nodes of the leaf: earlier ones, whose saved values it does not have
+           any more, and those of captures.
     """
 
     __slots__ = ("tensor", "older")
@@ -111,6 +112,10 @@ class Leaf(Saved):
         super().__init__(None, None)
         self.tensor = weakref.ref(tensor)
         self.older = older
+
+    def add(self, node: Node) -> None:
+        """`node` stands for the leaf as well."""
+        self.older = (*(r for r in self.older if r() is not None), weakref.ref(node))
 
 
 FREED = Saved(None, None)

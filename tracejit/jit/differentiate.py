@@ -21,7 +21,7 @@ from tracejit.ir.types import TupleType
 from tracejit.jit.shapes import size_givers
 from tracejit.runtime.target import build
 from tracejit.tensor import Tensor
-from tracejit.transforms.grad import Cotangents, backpropagate
+from tracejit.transforms.grad import Cotangents, backpropagate, depends_on
 from tracejit.transforms.partition import residuals
 
 
@@ -46,10 +46,9 @@ class Differentiable:
 
     def __init__(
         self, inputs: Sequence[Node], wrt: Sequence[int], outputs: Sequence[Node],
-        tracked: Sequence[int], written: Sequence[int], spent: bool,
+        tracked: Sequence[int], written: Sequence[int], spent: Sequence[bool],
         new_leaves: Sequence[tuple[int, Node]], eager: EagerSaves,
     ):  # fmt: skip
-        self.spent = spent  # backward has run inside the call: what it saved is freed
         self.wrt = [*wrt, *(i for i, _ in new_leaves)]  # positions among the path's inputs
         self.eager = eager
         self.tracked = list(tracked)  # positions among the path's outputs
@@ -57,8 +56,21 @@ class Differentiable:
         self.outputs = [outputs[i] for i in tracked]
         self.seeds = [OPS["input"](type=n.type, name=f"g{i}") for i, n in enumerate(self.outputs)]
         targets = [*(inputs[i] for i in wrt), *(n for _, n in new_leaves)]
-        found = [None] * len(targets) if spent else backpropagate(self.outputs, self.seeds, targets)
+        self.freed = {  # results that backward has run from inside the call: the inputs below
+            i: [self.wrt[at] for at in _reached(self.outputs[i], targets)]
+            for i, gone in enumerate(spent) if gone
+        }  # fmt: skip
+        usable = [i for i in range(len(self.outputs)) if i not in self.freed]
+        self.spent = not usable
+        reach: dict[Node, int] = {}
+        found = backpropagate(
+            [self.outputs[i] for i in usable], [self.seeds[i] for i in usable], targets, reach=reach
+        )
         self.live = [i for i, g in zip(self.wrt, found, strict=True) if g is not None]
+        self.seeds_of = [  # for each gradient the results it is made from
+            {at for bit, at in enumerate(usable) if reach[n] >> bit & 1}
+            for n, g in zip(targets, found, strict=True) if g is not None
+        ]  # fmt: skip
         self.gradients = [g for g in found if g is not None]
         at_hand = [n for i, n in enumerate(inputs) if eager.may_read(i)]
         kept = [n for i, n in enumerate(outputs) if i in eager.outputs]
@@ -69,12 +81,7 @@ class Differentiable:
         reached = {id(n) for n in topological(self.gradients)}
         self.needed_on_tape = [i for i, n in enumerate(inputs) if id(n) in reached]
         self.unwatched = [i for i in self.needed_on_tape if not eager.may_read(i)]
-        self.seeds_of = _seeds_of(self.gradients, self.seeds)
         self.graph = self._backward_graph()
-        self.spent_node = OPS["call"](
-            *targets, rule=self, result=TupleType(tuple(n.type for n in self.outputs))
-        )
-        self.spent_node.saved = FREED
 
     def _backward_graph(self) -> Graph:
         """Inputs: the path's inputs that are read, the residuals, the seeds."""
@@ -105,17 +112,24 @@ class Differentiable:
         results: Sequence[Tensor],
     ) -> None:  # fmt: skip
         """Put the call on the tape: `results`, in the order of `tracked`, get its projections."""
-        call = self.spent_node
-        if not self.spent and self.wrt:
-            parents = tuple(_tape_node(tensors[i]) for i in self.live or self.wrt)
-            kinds = TupleType(tuple(
-                _concrete(o.type, outputs[i]) for o, i in zip(self.outputs, self.tracked)
-            ))  # fmt: skip
-            call = OPS["call"](*parents, rule=self, result=kinds)
-            call.saved = self._save(tensors, numbers, outputs, results)
+        kinds = TupleType(tuple(
+            _concrete(o.type, outputs[i]) for o, i in zip(self.outputs, self.tracked)
+        ))  # fmt: skip
+        calls = {i: self._call(tensors, below, kinds) for i, below in self.freed.items()}
+        for call in calls.values():
+            call.saved = FREED
+        if not self.spent:
+            usable = self._call(tensors, self.live or self.wrt, kinds)
+            usable.saved = self._save(tensors, numbers, outputs, results)
+            calls = dict.fromkeys(range(len(results)), usable) | calls
         for i, result in enumerate(results):
             result._requires_grad = True
-            result._node = call[i]
+            result._node = calls[i][i]
+
+    def _call(self, tensors: Sequence[Tensor], below: Sequence[int], kinds: TupleType) -> Node:
+        """The call on the tape, above the inputs at the positions `below`."""
+        parents = (_tape_node(tensors[i]) for i in below)
+        return OPS["call"](*parents, rule=self, result=kinds)
 
     def _save(
         self, tensors: Sequence[Tensor], numbers: Sequence[Any], outputs: Sequence[Any],
@@ -157,17 +171,16 @@ class Differentiable:
                 raise RuntimeError(at_user_line(changed_message(stale, "a compiled function")))
         if not self.live:  # no gradient flows, though the results depend on leaves
             return [None] * len(node.inputs)
-        given = sum(1 << i for i in g.given)
         if walk.create_graph:
             made = self._on_tape(walk, node, g)
-            return [m if seeds & given else None for m, seeds in zip(made, self.seeds_of)]
+            return [m if seeds & g.given else None for m, seeds in zip(made, self.seeds_of)]
         arrays = [_array(tensors[i]) for i in self.read_inputs]
         arrays += [saved[i] for i in self.read_saved]
         arrays += [walk.evaluate(g[i]) for i in self.read_seeds]
         results: list[Node | None] = []
         found = zip(self.program.run(arrays), self.gradients, self.seeds_of, strict=True)
         for array, gradient, seeds in found:
-            if not seeds & given:
+            if not seeds & g.given:
                 results.append(None)
                 continue
             result = OPS["input"](type=_concrete(gradient.type, array), name="g")
@@ -213,15 +226,17 @@ class Differentiable:
         }
 
 
-def _seeds_of(gradients: Sequence[Node], seeds: Sequence[Node]) -> list[int]:
-    """For each gradient the bits of the seeds that it is made of."""
-    bits = {id(seed): 1 << i for i, seed in enumerate(seeds)}
-    for node in topological(gradients):
-        if id(node) not in bits:
-            bits[id(node)] = 0
-            for x in node.inputs:
-                bits[id(node)] |= bits[id(x)]
-    return [bits[id(g)] for g in gradients]
+def _reached(output: Node, targets: Sequence[Node]) -> list[int]:
+    """Positions of the `targets` that a gradient of `output` would go to."""
+    passing = depends_on(topological([output]), targets)
+    seen: set[Node] = set()
+    stack = [output]
+    while stack:
+        node = stack.pop()
+        if node in passing and node not in seen:
+            seen.add(node)
+            stack.extend(node.inputs)
+    return [i for i, n in enumerate(targets) if n in seen]
 
 
 def _places(

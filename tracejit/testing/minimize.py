@@ -35,10 +35,10 @@ def minimize(
 
 
 def failure_kind(program: Program) -> str | None:
-    """How a program fails, or None."""
+    """How a program fails, or None; one that cannot be loaded (a part is missing) does not."""
     try:
         failure = check(program.source()).failure
-    except SyntaxError:
+    except (SyntaxError, NameError, AttributeError):
         return None
     if failure is None or "NameError" in failure.kind or "UnboundLocalError" in failure.kind:
         return None

@@ -42,6 +42,7 @@ def backpropagate(
     on_gradient: Callable[[Node, Node], Node] | None = None,
     call_rule: Callable[[Node, Any], Sequence[Node | None]] | None = None,
     order: Sequence[Node] | None = None,
+    reach: dict[Node, int] | None = None,
 ) -> list[Node | None]:
     """The gradients with respect to `wrt`, given the `cotangents` of `outputs`.
 
@@ -49,15 +50,18 @@ def backpropagate(
     call_rule(node, g)    runs the rule of ops whose gradient is code, not a graph (kind
                           ``structure`` with ``vjp`` given by the user).
     order                 ``topological(outputs)``, for callers that have it.
+    reach                 is filled in: per node the bits of the outputs whose gradients arrive.
     None stands for "does not depend on it".
     """
     if order is None:
         order = topological(outputs)
     active = depends_on(order, wrt)
     pending: dict[Node, Cotangent] = {}
-    for output, g in zip(outputs, cotangents, strict=True):
+    for i, (output, g) in enumerate(zip(outputs, cotangents, strict=True)):
         if output in active:
             _accumulate(pending, output, g)
+            if reach is not None:
+                reach[output] = reach.get(output, 0) | 1 << i
     kept = set(wrt)
     found: dict[Node, Node] = {}
     for node in reversed(order):
@@ -69,7 +73,7 @@ def backpropagate(
         if node in kept:
             found[node] = g
         if node.inputs and node in active:
-            _apply_rule(node, g, active, pending, call_rule)
+            _apply_rule(node, g, active, pending, call_rule, reach)
     return [found.get(n) for n in wrt]
 
 
@@ -98,6 +102,7 @@ def _apply_rule(
     active: set[Node],
     pending: dict[Node, Cotangent],
     call_rule: Callable[[Node, Any], Sequence[Node | None]] | None,
+    reach: dict[Node, int] | None,
 ) -> None:
     if active.isdisjoint(node.inputs):
         return
@@ -105,6 +110,8 @@ def _apply_rule(
         held = pending.setdefault(node.inputs[0], {})
         index = node.params["index"]
         held[index] = held[index] + g if index in held else g
+        if reach is not None:
+            reach[node.inputs[0]] = reach.get(node.inputs[0], 0) | reach[node]
         return
     if isinstance(g, dict):
         g = Cotangents(g, node.type)
@@ -118,6 +125,8 @@ def _apply_rule(
         if part is UNKNOWN:
             raise NotImplementedError(_unknown(node, i))
         _accumulate(pending, value, part)
+        if reach is not None:
+            reach[value] = reach.get(value, 0) | reach[node]
 
 
 def _unknown(node: Node, position: int) -> str:
