@@ -21,7 +21,7 @@ from tracejit.ir.types import TupleType
 from tracejit.jit.shapes import size_givers
 from tracejit.runtime.target import build
 from tracejit.tensor import Tensor
-from tracejit.transforms.grad import Cotangents, backpropagate, depends_on
+from tracejit.transforms.grad import Cotangents, backpropagate, on_way
 from tracejit.transforms.partition import residuals
 
 
@@ -57,7 +57,7 @@ class Differentiable:
         self.seeds = [OPS["input"](type=n.type, name=f"g{i}") for i, n in enumerate(self.outputs)]
         targets = [*(inputs[i] for i in wrt), *(n for _, n in new_leaves)]
         self.freed = {  # results that backward has run from inside the call: the inputs below
-            i: [self.wrt[at] for at in _reached(self.outputs[i], targets)]
+            i: self._positions(on_way(self.outputs[i], targets), targets)
             for i, gone in enumerate(spent) if gone
         }  # fmt: skip
         usable = [i for i in range(len(self.outputs)) if i not in self.freed]
@@ -82,6 +82,9 @@ class Differentiable:
         self.needed_on_tape = [i for i, n in enumerate(inputs) if id(n) in reached]
         self.unwatched = [i for i in self.needed_on_tape if not eager.may_read(i)]
         self.graph = self._backward_graph()
+
+    def _positions(self, reached: set[Node], targets: Sequence[Node]) -> list[int]:
+        return [i for i, n in zip(self.wrt, targets, strict=True) if n in reached]
 
     def _backward_graph(self) -> Graph:
         """Inputs: the path's inputs that are read, the residuals, the seeds."""
@@ -224,19 +227,6 @@ class Differentiable:
             for size, n in zip(pattern, shape, strict=True)
             if type(size) is SymInt and type(n) is int
         }
-
-
-def _reached(output: Node, targets: Sequence[Node]) -> list[int]:
-    """Positions of the `targets` that a gradient of `output` would go to."""
-    passing = depends_on(topological([output]), targets)
-    seen: set[Node] = set()
-    stack = [output]
-    while stack:
-        node = stack.pop()
-        if node in passing and node not in seen:
-            seen.add(node)
-            stack.extend(node.inputs)
-    return [i for i, n in enumerate(targets) if n in seen]
 
 
 def _places(

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from tracejit.eager.backward import leaves_below
 from tracejit.eager.capture import Branch, Capture
 from tracejit.eager.integers import LiftedInt
 from tracejit.eager.scalars import CallNumber, SymFloat
@@ -26,6 +27,7 @@ from tracejit.jit.source import source_key as source_key
 from tracejit.jit.structure import Structure
 from tracejit.jit.tree import Leaf, reachable
 from tracejit.tensor import Tensor
+from tracejit.transforms.grad import on_way
 
 
 class SourceNumber(CallNumber):
@@ -297,7 +299,9 @@ class PathBuilder:
 
     def is_spent(self, tensor: Tensor) -> bool:
         """Whether backward has been run on the tensor's graph, which freed what it saved."""
-        return any(n.saved is FREED for n in topological([self.capture.node_of(tensor)]))
+        node = self.capture.node_of(tensor)
+        leaves = [leaf for leaf, _ in leaves_below([node])]
+        return any(n.saved is FREED for n in on_way(node, leaves))
 
     def has_stale_saves(self, tensors: Sequence[Tensor]) -> bool:
         """Whether the run overwrote a value of its own that the gradients of `tensors` need."""

@@ -89,6 +89,19 @@ def depends_on(order: Sequence[Node], wrt: Sequence[Node]) -> set[Node]:
     return active
 
 
+def on_way(output: Node, wrt: Sequence[Node]) -> set[Node]:
+    """The nodes that a gradient of `output` passes on its way to `wrt`, both ends included."""
+    active = depends_on(topological([output]), wrt)
+    found: set[Node] = set()
+    stack = [output]
+    while stack:
+        node = stack.pop()
+        if node in active and node not in found:
+            found.add(node)
+            stack.extend(node.inputs)
+    return found
+
+
 def _passes(node: Node) -> bool:
     """Whether a gradient goes through the node at all."""
     if node.op.name == "detach":
