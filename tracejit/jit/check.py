@@ -214,8 +214,12 @@ def _numbers(group: Group, args: tuple[Any, ...], sizes: dict[str, int]) -> list
 
 
 def _assigned(group: Group) -> list[Any]:
-    """The places that some path of the tree stores a tensor in."""
-    return [source for leaf in _leaves(group) for source, _ in leaf.finish.assigns]
+    """The places that some path of the tree stores something in."""
+    return [
+        source for leaf in _leaves(group)
+        for stored in (leaf.finish.assigns, leaf.finish.constants, leaf.finish.counters)
+        for source, _ in stored
+    ]  # fmt: skip
 
 
 def _leaves(group: Group) -> Iterator[Any]:

@@ -20,9 +20,11 @@ may come from traced ones, and counting would need a trace for each)."""
 class Effects:
     """tensors    (entry, tensor) stored where others see it.
     constants  (source, value) of flags and the like that were given another value.
+    counters   (source, read) of ints, and how a call computes what they are afterwards.
     """
 
     def __init__(self, readset: ReadSet):
+        self.counters = [(source, number.read) for source, number in readset.counters]
         self.tensors: list[tuple[Entry, Any]] = []
         self.constants: list[tuple[Source, Any]] = []
         self.readset = readset
@@ -50,6 +52,8 @@ class Effects:
     def _module(self, module: Any, before: Snapshot) -> None:
         now = module_snapshot(module)
         for name in changed_names(before, now):
+            if (id(module), name) in self.readset.free_numbers:
+                continue  # one of the counters
             if name not in before or name not in now or not _are_flags(before[name], now[name]):
                 raise _unrepeatable(f"{self.readset.seen[id(module)].describe()}.{name}")
             place = constant_source(module).then("dict").then("item", name)

@@ -94,6 +94,8 @@ class _Writer:
         """The function."""
         self._run()
         finish = self.finish
+        for i, (_, read) in enumerate(finish.counters):
+            self.lines.append(f"    c{i} = {self.constant(read)}(({self.arguments}))")
         for draw in finish.draws:
             count = evaluate(draw.count, self.sizes)
             self.lines.append(f"    {self.constant(draw.generator)}.take({self.constant(count)})")
@@ -114,6 +116,8 @@ class _Writer:
         for source, result in finish.assigns:
             target = self.constant(source)
             self.lines.append(f"    {target}.write(({self.arguments}), {self._result(result)})")
+        for i, (source, _) in enumerate(finish.counters):
+            self.lines.append(f"    {self.constant(source)}.write(({self.arguments}), c{i})")
         self.lines.append(f"    {self.constant(self.segment)}.hits += 1")
         if finish.is_single:
             return self.guards.build(leaves[0])

@@ -3,7 +3,8 @@
 The first value of a number is guarded; when another one comes, the number is put into the next
 capture as a `SymFloat` or `LiftedInt`, which stands in its place while the function runs. An int
 that turns out to steer shapes or control flow is guarded by value from then on. Invariant: when the
-run is over every place holds a plain number again, and one that the function wrote to is refused.
+run is over every place holds a plain number again. An int that the function replaced by another
+made of lifted ints (a counter) is an effect; any other number that it wrote to is refused.
 """
 
 from __future__ import annotations
@@ -94,10 +95,13 @@ class LiftedCall:
             if now is number:
                 source.write(self.readset.args, number.hint)
                 continue
-            self.numbers.fixed.add(key)
-            self.changed.append(source.describe())
             if type(now) in (SymFloat, LiftedInt):
                 source.write(self.readset.args, now.hint)
+            if type(now) is LiftedInt and type(number) is LiftedInt:
+                self.readset.counters.append((source, now))
+                continue
+            self.numbers.fixed.add(key)
+            self.changed.append(source.describe())
         self.settle()
 
     def settle(self) -> None:

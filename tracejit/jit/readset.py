@@ -85,6 +85,7 @@ class ReadSet:
         self.any_name = False  # code looks up attributes by names made at run time
         self.codes: set[types.CodeType] = set()
         self.extra = list(extra)  # (code, globals) that ran before without being foreseen
+        self.counters: list[tuple[Source, Any]] = []  # ints that the run replaced: `lift`
         self.free_numbers: set[tuple[int, str]] = set()  # attributes of modules that are inputs
         while True:
             before = len(self.names), len(self.codes)

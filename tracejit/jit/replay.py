@@ -97,6 +97,7 @@ class Finish:
         self.grads: list[tuple[int, Result | None]] = []  # (input position, new .grad)
         self.assigns: list[tuple[Any, Result]] = []  # (source, value) attributes and items
         self.constants: list[tuple[Any, Any]] = []  # (source, value) of flags to set
+        self.counters: list[tuple[Any, Any]] = []  # (source, how to compute it from arguments)
         self.draws: list[Draw] = []
         self.prints: list[tuple[Any, list[Result]]] = []  # (Printed, its tensors and numbers)
         self.backward: Any = None  # jit.differentiate.Differentiable, or None
@@ -108,6 +109,7 @@ class Finish:
         sizes: dict[str, int], outputs: Sequence[Any],
     ) -> Any:  # fmt: skip
         made = Made(sizes)
+        counts = [read(args) for _, read in self.counters]
         for printed, results in self.prints:
             printed.say([r.make(tensors, outputs, made) for r in results])
         for draw in self.draws:
@@ -124,6 +126,8 @@ class Finish:
             )  # fmt: skip
         for source, result in self.assigns:
             source.write(args, result.make(tensors, outputs, made))
+        for (source, _), count in zip(self.counters, counts, strict=True):
+            source.write(args, count)
         for source, value in self.constants:
             source.write(args, value)
             MODULE_VERSION[0] += 1  # the flag may be a module's

@@ -109,6 +109,7 @@ class PathBuilder:
         leaf = Leaf(self.outputs, writes, checks, self.finish)
         self.finish.assigns = [(e.source, self._result(tensor)) for e, tensor in effects.tensors]
         self.finish.constants = effects.constants
+        self.finish.counters = effects.counters
         leaf.outputs = tuple(self.outputs)
         return branches, leaf
 

@@ -307,7 +307,7 @@ def _kind_of(value: Any) -> str | None:
 
 def _same(a: Any, b: Any) -> bool:
     """Whether replacing `a` by `b` changes nothing that a trace could depend on."""
-    return a is b or (type(a) is type(b) and isinstance(a, _PLAIN) and repr(a) == repr(b))
+    return a is b or (type(a) is type(b) and type(a) in _PLAIN and repr(a) == repr(b))
 
 
 __all__ = ["VERSION", "Module"]
