@@ -317,7 +317,8 @@ def _row(
         operands = _all_copied(builder, operands[: len(loads)]) + stores
         inner = collapse(nest, inner_run, operands, [True] * len(operands))
     outer = collapse(nest, outer_run, operands, [True] * len(operands))
-    collapsed = _joined([outer, _or_one(inner, 1)])
+    # where a row is one literal element, all its values are values of the row: nothing varies
+    collapsed = _joined([outer, _or_one(inner, 0)])
     rows, n = prod(outer.sizes), collapsed.sizes[-1]
     if not rows:
         return []

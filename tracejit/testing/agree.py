@@ -78,7 +78,7 @@ def observe(source: str, compile: Callable[[Any], Any]) -> Observer:
 
 def check(source: str) -> Outcome:
     """Compare the plain and the compiled run of a program, then the compiled graphs with the
-    interpreter.
+    interpreter. That a kernel could not be made is a failure too, though eager results are right.
     """
     plain, compiled, function = _both(source)
     found = compare_logs(plain.log, compiled.log)
@@ -91,6 +91,9 @@ def check(source: str) -> Outcome:
             found, way = None, "close in float64"
     if found is not None:
         return Outcome(Failure(_kind(found), found), way, function)
+    reason = function.eager_reason
+    if reason is not None and reason.startswith("code generation failed"):
+        return Outcome(Failure("compile", reason), way, function)
     text = interpreted(function)
     return Outcome(None if text is None else Failure("interpreter", text), way, function)
 
