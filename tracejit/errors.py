@@ -81,6 +81,15 @@ def user_location() -> Location | None:
     return None if frame is None else Location(frame.f_code, frame.f_lasti)
 
 
+def user_stacklevel() -> int:
+    """The `stacklevel` with which a warning given by the caller names the user's line."""
+    wanted, level = user_frame(), 1
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame is not wanted:
+        frame, level = frame.f_back, level + 1
+    return level
+
+
 def at_user_line(message: str) -> str:
     """`message` with the user's file:line added."""
     location = user_location()

@@ -129,8 +129,11 @@ def test_shape_and_dtype_errors():
         F.binary_cross_entropy(torch.tensor([1.5]), torch.tensor([1.0]))
     with pytest.raises(RuntimeError, match="negative"):
         F.gaussian_nll_loss(torch.ones(2), torch.ones(2), torch.tensor([1.0, -1.0]))
-    with pytest.warns(UserWarning, match="rarely meant"):
+    with pytest.warns(UserWarning, match="rarely meant") as caught:
         F.mse_loss(torch.ones(2, 1), torch.ones(2))
+        torch.nn.MSELoss()(torch.ones(2, 1), torch.ones(2))
+        torch.compile(torch.nn.MSELoss())(torch.ones(2, 1), torch.ones(2))
+    assert [w.filename for w in caught] == [__file__] * 3
 
 
 def test_bce_with_logits_does_not_overflow_and_weighs_positives():

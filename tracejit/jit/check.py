@@ -16,7 +16,7 @@ import numpy as np
 from tracejit.eager.modes import state
 from tracejit.eager.scalars import CallNumber
 from tracejit.eager.tape import root_of, storage_of
-from tracejit.errors import DivergenceError, TraceWarning
+from tracejit.errors import DivergenceError, TraceWarning, user_stacklevel
 from tracejit.ir.graph import Graph
 from tracejit.jit import diverge
 from tracejit.jit.compile import CompiledFunction
@@ -151,7 +151,7 @@ class CheckedFunction(CompiledFunction):
                 self.eager_reason = f"traces in two ways from one state: {found}"
                 warnings.warn(
                     f"tracejit: {self.__qualname__} runs eagerly: it {self.eager_reason}",
-                    TraceWarning, stacklevel=5,
+                    TraceWarning, stacklevel=user_stacklevel(),
                 )  # fmt: skip
                 return self.function(*args, **kwargs)
         return super()._capture(args, kwargs, group)

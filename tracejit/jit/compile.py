@@ -25,7 +25,14 @@ from tracejit.eager.capture import Capture
 from tracejit.eager.modes import state
 from tracejit.eager.settings import WHEN_REPLACED, settings_now
 from tracejit.eager.tape import root_of
-from tracejit.errors import CaptureError, CheckFailed, CompileError, Location, TraceWarning
+from tracejit.errors import (
+    CaptureError,
+    CheckFailed,
+    CompileError,
+    Location,
+    TraceWarning,
+    user_stacklevel,
+)
 from tracejit.jit import report
 from tracejit.jit.describe import why_missed
 from tracejit.jit.differentiate import Differentiable
@@ -441,7 +448,7 @@ class CompiledFunction:
         self.eager_reason = reason + place
         warnings.warn(
             f"tracejit: {self.__qualname__} runs eagerly: {reason}{place}", TraceWarning,
-            stacklevel=5,
+            stacklevel=user_stacklevel(),
         )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from tracejit.eager.pointwise import where_of
 from tracejit.eager.shape import broadcast_tensors
+from tracejit.errors import user_stacklevel
 from tracejit.nn.functional.activation import logsigmoid
 from tracejit.nn.functional.check import check_all
 from tracejit.tensor import Tensor
@@ -20,7 +21,8 @@ def legacy_reduction(size_average: bool | None, reduce: bool | None, reduction: 
     """The reduction, with torch's older two flags honoured."""
     if size_average is None and reduce is None:
         return reduction
-    warnings.warn("size_average and reduce are deprecated; use reduction=", stacklevel=3)
+    warnings.warn("size_average and reduce are deprecated; use reduction=",
+                  stacklevel=user_stacklevel())  # fmt: skip
     if reduce is False:
         return "none"
     return "sum" if size_average is False else "mean"
@@ -42,7 +44,8 @@ def _pair(name: str, input: Any, target: Any) -> tuple[Any, Any]:
     if tuple(input.shape) != tuple(target.shape):
         warnings.warn(
             f"{name}: the target's shape {list(target.shape)} differs from the input's "
-            f"{list(input.shape)}; they are broadcast, which is rarely meant", stacklevel=4,
+            f"{list(input.shape)}; they are broadcast, which is rarely meant",
+            stacklevel=user_stacklevel(),
         )  # fmt: skip
         return broadcast_tensors(input, target)  # type: ignore[return-value]
     return input, target
