@@ -23,7 +23,6 @@ from tracejit.cuda.streams import (
 )
 from tracejit.errors import OutOfMemoryError
 from tracejit.ir.types import Device
-from tracejit.runtime import cuda_device
 from tracejit.runtime.device import Backend, backend_of, started
 
 __all__ = [
@@ -53,6 +52,8 @@ def is_available() -> bool:
 
 def device_count() -> int:
     """The number of GPUs; 0 without packages or driver."""
+    from tracejit.runtime import cuda_device  # brings what only GPUs need
+
     return cuda_device.device_count()
 
 

@@ -5,15 +5,19 @@ Invariant: work of a thread goes to its chosen stream, the device's own unless i
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tracejit.errors import DeviceError, at_user_line
 from tracejit.ir.types import Device
-from tracejit.runtime.cuda_device import CudaDevice
 from tracejit.runtime.device import backend_of
+
+if TYPE_CHECKING:
+    from tracejit.runtime.cuda_device import CudaDevice
 
 
 def _backend(device: Any) -> CudaDevice:
+    from tracejit.runtime.cuda_device import CudaDevice  # brings what only GPUs need
+
     found = Device("cuda", 0) if device is None else (
         Device("cuda", device) if isinstance(device, int) else Device(device)
     )  # fmt: skip

@@ -31,7 +31,6 @@ from tracejit.eager.tape import (
 )
 from tracejit.errors import DTypeError, ShapeError, at_user_line, user_location
 from tracejit.ir.types import Device
-from tracejit.runtime.cuda_device import device_count
 from tracejit.runtime.device import backend_of
 from tracejit.runtime.device_array import address_of_array, host_copy, moved
 from tracejit.runtime.pinned import is_pinned, pinned_copy
@@ -427,6 +426,8 @@ def _pin_memory(self: Tensor, device: Any = None) -> Tensor:
 
     The tensor itself if it is pinned, or where there is no GPU. `device` names another device.
     """
+    from tracejit.runtime.cuda_device import device_count  # brings what only GPUs need
+
     if device is None and not device_count():
         return self
     if self._device.type != "cpu":

@@ -7,6 +7,7 @@ key, offset and parameters alone, so a trace is pure; eager and compiled give th
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -55,8 +56,14 @@ def _gamma(rng: np.random.Generator, concentration: Array) -> Array:
     return np.asarray(valid)
 
 
-_POINTS, _WEIGHTS = np.polynomial.legendre.leggauss(64)
 _DECADES = 40.0  # what is left out has fallen by exp(-40)
+
+
+@cache
+def _quadrature() -> tuple[Array, Array]:
+    """Points and weights of Gauss and Legendre's rule (loading it takes time at import)."""
+    points, weights = np.polynomial.legendre.leggauss(64)
+    return points, weights
 
 
 def _log_density_ratio(a: Array, x: Array, y: Array, side: Array) -> Array:
@@ -85,7 +92,7 @@ def gamma_slope(a: Array, x: Array) -> Array:
             end = np.maximum(end - value / slope, 1e-300)
         total = np.zeros(np.broadcast(a, x).shape)
         centre = np.log(x) - digamma(a)
-        for point, weight in zip(_POINTS, _WEIGHTS, strict=True):
+        for point, weight in zip(*_quadrature(), strict=True):
             y = end * (point + 1) / 2
             density = np.exp(_log_density_ratio(a, x, y, side))
             total = total + weight * (centre + side * y) * density

@@ -21,7 +21,7 @@ from tracejit.ir.graph import Graph
 from tracejit.ir.interpret import evaluate_node
 from tracejit.ir.node import Node
 from tracejit.ir.plan import HostStep
-from tracejit.ir.types import CPU, Device, TensorType, placed
+from tracejit.ir.types import CPU, placed
 from tracejit.runtime.arena import Arena
 from tracejit.runtime.bundle import bundled
 from tracejit.runtime.cublas import matrix_of
@@ -354,17 +354,6 @@ class DeviceExecutable(Executable):
 
 
 # --- graphs and devices --------------------------------------------------------------------------
-
-
-def device_of(graph: Graph) -> Device:
-    """The device of a graph's tensors. Raises DeviceError if there are several."""
-    found: dict[Device, None] = {}
-    for node in (*graph.inputs, *graph.nodes()):
-        if isinstance(node.type, TensorType) and node.type.device.type != "cpu":
-            found[node.type.device] = None
-    if len(found) > 1:
-        raise DeviceError(f"{graph.name}: tensors on {' and '.join(map(str, found))}")
-    return next(iter(found), CPU)
 
 
 def without_device(graph: Graph) -> Graph:

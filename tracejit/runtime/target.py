@@ -15,17 +15,16 @@ from tracejit.errors import DeviceError
 from tracejit.ir.graph import Graph
 from tracejit.ir.node import Node
 from tracejit.ir.op import OPS, Op
-from tracejit.ir.types import TensorType
+from tracejit.ir.types import CPU, Device, TensorType
 from tracejit.runtime import executable
 from tracejit.runtime.device import Backend, backend_of
 from tracejit.runtime.device_array import DeviceArray, from_host, moved
-from tracejit.runtime.device_frame import DeviceExecutable, device_of
 from tracejit.runtime.executable import Executable, as_compile_error
 from tracejit.runtime.single import apply_op
 from tracejit.transforms.views import VIEW_OPS
 
 _MOST = 4096
-_executables: dict[Any, DeviceExecutable] = {}
+_executables: dict[Any, Executable] = {}
 _VIEWS = VIEW_OPS | {"detach"}
 
 
@@ -38,7 +37,24 @@ def build(graph: Graph) -> Executable:
     if device.type == "cpu":
         return executable.build(graph)
     with as_compile_error(f"compiling {graph.name}"):
-        return DeviceExecutable(graph, backend_of(device))
+        return _for_device(graph, backend_of(device))
+
+
+def _for_device(graph: Graph, backend: Backend) -> Executable:
+    from tracejit.runtime.device_frame import DeviceExecutable  # only programs on devices need it
+
+    return DeviceExecutable(graph, backend)
+
+
+def device_of(graph: Graph) -> Device:
+    """The device of a graph's tensors. Raises DeviceError if there are several."""
+    found: dict[Device, None] = {}
+    for node in (*graph.inputs, *graph.nodes()):
+        if isinstance(node.type, TensorType) and node.type.device.type != "cpu":
+            found[node.type.device] = None
+    if len(found) > 1:
+        raise DeviceError(f"{graph.name}: tensors on {' and '.join(map(str, found))}")
+    return next(iter(found), CPU)
 
 
 def run_on_device(op: Op, arrays: Sequence[Any], params: dict[str, Any], backend: Backend) -> Any:
@@ -68,7 +84,7 @@ def run_on_device(op: Op, arrays: Sequence[Any], params: dict[str, Any], backend
     )  # fmt: skip
     found = _executables.get(key)
     if found is None:
-        found = _executables[key] = DeviceExecutable(_op_graph(op, arrays, params), backend)
+        found = _executables[key] = _for_device(_op_graph(op, arrays, params), backend)
         while len(_executables) > _MOST:
             del _executables[next(iter(_executables))]
     results = found.run(arrays)
