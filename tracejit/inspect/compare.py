@@ -17,7 +17,7 @@ import numpy as np
 from tracejit.eager.tape import root_of, storage_of
 from tracejit.inspect.render import html_table, number, table
 from tracejit.jit.compile import CompiledFunction, compile
-from tracejit.jit.readset import ReadSet, Refusal
+from tracejit.jit.readset import Refusal
 from tracejit.random import default_generator
 from tracejit.tensor import Tensor
 
@@ -152,8 +152,10 @@ class State:
 def _reachable(compiled: CompiledFunction, args: tuple[Any, ...]) -> Iterator[Tensor]:
     """The tensors that the function can reach, and those that their views look into."""
     try:
-        readset = ReadSet(compiled.function, args, compiled.extra_codes.items())
+        readset = compiled.foresight.read_set(args)
     except Refusal:
+        readset = None
+    if readset is None:
         yield from _leaves(args)
         return
     for entry in readset.entries:
