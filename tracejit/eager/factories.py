@@ -125,10 +125,10 @@ def from_traced(number: Any, kind: DType | None) -> Tensor:
     is_int = isinstance(number, int)
     wide = dtypes.int64 if is_int else dtypes.float64
     natural = dtypes.int64 if is_int else dtypes.get_default_dtype()
-    if is_int:
-        made = make_full(((),), 0, wide, False, None) + number
-    else:  # the larger one of -inf and the number keeps the sign of -0.0, as 0.0 + -0.0 does not
-        made = FUNCTIONS["clamp"](make_full(((),), -math.inf, wide, False, None), min=number)
+    # an op of its own, so that a kernel makes it: 0 + n and 1 * n are folded to the number, and the
+    # larger one of -inf and -0.0 keeps the sign, as 0.0 + -0.0 does not
+    least = -(2**63) if is_int else -math.inf
+    made = FUNCTIONS["clamp"](make_full(((),), least, wide, False, None), min=number)
     return made.to(natural if kind is None else kind)
 
 
