@@ -186,12 +186,16 @@ class Key:
             for a, stop, step, n in zip(self.starts, self.stops, self.steps, shape, strict=True)
         )
         if not trivial or not shape:
-            where = {"starts": tuple(self.starts), "stops": tuple(self.stops),
-                     "steps": tuple(self.steps)}  # fmt: skip
-            tensor = view(OPS["slice"], tensor, where)
+            tensor = self.sliced(tensor)
         if len(self.shape) != len(shape) or tuple(self.shape) != sizes_of(tensor):
             tensor = view(OPS["reshape"], tensor, {"shape": tuple(self.shape)})
         return tensor
+
+    def sliced(self, tensor: Tensor) -> Tensor:
+        """The slices as a view, also where they take everything: a tensor of its own."""
+        where = {"starts": tuple(self.starts), "stops": tuple(self.stops),
+                 "steps": tuple(self.steps)}  # fmt: skip
+        return view(OPS["slice"], tensor, where)
 
 
 def _bound(value: Any, default: Any, size: Any) -> Any:
@@ -297,7 +301,7 @@ def getitem(self: Tensor, key: Any) -> Tensor:
     parsed = Key(self, key)
     part = parsed.basic(self)
     if not parsed.indices:
-        return part
+        return parsed.sliced(self) if part is self else part
     if len(parsed.indices) == 1:
         axis, index = parsed.indices[0]
         return apply(OPS["take"], (part, index), {"axis": axis})
