@@ -178,24 +178,20 @@ class Key:
         self.indices.append((len(self.shape) - 1, checked_index(item, shape[axis], "index")))
         return 1
 
-    def basic(self, tensor: Tensor) -> Tensor:
-        """The view that the slices, integers and Nones select."""
+    def basic(self, tensor: Tensor, itself: bool = True) -> Tensor:
+        """The view that the slices, integers and Nones select; all may be the tensor `itself`."""
         shape = sizes_of(tensor)
         trivial = all(
             type(a) is int and a == 0 and step == 1 and (stop is n or stop == n)
             for a, stop, step, n in zip(self.starts, self.stops, self.steps, shape, strict=True)
         )
-        if not trivial or not shape:
-            tensor = self.sliced(tensor)
+        if not (trivial and shape and (itself or len(self.shape) != len(shape))):
+            where = {"starts": tuple(self.starts), "stops": tuple(self.stops),
+                     "steps": tuple(self.steps)}  # fmt: skip
+            tensor = view(OPS["slice"], tensor, where)
         if len(self.shape) != len(shape) or tuple(self.shape) != sizes_of(tensor):
             tensor = view(OPS["reshape"], tensor, {"shape": tuple(self.shape)})
         return tensor
-
-    def sliced(self, tensor: Tensor) -> Tensor:
-        """The slices as a view, also where they take everything: a tensor of its own."""
-        where = {"starts": tuple(self.starts), "stops": tuple(self.stops),
-                 "steps": tuple(self.steps)}  # fmt: skip
-        return view(OPS["slice"], tensor, where)
 
 
 def _bound(value: Any, default: Any, size: Any) -> Any:
@@ -299,9 +295,9 @@ def getitem(self: Tensor, key: Any) -> Tensor:
         if found is not None:
             return found
     parsed = Key(self, key)
-    part = parsed.basic(self)
+    part = parsed.basic(self, bool(parsed.indices))
     if not parsed.indices:
-        return parsed.sliced(self) if part is self else part
+        return part
     if len(parsed.indices) == 1:
         axis, index = parsed.indices[0]
         return apply(OPS["take"], (part, index), {"axis": axis})
