@@ -196,7 +196,7 @@ class Capture:
         for tensor, before in self.leaves_before.values():
             tensor._node = before if tensor._requires_grad else None
         for tensor, node in self.new_leaves:  # what was computed from there still leads to the leaf
-            if tensor._requires_grad:
+            if tensor._requires_grad and id(tensor) in self.input_ids:
                 autograd_node(tensor).saved.add(node)
 
     # --- gradients --------------------------------------------------------------------------
