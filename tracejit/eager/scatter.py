@@ -66,10 +66,16 @@ def gather(input: Tensor, dim: int, index: Tensor, *, sparse_grad: bool = False)
         raise ShapeError(at_user_line(
             f"gather: {type_of(input)} and index {type_of(index)} differ in dimensions"
         ))  # fmt: skip
-    if not i._array.size:
-        return input.new_empty(sizes_of(index))
+    if not i._array.size and not _fits_beside(i._array.shape, x._array.shape, axis):
+        return input.new_empty(sizes_of(index))  # torch asks nothing of an empty index
     result: Tensor = apply(OPS["gather"], (x, i), {"axis": axis})
     return result if index._array.ndim else reshape(result, ())
+
+
+def _fits_beside(index: tuple[int, ...], shape: tuple[int, ...], axis: int) -> bool:
+    """Whether an index reaches only places that exist off its axis."""
+    pairs = enumerate(zip(index, shape, strict=False))
+    return len(index) == len(shape) and all(i == axis or a <= b for i, (a, b) in pairs)
 
 
 @public(out=True)
