@@ -1,21 +1,25 @@
 """Every op of the registry on the simulated device: the kernels that a GPU would run.
 
 float32 is compared with the CPU's kernels bit for bit, reductions and random numbers included; the
-other dtypes with the op's NumPy meaning. The cases come from the registry, so a new op is tested
-without a line here. Invariant: which ops have no device kernel is written down and cannot grow.
+other dtypes with the op's NumPy meaning. Every kernel that runs is compiled for sm_90, too. The
+cases come from the registry, so a new op is tested without a line here. Invariant: which ops have
+no device kernel is written down and cannot grow.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 
 from tracejit import dtypes
+from tracejit.codegen.ptx import compile_ptx
 from tracejit.eager.execute import execute
 from tracejit.ir.op import OPS, Op
 from tracejit.runtime import device_frame
+from tracejit.runtime.sim_device import SimDevice
 from tracejit.testing import FUNCTIONS, all_cases, check_op, on_device
 
 LONG = {op.name for op in FUNCTIONS if op.cost >= 8 or op.kind == "composite"}
@@ -36,6 +40,22 @@ Sums and products are among them for axes that are no single run, such as (0, 2)
 
 
 run_on_sim = on_device("sim")
+
+
+@pytest.fixture(autouse=True)
+def compiled_for_a_gpu(monkeypatch) -> Iterator[None]:
+    """Each kernel that the simulator was given gives PTX as well."""
+    given: dict[tuple[str, int], str] = {}
+    load = SimDevice.load
+
+    def noted(self: SimDevice, name: str, source: str, words: int) -> Any:
+        given[source, words] = name
+        return load(self, name, source, words)
+
+    monkeypatch.setattr(SimDevice, "load", noted)
+    yield
+    for (source, words), name in given.items():
+        assert ".visible .entry" in compile_ptx(name, source, words, (9, 0))
 
 
 def assert_same_bits(got: Any, want: Any) -> None:

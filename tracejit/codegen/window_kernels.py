@@ -259,7 +259,7 @@ def put_element_source(dtype: str, index: str, rank: int) -> str:
         w.open(f"if inside{axis} & (q{axis} < c{axis}):")
     w.put(f"start = origin{_scaled('s', rank, 'q')}")
     w.put(f"hit = load_{index}(index, start) == {_number(rank)}")
-    w.put(f"total = total + select(hit, load_{dtype}(source, start), zero)")
+    w.put(f"total = to_{dtype}(total + select(hit, load_{dtype}(source, start), zero))")
     w.depth -= 2 * rank
     w.put(f"store_{dtype}(out, u, total)")
     return w.text()
