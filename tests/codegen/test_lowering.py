@@ -120,6 +120,9 @@ def test_the_same_source_is_a_numba_function_with_the_same_bits() -> None:
         ("\n    while lo < hi:\n        pass\n", "line 4: a kernel cannot hold"),
         ("\n    store_i64(out, 0, v=1)\n", "line 4: a kernel cannot hold"),
         ("\n    store_i64(out, 0, load_f32(x, 0))\n", "load_f32.* has no meaning"),
+        ("\n    for i in range(hi, lo, -1):\n        pass\n", "line 4: a kernel cannot hold"),
+        ("\n    for i in range(lo, hi, lo):\n        pass\n", "line 4: a kernel cannot hold"),
+        ("\n    i = 5\n    for i in range(hi):\n        pass\n    a = i\n", "no name i"),
         ("\n    a = [1]\n", "line 4: a kernel cannot hold"),
     ],
 )

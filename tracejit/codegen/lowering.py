@@ -34,6 +34,7 @@ _COMPARE: dict[type[ast.cmpop], Callable[..., Any]] = {
 _UNARY: dict[type[ast.unaryop], Callable[..., Any]] = {
     ast.USub: operator.neg, ast.Invert: operator.invert, ast.Not: operator.not_,
 }  # fmt: skip
+_OPERATORS = frozenset((*_BINARY.values(), *_COMPARE.values(), *_UNARY.values()))
 _I64 = ir.IntType(64)
 _Memo = dict[tuple[Any, tuple[Any, ...]], tuple[Any, Callable[..., Any]]]
 
@@ -72,8 +73,7 @@ class Rules:
         raise CompileError(f"{named}({', '.join(map(str, kinds))}) has no meaning in a kernel")
 
     def _ask(self, function: Any, kinds: tuple[Any, ...]) -> tuple[Any, Callable[..., Any]] | None:
-        is_operator = function.__class__.__name__ == "builtin_function_or_method"
-        kind = function if is_operator else self.typing.resolve_value_type(function)
+        kind = function if function in _OPERATORS else self.typing.resolve_value_type(function)
         try:
             signature = self.typing.resolve_function_type(kind, kinds, {})
         except TypingError:
@@ -153,7 +153,8 @@ class FunctionLowering:
         """A counted loop; what its body assigns anew and had before is carried round by phis."""
         call = loop.iter
         if (not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name)
-                or call.func.id != "range" or not isinstance(loop.target, ast.Name)):  # fmt: skip
+                or call.func.id != "range" or not isinstance(loop.target, ast.Name)
+                or not _goes_up(call)):  # fmt: skip
             raise _unknown(loop)
         bounds = [self._cast(self._value(bound), types.int64) for bound in call.args]
         start, stop = (_I64(0), bounds[0]) if len(bounds) == 1 else bounds[:2]
@@ -176,6 +177,7 @@ class FunctionLowering:
         b.branch(head)
         b.position_at_end(after)
         self.local = carried
+        self.local.pop(loop.target.id, None)  # in Python the last index; nobody asks for it
 
     def _with_phis(self, assigned: set[str], before: Any) -> list[str]:
         """Give each variable in `assigned` that has a value a phi; the names of those."""
@@ -188,7 +190,7 @@ class FunctionLowering:
         return names
 
     def _close(self, carried: _Typed, name: str, block: Any, loop: ast.stmt) -> None:
-        kind, value = self.local[name]
+        kind, value = self.local.get(name, (None, None))
         if kind != carried.kind:
             raise CompileError(
                 f"line {loop.lineno}: {name} is {carried.kind} before the loop and {kind} in it"
@@ -280,6 +282,14 @@ class FunctionLowering:
 
 
 _LOOP_BLOCKS = ("loop", "body", "after")
+
+
+def _goes_up(call: ast.Call) -> bool:
+    """Whether the step of a `range` is 1 or a positive literal: the loop ends by `<`."""
+    if len(call.args) < 3:
+        return True
+    step = call.args[2]
+    return isinstance(step, ast.Constant) and type(step.value) is int and step.value > 0
 
 
 def _assigned(body: list[ast.stmt]) -> set[str]:
