@@ -7,6 +7,8 @@ reach generated source as constants only.
 from __future__ import annotations
 
 import collections
+import functools
+import glob
 import os
 import sysconfig
 from collections.abc import Callable
@@ -53,7 +55,17 @@ def _installed_package(path: str) -> str | None:
         _, found, rest = path.rpartition(f"{os.sep}{folder}{os.sep}")
         if found:
             return rest.split(os.sep)[0]
+    parts = path.split(os.sep)
+    for i, part in enumerate(parts[1:-1], 1):
+        if part in KNOWN_LIBRARIES and _holds_packages(os.sep.join(parts[:i])):
+            return part
     return None
+
+
+@functools.cache
+def _holds_packages(folder: str) -> bool:
+    """Whether an installer filled this folder (``pip install --target``)."""
+    return bool(glob.glob(os.path.join(glob.escape(folder), "*.dist-info")))
 
 
 def is_stdlib_file(filename: str) -> bool:
