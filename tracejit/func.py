@@ -13,12 +13,14 @@ from tracejit.eager.backward import grad as autograd_grad
 from tracejit.eager.modes import enable_grad
 from tracejit.eager.register import FUNCTIONS
 from tracejit.errors import ShapeError, at_user_line
+from tracejit.nn.batchnorm import _BatchNorm
+from tracejit.nn.module import Module
 from tracejit.nn.utils.stateless import functional_call, stack_module_state
 from tracejit.tensor import Tensor
 
 __all__ = [
-    "functional_call", "grad", "grad_and_value", "hessian", "jacfwd", "jacrev", "jvp",
-    "stack_module_state", "value_and_grad", "vjp", "vmap",
+    "functional_call", "functionalize", "grad", "grad_and_value", "hessian", "jacfwd", "jacrev",
+    "jvp", "linearize", "replace_all_batch_norm_modules_", "stack_module_state", "value_and_grad", "vjp", "vmap",
 ]  # fmt: skip
 
 Positions = int | tuple[int, ...]
@@ -143,6 +145,60 @@ def jvp(func: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any
                     start=FUNCTIONS["zeros"](()))  # fmt: skip
         found = autograd_grad(inner, seeds, create_graph=True, materialize_grads=True)
     return output, found if isinstance(output, tuple) else found[0]
+
+
+def linearize(func: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[..., Any]]:
+    """``(output, push)``: `func` at `primals`, and its derivative there as a linear function.
+
+    ``push(*tangents)`` is what `jvp` gives for them; the function itself runs only once. Primals
+    may be tuples, lists or dicts of tensors; tangents then have the same form.
+
+    Example: ``linearize(sin, x)[1](t)`` is ``cos(x) * t``.
+    """
+    with enable_grad():
+        inputs = [_fresh(p) for p in primals]
+        output = func(*inputs)
+        outputs, leaves = _leaves(output), _leaves(inputs)
+        seeds = [FUNCTIONS["zeros_like"](o).requires_grad_() for o in outputs]
+        pulled = autograd_grad(
+            outputs, leaves, seeds, retain_graph=True, create_graph=True, materialize_grads=True
+        )
+
+    def push(*tangents: Any) -> Any:
+        given = _leaves(tangents)
+        if [t.shape for t in given] != [p.shape for p in leaves]:
+            raise ShapeError(at_user_line(
+                f"linearize: the tangents' shapes {[list(t.shape) for t in given]} are not the "
+                f"primals' {[list(p.shape) for p in leaves]}"))  # fmt: skip
+        with enable_grad():
+            inner = sum((p * t).sum() for p, t in zip(pulled, given, strict=True))
+            found = autograd_grad(
+                inner, seeds, retain_graph=True, create_graph=True, materialize_grads=True
+            )
+        plain = not any(t._requires_grad for t in (*_leaves(primals), *given))
+        return _rebuilt(output, (f.detach() if plain else f for f in found))
+
+    plain = not any(isinstance(p, Tensor) and p._requires_grad for p in _leaves(primals))
+    return (_detached(output) if plain else output), push
+
+
+def functionalize(func: Callable[..., Any], *, remove: str = "mutations") -> Callable[..., Any]:
+    """`func` itself: a compiled function's graph has no writes in any case (`fn.ir()`)."""
+    if remove not in ("mutations", "mutations_and_views"):
+        raise RuntimeError(at_user_line(
+            f"functionalize: remove must be 'mutations' or 'mutations_and_views', not {remove!r}"
+        ))  # fmt: skip
+    return func
+
+
+def replace_all_batch_norm_modules_(root: Module) -> Module:
+    """Make every batch norm in `root` use the batch's statistics alone, in place; returns it."""
+    for module in root.modules():
+        if isinstance(module, _BatchNorm) and module.track_running_stats:
+            module.running_mean = module.running_var = None
+            module.num_batches_tracked = None
+            module.track_running_stats = False
+    return root
 
 
 def jacrev(func: Callable[..., Any], argnums: Positions = 0) -> Callable[..., Any]:

@@ -69,3 +69,28 @@ def test_around_a_compiled_function() -> None:
     x = torch.tensor([0.5, 1.0])
     for _ in range(3):
         np.testing.assert_allclose(grad(f)(x).numpy(), (x.exp() * (x + 1)).numpy(), rtol=1e-6)
+
+
+def test_linearize_is_jvp_with_the_function_run_once() -> None:
+    runs = []
+
+    def f(x, y):
+        runs.append(1)
+        return x.sin() * y, {"total": (x * x).sum()}
+
+    x, y, tx, ty = (torch.randn(3, dtype=torch.float64) for _ in range(4))
+    output, push = torch.func.linearize(f, x, y)
+    first, second = push(tx, ty)
+    assert torch.allclose(first, x.cos() * tx * y + x.sin() * ty)
+    assert torch.allclose(second["total"], 2 * (x * tx).sum())
+    assert torch.allclose(push(2 * tx, ty)[1]["total"], 4 * (x * tx).sum())
+    assert len(runs) == 1 and not output[0].requires_grad
+    with pytest.raises(ValueError, match=r"\[\[2\], \[3\]\] are not the primals' \[\[3\], \[3\]\]"):
+        push(tx[:2], ty)
+
+
+def test_batch_norm_without_running_statistics() -> None:
+    net = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4))
+    assert torch.func.replace_all_batch_norm_modules_(net) is net
+    assert net[1].running_mean is None and not net[1].track_running_stats
+    assert net.eval()(torch.randn(5, 3)).mean().abs() < 1e-6

@@ -6,6 +6,7 @@ from tracejit.eager import (
     decompositions,
     einsum,
     factories,
+    householder,
     indexing,
     joining,
     legacy,
@@ -27,7 +28,7 @@ from tracejit.eager import (
 )
 
 __all__ = [
-    "control", "conversions", "decompositions", "einsum", "factories", "indexing", "joining",
+    "control", "conversions", "decompositions", "einsum", "factories", "householder", "indexing", "joining",
     "legacy", "linalg", "matrix_functions", "methods", "pointwise", "properties", "ranges",
     "reduce", "rounding", "scans", "scatter", "selection", "shape", "special", "statistics",
     "views",

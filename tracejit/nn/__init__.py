@@ -68,6 +68,7 @@ from tracejit.nn.dropout import (
     FeatureAlphaDropout,
 )
 from tracejit.nn.embedding import Embedding, EmbeddingBag
+from tracejit.nn.fractional import FractionalMaxPool2d, FractionalMaxPool3d
 from tracejit.nn.lazy import (
     LazyBatchNorm1d,
     LazyBatchNorm2d,
@@ -84,6 +85,7 @@ from tracejit.nn.lazy import (
     LazyLinear,
 )
 from tracejit.nn.linear import Bilinear, Identity, Linear
+from tracejit.nn.linear_cross_entropy import LinearCrossEntropyLoss, LinearCrossEntropyOptions
 from tracejit.nn.loss import (
     BCELoss,
     BCEWithLogitsLoss,
@@ -185,6 +187,8 @@ __all__ = [
     "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d", "CosineEmbeddingLoss",
     "CosineSimilarity", "CrossEntropyLoss", "DataParallel", "Dropout", "Dropout1d", "Dropout2d",
     "Dropout3d", "ELU", "Embedding", "EmbeddingBag", "FeatureAlphaDropout", "Flatten", "Fold",
+    "FractionalMaxPool2d", "FractionalMaxPool3d", "LinearCrossEntropyLoss",
+    "LinearCrossEntropyOptions",
     "GELU", "GLU", "GRU", "GRUCell", "GaussianNLLLoss", "GroupNorm", "Hardshrink", "Hardsigmoid",
     "Hardswish", "Hardtanh", "HingeEmbeddingLoss", "HuberLoss", "Identity", "InstanceNorm1d",
     "InstanceNorm2d", "InstanceNorm3d", "KLDivLoss", "LazyBatchNorm1d", "LazyBatchNorm2d",

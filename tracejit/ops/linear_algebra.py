@@ -225,6 +225,19 @@ qr = Op(
 )  # fmt: skip
 
 
+def _infer_geqrf(types: Sequence[TensorType]) -> TupleType:
+    _check("geqrf", types, square=False)
+    (*batch, m, n) = types[0].shape
+    return TupleType((types[0], types[0].with_shape((*batch, m if m <= n else n))))
+
+
+geqrf = Op(
+    "geqrf", "library", _infer_geqrf, reference.geqrf, NONDIFF,
+    "R (upper triangle) and the Householder vectors of Q (below); the vectors' factors.",
+    multiple=True, sample=uniform(-2, 2), cost=1000,
+)  # fmt: skip
+
+
 def _infer_svd(types: Sequence[TensorType], *, full: bool) -> TupleType:
     _check("svd", types, square=False)
     (*batch, m, n) = types[0].shape
@@ -358,6 +371,6 @@ matrix_exp = Op(
 )  # fmt: skip
 
 __all__ = [
-    "cholesky", "cofactor", "det", "eigh", "lu", "lu_pivots", "matrix_exp", "pinv",
+    "cholesky", "cofactor", "det", "eigh", "geqrf", "lu", "lu_pivots", "matrix_exp", "pinv",
     "qr", "slogdet", "solve", "svd", "triangular_solve",
 ]  # fmt: skip

@@ -46,6 +46,14 @@ def cofactor(a: Array) -> Array:
     return (sign * (u * others[..., None, :]) @ vh).astype(a.dtype)
 
 
+def geqrf(a: Array) -> tuple[Array, Array]:
+    """LAPACK's geqrf: R above, Householder vectors below the diagonal, and their factors."""
+    if a.size == 0:
+        return a.copy(), np.zeros((*a.shape[:-2], min(a.shape[-2:])), a.dtype)
+    h, tau = np.linalg.qr(a, mode="raw")
+    return np.swapaxes(h, -1, -2).astype(a.dtype), tau.astype(a.dtype)
+
+
 def _eliminate(work: Array, i: int) -> None:
     """Subtract multiples of row i from the rows below; the multipliers stay in column i."""
     pivot = work[i, i]

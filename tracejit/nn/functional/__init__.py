@@ -75,6 +75,7 @@ from tracejit.nn.functional.dropout import (
     feature_alpha_dropout,
 )
 from tracejit.nn.functional.embedding import embedding, embedding_bag, one_hot
+from tracejit.nn.functional.fractional import fractional_max_pool2d, fractional_max_pool3d
 from tracejit.nn.functional.grid import affine_grid, grid_sample
 from tracejit.nn.functional.linear import (
     bilinear,
@@ -144,6 +145,7 @@ __all__ = [
     "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "cosine_embedding_loss",
     "cosine_similarity", "cross_entropy", "ctc_loss", "dropout", "dropout1d", "dropout2d",
     "dropout3d", "elu", "elu_", "embedding", "embedding_bag", "feature_alpha_dropout", "fold",
+    "fractional_max_pool2d", "fractional_max_pool3d",
     "gaussian_nll_loss", "gelu", "glu", "grid_sample", "group_norm", "gumbel_softmax", "hardshrink",
     "hardsigmoid", "hardswish", "hardtanh", "hardtanh_", "hinge_embedding_loss", "huber_loss",
     "instance_norm", "interpolate", "kl_div", "l1_loss", "layer_norm", "leaky_relu", "leaky_relu_",

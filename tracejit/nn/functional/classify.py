@@ -29,8 +29,10 @@ def _check_target(name: str, input: Any, target: Any) -> None:
         raise ShapeError(at_user_line(
             f"{name}: classes of shape {list(target.shape)} do not fit {type_of(input)}; "
             f"expected {list(expected)}"))  # fmt: skip
-    if target.dtype.kind not in "iu":
-        raise RuntimeError(at_user_line(f"{name}: expected integer classes, got {type_of(target)}"))
+    if target.dtype not in (dtypes.int64, dtypes.uint8):
+        raise RuntimeError(at_user_line(
+            f"{name}: expected target dtype to be Long or Byte (classes), got {type_of(target)}"
+        ))  # fmt: skip
 
 
 def _class_weights(weight: Any, classes: Any, like: Any) -> Any:
@@ -139,17 +141,38 @@ def linear_cross_entropy(
     reduction: str = "mean", ignore_index: int | None = None, label_smoothing: float = 0.0,
     options: Any = None,
 ) -> Tensor:  # fmt: skip
-    """`cross_entropy` of ``linear(input, linear_weight, linear_bias)``.
+    """`cross_entropy` of the linear scores of `input`, [N, features] or [features].
 
-    options  how torch splits the work; a compiled call fuses what can be fused, so none matters.
+    linear_weight  [C, features], or [C, d1, ..., features] for scores [N, C, d1, ...].
+    options        how torch splits the work; a compiled call fuses what can be fused.
     """
-    if linear_weight.ndim != 2:
-        raise NotImplementedError(at_user_line(
-            f"linear_cross_entropy: needs a 2-d weight, got {type_of(linear_weight)}"
-        ))  # fmt: skip
+    _check_linear(input, linear_weight, linear_bias)
+    (*shape, features) = linear_weight.shape
+    bias = None if linear_bias is None else linear_bias.reshape(-1)
+    scores: Any = linear(input, linear_weight.reshape(-1, features), bias)
+    if len(shape) > 1:
+        scores = scores.reshape(input.shape[0], *shape)
+    if ignore_index is not None and tuple(target.shape) == tuple(scores.shape):
+        raise RuntimeError(at_user_line(
+            "ignore_index cannot be specified when target contains probabilities"))  # fmt: skip
     ignored = -100 if ignore_index is None else ignore_index
-    scores = linear(input, linear_weight, linear_bias)
     return cross_entropy(
         scores, target, weight, ignore_index=ignored, reduction=reduction,
         label_smoothing=label_smoothing,
     )  # fmt: skip
+
+
+def _check_linear(input: Any, weight: Any, bias: Any) -> None:
+    deep = weight.ndim > 2
+    if weight.ndim < 2 or input.ndim not in ((2,) if deep else (1, 2)):
+        raise ShapeError(at_user_line(
+            f"linear_cross_entropy: input {type_of(input)} and weight {type_of(weight)} do not "
+            "fit; expected [N, features] and [classes, ..., features]"))  # fmt: skip
+    if input.shape[-1] != weight.shape[-1]:
+        raise ShapeError(at_user_line(
+            f"linear_cross_entropy: the last dimensions (in_features) of {type_of(input)} and "
+            f"{type_of(weight)} differ"))  # fmt: skip
+    if bias is not None and tuple(bias.shape) != tuple(weight.shape[:-1]):
+        raise ShapeError(at_user_line(
+            f"linear_cross_entropy: expected a bias of shape {list(weight.shape[:-1])}, "
+            f"got {type_of(bias)}"))  # fmt: skip

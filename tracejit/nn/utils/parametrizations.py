@@ -10,11 +10,12 @@ from typing import Any, TypeVar
 from tracejit.eager.modes import no_grad
 from tracejit.nn.functional.linear import normalize
 from tracejit.nn.module import Module
+from tracejit.nn.utils.orthogonal import orthogonal
 from tracejit.nn.utils.parametrize import register_parametrization
 from tracejit.nn.utils.weight_norm import norm_except
 from tracejit.tensor import Tensor
 
-__all__ = ["spectral_norm", "weight_norm"]
+__all__ = ["orthogonal", "spectral_norm", "weight_norm"]
 
 M = TypeVar("M", bound=Module)
 

@@ -35,7 +35,10 @@ class ParametrizationList(ModuleList):
             start: Any = original
             for module in reversed(modules):
                 inverse = getattr(module, "right_inverse", None)
-                start = start if inverse is None else inverse(start)
+                try:
+                    start = start if inverse is None else inverse(start)
+                except NotImplementedError:  # it has none after all: what it gives is not known
+                    continue
         self.is_tensor = isinstance(start, Tensor)
         self.ntensors = 1 if self.is_tensor else len(start)
         for key, value in zip(self._keys(), [start] if self.is_tensor else start, strict=True):
