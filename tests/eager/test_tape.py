@@ -123,6 +123,15 @@ def test_a_second_backward_needs_retain_graph() -> None:
         y.backward()
 
 
+def test_nodes_that_save_nothing_serve_several_backward_passes() -> None:
+    x = leaf(3.0)
+    y = x + 1
+    (y * y).backward()
+    y.backward()
+    (y * 3).backward()
+    assert x.grad.tolist() == [8.0 + 1.0 + 3.0]
+
+
 def test_create_graph_gives_derivatives_of_any_order() -> None:
     x = torch.tensor(2.0, requires_grad=True)
     value, found = x**4, []

@@ -15,11 +15,14 @@ from tracejit.eager.modes import state
 from tracejit.eager.tape import (
     FREED,
     NEEDS,
+    Constant,
     Leaf,
     Saved,
+    SavedCall,
     changed_message,
     leaf_nodes,
     node_of,
+    nodes_read,
     type_of,
 )
 from tracejit.errors import ShapeError, at_user_line
@@ -107,7 +110,9 @@ class Evaluator:
 
 
 def has_history(root: Node) -> bool:
-    """Whether a node depends on a leaf of the tape, be it in a condition only."""
+    """Whether a node depends on a leaf of the tape, be it in a condition only: in one that a
+    gradient rule made, for those of the forward pass are constants.
+    """
     seen: set[int] = set()
     stack = [root]
     while stack:
@@ -117,7 +122,7 @@ def has_history(root: Node) -> bool:
         if type(node.saved) is Leaf:  # in a capture a leaf may be a detached value
             return True
         seen.add(id(node))
-        if node.op.name != "detach":
+        if node.op.name != "detach" and type(node.saved) is not Constant:
             stack.extend(node.inputs)
     return False
 
@@ -143,7 +148,7 @@ class _Walk:
         self.create_graph = create_graph
 
     def on_gradient(self, node: Node, g: Node) -> Node:
-        if node.saved is FREED and id(node) not in self.targets:
+        if node.saved is FREED and id(node) not in self.targets and _reads_freed(node):
             raise RuntimeError(at_user_line(_SECOND_TIME))
         watcher = node_watchers.get(node)
         if type(node.saved) is Leaf:
@@ -257,7 +262,7 @@ def _free(evaluate: Evaluator, nodes: Sequence[Node], order: Sequence[Node]) -> 
     """
     if state.capture is None:
         evaluate.free()
-        _free_saved(order)
+        _free_saved(order if all(type(n.saved) is not SavedCall for n in order) else _below(nodes))
         return
     passed = depends_on(order, [n for n in order if type(n.saved) is Leaf])
     stack = [n for n in nodes if n in passed]
@@ -266,8 +271,7 @@ def _free(evaluate: Evaluator, nodes: Sequence[Node], order: Sequence[Node]) -> 
         passed.discard(node)
         if type(node.saved) is Leaf:
             continue
-        if node.saved is not None:
-            node.saved = FREED
+        _free_node(node, order)
         for x in node.inputs:
             if x in passed:
                 stack.append(x)
@@ -276,9 +280,15 @@ def _free(evaluate: Evaluator, nodes: Sequence[Node], order: Sequence[Node]) -> 
 def _check_not_freed(nodes: Sequence[Node]) -> None:
     """Raise if an output's own node was freed by an earlier backward pass."""
     for node in nodes:
-        calls = [x for x in node.inputs if x.op.name == "call"]
-        if any(x.saved is FREED for x in (node, *calls)):
+        if node.saved is FREED and _reads_freed(node):
             raise RuntimeError(at_user_line(_SECOND_TIME))
+        if any(x.saved is FREED for x in node.inputs if x.op.name == "call"):
+            raise RuntimeError(at_user_line(_SECOND_TIME))
+
+
+def _reads_freed(node: Node) -> bool:
+    """Whether the rule of a node with freed values reads any: another's may have been freed."""
+    return bool(nodes_read(node, {x for x in node.inputs if has_history(x)}))
 
 
 def _separate(
@@ -309,9 +319,36 @@ def _save_for_second_order(gradients: Sequence[Node], evaluate: Evaluator) -> No
 def _free_saved(order: Sequence[Node]) -> None:
     """Free every saved value of the nodes, read or not: the graph has been used."""
     for node in order:
-        saved = node.saved
-        if saved is not None and type(saved) is not Leaf:
-            node.saved = FREED
+        if node.saved is not None and type(node.saved) is not Leaf:
+            _free_node(node, order)
+
+
+def _below(roots: Sequence[Node]) -> list[Node]:
+    """The nodes that the roots depend on: of a compiled call's inputs those of the results used."""
+    found: dict[Node, None] = {}
+    stack = list(roots)
+    while stack:
+        node = stack.pop()
+        if node in found:
+            continue
+        found[node] = None
+        call = node.inputs[0] if node.op.name == "get" else node
+        if type(call.saved) is SavedCall:
+            found[call] = None
+            stack.extend(call.params["rule"].inputs_of(call, node.params["index"]))
+        else:
+            stack.extend(node.inputs)
+    return list(found)
+
+
+def _free_node(node: Node, used: Sequence[Node]) -> None:
+    """Free what a node saved; of a compiled call only what the results in `used` need."""
+    if type(node.saved) is SavedCall:
+        node.params["rule"].free(node, [
+            x.params["index"] for x in used if x.op.name == "get" and x.inputs[0] is node
+        ])  # fmt: skip
+    elif node.saved is not None:
+        node.saved = FREED
 
 
 def leaves_below(nodes: Sequence[Node]) -> list[tuple[Node, Tensor]]:

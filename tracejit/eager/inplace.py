@@ -13,7 +13,15 @@ import numpy as np
 
 from tracejit import dtypes
 from tracejit.eager.modes import MODULE_VERSION, state
-from tracejit.eager.tape import Saved, bump_version, node_of, replay_views, storage_of, type_of
+from tracejit.eager.tape import (
+    Constant,
+    Saved,
+    bump_version,
+    node_of,
+    replay_views,
+    storage_of,
+    type_of,
+)
 from tracejit.errors import DTypeError, ShapeError, at_user_line, user_location
 from tracejit.ir.node import Node, full_like
 from tracejit.ir.op import OPS
@@ -55,8 +63,8 @@ def keeping_own(
         if storage is not None:
             for node in state.saving:
                 held = node.saved
-                if type(held) is Saved and held.storage is storage:
-                    node.saved = Saved(copy_array(held.array), None)
+                if type(held) in (Saved, Constant) and held.storage is storage:
+                    node.saved = type(held)(copy_array(held.array), None)
     finally:
         state.saving = before
     return result

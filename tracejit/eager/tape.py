@@ -118,6 +118,27 @@ class Leaf(Saved):
         self.older = (*(r for r in self.older if r() is not None), weakref.ref(node))
 
 
+class Constant(Saved):
+    """The value of a tensor without gradient: what a capture computed it from is not its history"""
+
+    __slots__ = ()
+
+
+class SavedCall(Saved):
+    """What a compiled call keeps for its backward pass; its results are freed one by one.
+
+    spent    results whose gradient reads a value that is freed.
+    shadows  what gradients of gradients put on the tape for the nodes within the call.
+    """
+
+    __slots__ = ("spent", "shadows")
+
+    def __init__(self, array: Any) -> None:
+        super().__init__(array, None)
+        self.spent: set[int] = set()
+        self.shadows: list[dict[Node, Node]] = []
+
+
 FREED = Saved(None, None)
 NEEDS = Saved(None, None)
 """The mark of a node whose rule reads saved values of its inputs, and whose own is not kept."""
@@ -215,6 +236,26 @@ def rule_needs(node: Node, mask: tuple[bool, ...]) -> tuple[tuple[int, ...], boo
     return found
 
 
+def nodes_read(node: Node, active: set[Node]) -> list[Node]:
+    """The nodes, of those a gradient reaches, that must not be freed for the rule of `node` to run:
+    itself, unless its rule reads nothing, and those whose values it reads.
+    """
+    if node.op.name == "call":
+        return [node]
+    if node.op.name == "get":
+        return []
+    wanted, output = rule_needs(node, tuple([x in active for x in node.inputs]))
+    if not wanted and not output:
+        return []
+    found = [node]
+    for x in (node.inputs[i] for i in wanted):
+        while x.saved is None and x.op.name in ("cast", "broadcast_to"):
+            x = x.inputs[0]
+        if x in active:
+            found.append(x)
+    return found
+
+
 def _trace_rule(op: Op, node: Node, mask: tuple[bool, ...]) -> tuple[tuple[int, ...], bool]:
     if op.vjp is None:
         return (), False
@@ -244,7 +285,9 @@ def save_for_backward(node: Node, operands: Sequence[Any], outputs: tuple[Tensor
     wanted, output = rule_needs(node, mask)
     for i in wanted:
         if hasattr(operands[i], "_array"):
-            save_value(_own_node(operands[i], node.inputs[i]), operands[i])
+            constant = state.capture is not None and not operands[i]._requires_grad
+            save_value(_own_node(operands[i], node.inputs[i]), operands[i],
+                       Constant if constant else Saved)  # fmt: skip
     if wanted and not output and node.saved is None:
         node.saved = NEEDS
     if output:
@@ -262,11 +305,11 @@ def _own_node(tensor: Tensor, recorded: Node) -> Node:
     return recorded
 
 
-def save_value(node: Node, tensor: Tensor) -> None:
+def save_value(node: Node, tensor: Tensor, kind: type[Saved] = Saved) -> None:
     """Keep the tensor's array, with the version it has now, on its node."""
     held = node.saved
     if held is None or held is FREED or held is NEEDS:
-        node.saved = Saved(tensor._array, storage_of(tensor))
+        node.saved = kind(tensor._array, storage_of(tensor))
         if state.saving is not None:
             state.saving.append(node)
     elif type(held) is Leaf:

@@ -393,14 +393,14 @@ class CompiledFunction:
         finish.tracked = [r for _, r in tracked]
         wrt = [i for i, t in enumerate(group.inputs.tensors) if t.requires_grad]
         nodes = [*group.inputs.nodes, *(n for _, n in group.inputs.scalars)]
-        spent = [builder.is_spent(t) for t, _ in tracked]
+        spent = [builder.reads_freed(t) for t, _ in tracked]
         kept = [t for (t, _), gone in zip(tracked, spent, strict=True) if not gone]
         if builder.has_stale_saves(kept):
             raise Refusal("changes a value in place that its gradient needs: backward would raise")
         positions = [r.index for r in finish.tracked]
         backward = Differentiable(
             nodes, wrt, leaf.outputs, positions, finish.written, spent, builder.new_leaves(),
-            builder.eager_saves(),
+            builder.eager_saves([t for t, _ in tracked]),
         )  # fmt: skip
         leaf.outputs = (*leaf.outputs, *backward.extra)
         finish.backward = backward

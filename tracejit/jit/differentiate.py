@@ -10,7 +10,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from tracejit.eager.tape import FREED, Saved, autograd_node, changed_message, node_of, storage_of
+from tracejit.eager.tape import (
+    FREED,
+    NEEDS,
+    Leaf,
+    Saved,
+    SavedCall,
+    autograd_node,
+    changed_message,
+    node_of,
+    storage_of,
+)
 from tracejit.errors import at_user_line
 from tracejit.ir.graph import Graph
 from tracejit.ir.interpret import at_sizes
@@ -21,24 +31,78 @@ from tracejit.ir.types import TupleType
 from tracejit.jit.shapes import size_givers
 from tracejit.runtime.target import build
 from tracejit.tensor import Tensor
-from tracejit.transforms.grad import Cotangents, backpropagate, on_way
+from tracejit.transforms.grad import Cotangents, backpropagate, depends_on, on_way
 from tracejit.transforms.partition import residuals
 
 
 class EagerSaves:
     """What the eager tape saved of the same run: what a backward pass may rely on unchanged.
 
-    Positions of input tensors (numbers come after `tensors` of them) and of outputs.
+    inputs, outputs  positions of input tensors (numbers come after `tensors` of them), of outputs.
+    spends           for each result with a gradient those whose gradients read what its backward
+                     pass frees.
+    frees, reads     for each the nodes whose saved values it frees, those it reads.
     """
 
-    def __init__(self, tensors: int, inputs: set[int], outputs: set[int]):
+    def __init__(
+        self, tensors: int, inputs: set[int], outputs: set[int], spends: Sequence[set[int]],
+        frees: Sequence[set[Node]], reads: Sequence[set[Node]],
+    ):  # fmt: skip
         self.tensors = tensors
         self.inputs = inputs
         self.outputs = outputs
+        self.spends = spends
+        self.frees = frees
+        self.reads = reads
 
     def may_read(self, position: int) -> bool:
         """Whether backward may read the input again: eager would notice a change of it."""
         return position >= self.tensors or position in self.inputs
+
+
+class BackwardPass:
+    """The backward graph from some results of a call, and its program once it has run.
+
+    found  the gradient of each input of the call that has one.
+    """
+
+    def __init__(self, call: Differentiable, results: Sequence[int], candidates: Sequence[int]):
+        self.call = call
+        self.candidates = candidates  # positions of the inputs that it may read
+        gradients = backpropagate(
+            [call.outputs[i] for i in results], [call.seeds[i] for i in results], call.targets
+        )
+        self.found = {n: g for n, g in zip(call.targets, gradients, strict=True) if g is not None}
+        self.gradients = list(self.found.values())
+        self.built: Any = None
+
+    def close(self) -> None:
+        """Make the graph; inputs: the path's inputs that are read, what it saved, the seeds."""
+        call = self.call
+        known: dict[int, Node] = {id(n): n for n in (*call.inputs, *call.seeds)}
+        for i, node in enumerate(call.saved):
+            if id(node) not in known:
+                known[id(node)] = OPS["input"](type=node.type, name=f"saved{i}")
+        saved = [known[id(n)] for n in call.saved]
+        results = rebuild(self.gradients, known)
+        nodes = topological(results)
+        read = {id(n) for n in nodes}
+        self.read_inputs = [i for i, n in enumerate(call.inputs) if id(n) in read]
+        givers = size_givers(nodes, [call.inputs[i] for i in self.candidates])
+        self.read_inputs += [self.candidates[i] for i in givers]
+        self.read_saved = [i for i, n in enumerate(saved) if id(n) in read]
+        self.read_seeds = [i for i, n in enumerate(call.seeds) if id(n) in read]
+        inputs = [call.inputs[i] for i in self.read_inputs]
+        inputs += [saved[i] for i in self.read_saved]
+        inputs += [call.seeds[i] for i in self.read_seeds]
+        self.graph = Graph("backward", tuple(inputs), tuple(results))
+
+    @property
+    def program(self) -> Any:
+        """The compiled graph, made at first use."""
+        if self.built is None:
+            self.built = build(self.graph)
+        return self.built
 
 
 class Differentiable:
@@ -62,53 +126,53 @@ class Differentiable:
         }  # fmt: skip
         usable = [i for i in range(len(self.outputs)) if i not in self.freed]
         self.spent = not usable
-        reach: dict[Node, int] = {}
-        found = backpropagate(
-            [self.outputs[i] for i in usable], [self.seeds[i] for i in usable], targets, reach=reach
-        )
-        self.live = [i for i, g in zip(self.wrt, found, strict=True) if g is not None]
-        self.seeds_of = [  # for each gradient the results it is made from
-            {at for bit, at in enumerate(usable) if reach[n] >> bit & 1}
-            for n, g in zip(targets, found, strict=True) if g is not None
-        ]  # fmt: skip
-        self.gradients = [g for g in found if g is not None]
+        self.targets = targets
+        self.whole = whole = BackwardPass(self, usable, range(len(self.inputs)))
+        self.live = [i for i, n in zip(self.wrt, targets, strict=True) if n in whole.found]
+        self.passes = {frozenset(usable): whole}
+        self.ways: dict[int, set[Node]] = {}
         at_hand = [n for i, n in enumerate(inputs) if eager.may_read(i)]
         kept = [n for i, n in enumerate(outputs) if i in eager.outputs]
-        self.saved = residuals(self.gradients, [*at_hand, *self.seeds], self.outputs, kept)
+        self.saved = residuals(whole.gradients, [*at_hand, *self.seeds], self.outputs, kept)
         self.mutated = set(written)
         self.extra, self.saved_at = _places(self.saved, outputs, eager)
-        self._program: Any = None
-        reached = {id(n) for n in topological(self.gradients)}
+        below = topological(whole.gradients)
+        self.constants = _constants(self.outputs, targets, {*below, *self.saved})
+        reached = {id(n) for n in below}
         self.needed_on_tape = [i for i, n in enumerate(inputs) if id(n) in reached]
         self.unwatched = [i for i in self.needed_on_tape if not eager.may_read(i)]
-        self.graph = self._backward_graph()
+        whole.close()
+        self.held = {*whole.read_inputs, *self.needed_on_tape}  # inputs that a call keeps
+        if len(usable) > 1:
+            self.held.update(size_givers([n for n in below if n.inputs], self.inputs))
 
     def _positions(self, reached: set[Node], targets: Sequence[Node]) -> list[int]:
         return [i for i, n in zip(self.wrt, targets, strict=True) if n in reached]
 
-    def _backward_graph(self) -> Graph:
-        """Inputs: the path's inputs that are read, the residuals, the seeds."""
-        known: dict[int, Node] = {id(n): n for n in (*self.inputs, *self.seeds)}
-        for i, node in enumerate(self.saved):
-            if id(node) not in known:
-                known[id(node)] = OPS["input"](type=node.type, name=f"saved{i}")
-        results = rebuild(self.gradients, known)
-        nodes = topological(results)
-        read = {id(n) for n in nodes}
-        self.read_inputs = [i for i, n in enumerate(self.inputs) if id(n) in read]
-        self.read_inputs += size_givers(nodes, self.inputs)
-        self.read_saved = [i for i, n in enumerate(self.saved) if id(known[id(n)]) in read]
-        self.read_seeds = [i for i, n in enumerate(self.seeds) if id(n) in read]
-        inputs = [self.inputs[i] for i in self.read_inputs]
-        inputs += [known[id(self.saved[i])] for i in self.read_saved]
-        inputs += [self.seeds[i] for i in self.read_seeds]
-        return Graph("backward", tuple(inputs), tuple(results))
+    @property
+    def graph(self) -> Graph:
+        """The backward graph from all results."""
+        return self.whole.graph
 
     @property
     def program(self) -> Any:
-        if self._program is None:
-            self._program = build(self.graph)
-        return self._program
+        """The program of `graph`."""
+        return self.whole.program
+
+    @property
+    def built(self) -> list[Any]:
+        """The backward programs that have run."""
+        return [p.built for p in self.passes.values() if p.built is not None]
+
+    def _pass_from(self, given: frozenset[int]) -> BackwardPass:
+        """The backward pass from these results alone: zeros for the others would not do, for a
+        derivative may be infinite."""
+        found = self.passes.get(given)
+        if found is None:
+            found = BackwardPass(self, sorted(given), sorted(self.held))
+            found.close()
+            self.passes[given] = found
+        return found
 
     def attach(
         self, tensors: Sequence[Tensor], numbers: Sequence[Any], outputs: Sequence[Any],
@@ -137,12 +201,12 @@ class Differentiable:
     def _save(
         self, tensors: Sequence[Tensor], numbers: Sequence[Any], outputs: Sequence[Any],
         results: Sequence[Tensor],
-    ) -> Saved:  # fmt: skip
+    ) -> SavedCall:  # fmt: skip
         """What the backward program reads, with the versions it must still have then."""
         own = self.eager.tensors  # other paths of the tree may have added inputs since
         values: list[Any] = [*tensors[:own], *numbers[: len(self.inputs) - own]]
         kept: list[Any] = [None] * len(values)
-        for i in {*self.read_inputs, *self.needed_on_tape}:
+        for i in self.held:
             kept[i] = values[i]
         watched = [
             (storage_of(tensors[i]), self._version(i, tensors[i])) for i in self.eager.inputs
@@ -151,7 +215,7 @@ class Differentiable:
             if at in self.eager.outputs:
                 watched.append((storage_of(result), storage_of(result).noticed))
         before = {i: self._version(i, tensors[i]) for i in self.unwatched}
-        return Saved((kept, watched, [outputs[i] for i in self.saved_at], before), None)
+        return SavedCall((kept, watched, [outputs[i] for i in self.saved_at], before))
 
     def _version(self, position: int, tensor: Any) -> int:
         """The version of an input when its value was read: before this call wrote to it."""
@@ -162,7 +226,7 @@ class Differentiable:
 
         An input gets a gradient only from results that got one themselves.
         """
-        if node.saved is FREED or node.saved is None:
+        if node.saved is FREED or self._was_freed(node, g):
             raise RuntimeError(at_user_line(
                 "backward through the same graph a second time: its saved values were freed; "
                 "pass retain_graph=True to the first backward"))  # fmt: skip
@@ -174,24 +238,58 @@ class Differentiable:
                 raise RuntimeError(at_user_line(changed_message(stale, "a compiled function")))
         if not self.live:  # no gradient flows, though the results depend on leaves
             return [None] * len(node.inputs)
+        chosen = self._pass_from(g.given)
         if walk.create_graph:
-            made = self._on_tape(walk, node, g)
-            return [m if seeds & g.given else None for m, seeds in zip(made, self.seeds_of)]
-        arrays = [_array(tensors[i]) for i in self.read_inputs]
-        arrays += [saved[i] for i in self.read_saved]
-        arrays += [walk.evaluate(g[i]) for i in self.read_seeds]
-        results: list[Node | None] = []
-        found = zip(self.program.run(arrays), self.gradients, self.seeds_of, strict=True)
-        for array, gradient, seeds in found:
-            if not seeds & g.given:
-                results.append(None)
-                continue
-            result = OPS["input"](type=_concrete(gradient.type, array), name="g")
-            walk.evaluate.set(result, array)
-            results.append(result)
-        return results
+            made = self._on_tape(walk, node, g, chosen)
+        else:
+            arrays = [_array(tensors[i]) for i in chosen.read_inputs]
+            arrays += [saved[i] for i in chosen.read_saved]
+            arrays += [walk.evaluate(g[i]) for i in chosen.read_seeds]
+            made = []
+            for array, gradient in zip(chosen.program.run(arrays), chosen.gradients, strict=True):
+                made.append(OPS["input"](type=_concrete(gradient.type, array), name="g"))
+                walk.evaluate.set(made[-1], array)
+        of = dict(zip(chosen.found, made, strict=True))
+        targets = (n for n in self.targets if n in self.whole.found)
+        return [of.get(n) for n in targets]
 
-    def _on_tape(self, walk: Any, call: Node, g: Cotangents) -> list[Node | None]:
+    def inputs_of(self, call: Node, position: int) -> list[Node]:
+        """Of the nodes above which the call is on the tape those that a result depends on."""
+        if position not in self.ways:
+            self.ways[position] = on_way(self.outputs[position], self.targets)
+        return [x for n, x in self._parents(call).items() if n in self.ways[position]]
+
+    def free(self, call: Node, positions: Sequence[int]) -> None:
+        """Backward has run from the results at `positions`: what they share with others is gone."""
+        saved = call.saved
+        for i in positions:
+            saved.spent |= self.eager.spends[i]
+            for made in (self._parents(call), *saved.shadows):
+                for node in self.eager.frees[i] & made.keys():
+                    if type(made[node].saved) is not Leaf:
+                        made[node].saved = FREED
+        if len(saved.spent | self.freed.keys()) == len(self.outputs):
+            call.saved = FREED
+
+    def _was_freed(self, call: Node, g: Cotangents) -> bool:
+        """Whether an earlier backward pass freed what the gradient of one of the results reads."""
+        saved = call.saved
+        if not saved.spent.isdisjoint(g.given):
+            return True
+        return any(
+            made[node].saved is FREED
+            for made in (self._parents(call), *saved.shadows)
+            for i in g.given
+            for node in self.eager.reads[i] & made.keys()
+        )
+
+    def _parents(self, call: Node) -> dict[Node, Node]:
+        """The nodes above which the call is on the tape, by the inputs of the path."""
+        return dict(zip((self.inputs[i] for i in self.live or self.wrt), call.inputs, strict=True))
+
+    def _on_tape(
+        self, walk: Any, call: Node, g: Cotangents, chosen: BackwardPass
+    ) -> list[Node]:  # fmt: skip
         """Gradients of gradients: the backward graph itself, over the tape's nodes."""
         tensors, _, saved, before = call.saved.array
         parents = dict(zip(self.live or self.wrt, call.inputs, strict=True))
@@ -207,11 +305,26 @@ class Differentiable:
                 known[id(node)] = OPS["full"](value=tensor, type=node.type)
         for seed, value in zip(self.seeds, g, strict=True):
             known[id(seed)] = value
-        roots = [*self.gradients, *(self.saved[i] for i in self.read_saved)]
-        made = rebuild(roots, known, self._sizes(tensors, g))
-        for i, node in zip(self.read_saved, made[len(self.gradients) :], strict=True):
+        sizes = self._sizes(tensors, g)
+        for node in self.constants:
+            known[id(node)] = OPS["detach"](*rebuild([node], known, sizes))
+        roots = [*chosen.gradients, *(self.saved[i] for i in chosen.read_saved)]
+        made = rebuild(roots, known, sizes)
+        for i, node in zip(chosen.read_saved, made[len(chosen.gradients) :], strict=True):
             walk.evaluate.set(node, saved[i])
-        return list(made[: len(self.gradients)])
+        self._note_shadow(call, known)
+        return made[: len(chosen.gradients)]
+
+    def _note_shadow(self, call: Node, made: dict[int, Node]) -> None:
+        """Where eager has the call's own nodes below a gradient, there are copies of them now: what
+        frees the ones frees the others.
+        """
+        inside = set().union(*self.eager.frees)
+        shadow = {n: made[id(n)] for n in inside if n.op.name != "input" and id(n) in made}
+        for node in shadow.values():
+            if node.saved is None:
+                node.saved = NEEDS
+        call.saved.shadows.append(shadow)
 
     def _sizes(self, tensors: Sequence[Any], g: Sequence[Node]) -> dict[str, int]:
         """The numbers of the call for the sizes that vary, from what is at hand: few inputs are."""
@@ -227,6 +340,15 @@ class Differentiable:
             for size, n in zip(pattern, shape, strict=True)
             if type(size) is SymInt and type(n) is int
         }
+
+
+def _constants(
+    outputs: Sequence[Node], targets: Sequence[Node], read: set[Node]
+) -> list[Node]:  # fmt: skip
+    """What the gradients read of the values without gradient: eager has no history of them."""
+    order = topological(outputs)
+    active = depends_on(order, targets)
+    return [n for n in order if n in read and n not in active and n.inputs]
 
 
 def _places(
@@ -261,8 +383,11 @@ def _concrete(kind: Any, array: Any) -> Any:
 def rebuild(
     roots: Sequence[Node], known: dict[int, Node], sizes: dict[str, int] | None = None
 ) -> list[Node]:
-    """`roots` over other nodes at the boundary `known`, with `sizes` for the symbolic ones."""
-    done: dict[int, Node] = dict(known)
+    """`roots` over other nodes at the boundary `known`, with `sizes` for the symbolic ones.
+
+    What was made is added to `known`.
+    """
+    done = known
     stack = list(roots)
     while stack:
         node = stack[-1]

@@ -130,8 +130,8 @@ def kernels(function: Any) -> list[Any]:
         found.update((id(k), k) for k in part.program.kernels)
     for segment in _all_segments(function):
         backward = segment.leaf.finish.backward if segment.leaf is not None else None
-        if backward is not None and backward._program is not None:
-            found.update((id(k), k) for k in backward._program.kernels)
+        for program in backward.built if backward is not None else ():
+            found.update((id(k), k) for k in program.kernels)
     return list(found.values())
 
 
@@ -205,8 +205,7 @@ def _tree(segment: Segment) -> dict[str, Any]:
         backward = segment.leaf.finish.backward
         found["hits"] = segment.hits
         found["effects"] = len(segment.leaf.effects)
-        planned = backward is not None and backward._program is not None
-        found["backward"] = _program(backward._program) if planned else None
+        found["backward"] = _program(backward.built[0]) if backward and backward.built else None
         return found
     found["branch"] = {"kind": segment.kind, "place": _full(segment.location)}
     found["outcomes"] = [

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from tracejit.eager import tape
 from tracejit.eager.backward import leaves_below
 from tracejit.eager.capture import Branch, Capture
 from tracejit.eager.integers import LiftedInt
 from tracejit.eager.scalars import CallNumber, SymFloat
-from tracejit.eager.tape import FREED, replay_views, root_of
+from tracejit.eager.tape import FREED, nodes_read, replay_views, root_of
 from tracejit.ir.node import Node, topological
 from tracejit.ir.op import OPS
 from tracejit.ir.sizes import SymInt
@@ -298,11 +299,21 @@ class PathBuilder:
                           "compile the training step, with its backward")  # fmt: skip
         return tracked
 
-    def is_spent(self, tensor: Tensor) -> bool:
-        """Whether backward has been run on the tensor's graph, which freed what it saved."""
+    def reads_freed(self, tensor: Tensor) -> bool:
+        """Whether backward has been run on the tensor's graph, which freed what it reads."""
+        return any(n.saved is FREED for n in self._read_by(tensor))
+
+    def _read_by(self, tensor: Tensor) -> set[Node]:
+        """The nodes of the tape that must not be freed for the gradient of a result."""
+        way = self._way(tensor)
+        return {x for n in way for x in nodes_read(n, way)}
+
+    def _way(self, tensor: Tensor) -> set[Node]:
+        """The nodes of the call, and its inputs, that a gradient of a result passes."""
         node = self.capture.node_of(tensor)
-        leaves = [leaf for leaf, _ in leaves_below([node])]
-        return any(n.saved is FREED for n in on_way(node, leaves))
+        inputs = {n for t, n in self.capture.inputs if t._requires_grad}
+        way = on_way(node, [*inputs, *(leaf for leaf, _ in leaves_below([node]))])
+        return way - (set(topological(list(inputs))) - inputs)
 
     def has_stale_saves(self, tensors: Sequence[Tensor]) -> bool:
         """Whether the run overwrote a value of its own that the gradients of `tensors` need."""
@@ -311,13 +322,27 @@ class PathBuilder:
             for n in topological([self.capture.node_of(t) for t in tensors])
         )
 
-    def eager_saves(self) -> EagerSaves:
-        """Which inputs and outputs the tape of the captured run keeps for its backward pass."""
+    def eager_saves(self, tracked: Sequence[Tensor]) -> EagerSaves:
+        """What the tape of the captured run keeps for the backward pass of the results `tracked`"""
         inputs = {
             self._position(t) for t, _ in self.capture.inputs if _is_saved(self._tape_node(t))
         }
         outputs = {r.index for t, r in self.made if _is_saved(self.capture.node_of(t))}
-        return EagerSaves(len(self.inputs.tensors), inputs, outputs)
+        reads = [self._read_by(t) for t in tracked]
+        given = {n for _, n in self.capture.inputs} & set().union(*reads)
+        frees = [{n for n in self._way(t) if n in given or _is_freed_with(n)} for t in tracked]
+        spends = [{j for j, r in enumerate(reads) if f & r - given} for f in frees]
+        return EagerSaves(
+            len(self.inputs.tensors), inputs, outputs, spends,
+            [self._among(t, freed) for t, freed in zip(tracked, frees, strict=True)],
+            [self._among(t, read) for t, read in zip(tracked, reads, strict=True)],
+        )  # fmt: skip
+
+    def _among(self, tensor: Tensor, found: set[Node]) -> set[Node]:
+        """The canonical nodes of those `found` that a result was made canonical from."""
+        self._node(self.capture.node_of(tensor))
+        assert self.done is not None
+        return {self.done[id(n)] for n in found if id(n) in self.done}
 
     def _tape_node(self, tensor: Tensor) -> Node:
         return self.capture.input_ids[id(tensor)]
@@ -411,3 +436,8 @@ def _same_order(roots: Sequence[Node]) -> list[Node]:
 
 def _is_saved(node: Node) -> bool:
     return node.saved is not None and node.saved is not FREED and node.saved.array is not None
+
+
+def _is_freed_with(node: Node) -> bool:
+    """Whether a backward pass through the node frees what it saved."""
+    return bool(node.inputs) and node.saved is not None and type(node.saved) is not tape.Leaf
