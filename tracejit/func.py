@@ -20,7 +20,8 @@ from tracejit.tensor import Tensor
 
 __all__ = [
     "functional_call", "functionalize", "grad", "grad_and_value", "hessian", "jacfwd", "jacrev",
-    "jvp", "linearize", "replace_all_batch_norm_modules_", "stack_module_state", "value_and_grad", "vjp", "vmap",
+    "jvp", "linearize", "replace_all_batch_norm_modules_", "stack_module_state",
+    "value_and_grad", "vjp", "vmap",
 ]  # fmt: skip
 
 Positions = int | tuple[int, ...]
@@ -172,7 +173,7 @@ def linearize(func: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[..
                 f"primals' {[list(p.shape) for p in leaves]}"))  # fmt: skip
         with enable_grad():
             inner = sum((p * t).sum() for p, t in zip(pulled, given, strict=True))
-            found = autograd_grad(
+            found: Any = autograd_grad(
                 inner, seeds, retain_graph=True, create_graph=True, materialize_grads=True
             )
         plain = not any(t._requires_grad for t in (*_leaves(primals), *given))

@@ -28,8 +28,8 @@ from tracejit.eager import (
 )
 
 __all__ = [
-    "control", "conversions", "decompositions", "einsum", "factories", "householder", "indexing", "joining",
-    "legacy", "linalg", "matrix_functions", "methods", "pointwise", "properties", "ranges",
+    "control", "conversions", "decompositions", "einsum", "factories", "householder", "indexing",
+    "joining", "legacy", "linalg", "matrix_functions", "methods", "pointwise", "properties", "ranges",
     "reduce", "rounding", "scans", "scatter", "selection", "shape", "special", "statistics",
     "views",
 ]  # fmt: skip

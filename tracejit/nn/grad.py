@@ -32,7 +32,8 @@ def _gradient(convolution: Callable[..., Any], place: int, doc: str) -> Callable
                 wanted = first.new_zeros(second).requires_grad_()
                 operands = first, wanted
             result = convolution(*operands, None, stride, padding, dilation, groups)
-            return grad(result, wanted, grad_output, create_graph=True)[0]
+            found: Any = grad(result, wanted, grad_output, create_graph=True)
+            return found[0]
 
     function.__name__ = f"{convolution.__name__}_{'weight' if place else 'input'}"
     function.__qualname__ = function.__name__

@@ -17,6 +17,7 @@ from tracejit.tensor import Tensor
 
 
 def _bounds(kind: Any, low: Any, high: Any) -> tuple[Any, Any]:
+    limits: Any
     if kind.kind == "f":
         default, limits = (-9.0, 9.0), dtypes.finfo(kind)
     elif kind.kind == "b":

@@ -36,7 +36,7 @@ def _is_orthonormal(x: Any) -> bool:
 
 
 class _Orthogonal(Module):
-    base: Tensor | None
+    base: Any
 
     def __init__(self, weight: Tensor, orthogonal_map: str, use_trivialization: bool) -> None:
         super().__init__()
