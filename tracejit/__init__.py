@@ -127,12 +127,26 @@ _LAZY = {  # name -> (module, attribute or None): loaded at first use, to keep t
     **{
         name: ("tracejit.nn.functional.toplevel", name)
         for name in (
-            "adaptive_max_pool1d", "affine_grid_generator", "alpha_dropout", "batch_norm",
-            "dropout", "dropout_", "embedding", "feature_alpha_dropout", "feature_dropout",
-            "grid_sampler", "group_norm", "gru_cell", "instance_norm", "layer_norm", "lstm_cell",
-            "rnn_relu_cell", "rnn_tanh_cell",
+            "adaptive_max_pool1d", "affine_grid_generator", "alpha_dropout", "alpha_dropout_",
+            "batch_norm", "conv_tbc", "convolution", "dropout", "dropout_", "embedding",
+            "feature_alpha_dropout", "feature_alpha_dropout_", "feature_dropout",
+            "feature_dropout_", "frobenius_norm", "grid_sampler", "grid_sampler_2d",
+            "grid_sampler_3d", "group_norm", "gru_cell", "instance_norm", "layer_norm",
+            "lstm_cell", "max_pool1d_with_indices", "norm_except_dim", "rnn_relu_cell",
+            "rnn_tanh_cell",
         )
     },
+    **{
+        name: ("tracejit.nn.functional.stacked", name)
+        for name in ("gru", "lstm", "rnn_relu", "rnn_tanh")
+    },
+    **{name: ("tracejit.toggles", name) for name in (
+        "get_deterministic_debug_mode", "get_num_interop_threads", "is_anomaly_check_nan_enabled",
+        "is_anomaly_enabled", "is_deterministic_algorithms_warn_only_enabled",
+        "is_warn_always_enabled", "set_anomaly_enabled", "set_deterministic_debug_mode",
+        "set_flush_denormal", "set_num_interop_threads", "set_warn_always",
+    )},
+    **{name: ("tracejit.cuda", name) for name in ("Event", "OutOfMemoryError", "Stream")},
     **{
         f"{name}_window": ("tracejit.signal.windows", f"{name}_window")
         for name in ("bartlett", "blackman", "hamming", "hann", "kaiser")
@@ -146,10 +160,11 @@ _LAZY = {  # name -> (module, attribute or None): loaded at first use, to keep t
             "set_float32_matmul_precision", "use_deterministic_algorithms",
         )
     },
-    "autocast": ("tracejit.amp", "autocast"),
-    "GradScaler": ("tracejit.amp", "GradScaler"),
-    "get_autocast_dtype": ("tracejit.amp", "get_autocast_dtype"),
-    "is_autocast_enabled": ("tracejit.amp", "is_autocast_enabled"),
+    **{name: ("tracejit.amp", name) for name in (
+        "GradScaler", "autocast", "clear_autocast_cache", "get_autocast_dtype",
+        "is_autocast_cache_enabled", "is_autocast_enabled", "set_autocast_cache_enabled",
+        "set_autocast_dtype", "set_autocast_enabled",
+    )},
     "compile": ("tracejit.jit.compile", "compile"),
     "save": ("tracejit.serialization", "save"),
     "load": ("tracejit.serialization", "load"),

@@ -119,6 +119,28 @@ def get_autocast_dtype(device_type: str = "cuda") -> DType:
     return dtypes.float16
 
 
+def set_autocast_enabled(device_type: Any, enabled: bool | None = None) -> None:
+    """Accepted: an `autocast` block computes as the code around it, so nothing is switched."""
+
+
+def set_autocast_dtype(device_type: str, dtype: DType) -> None:
+    """Accepted: no operation runs in the dtype that autocast is told."""
+    Device(device_type)
+
+
+def set_autocast_cache_enabled(enabled: bool) -> None:
+    """Accepted: there is no cache of casts."""
+
+
+def is_autocast_cache_enabled() -> bool:
+    """False: there is no cache of casts."""
+    return False
+
+
+def clear_autocast_cache() -> None:
+    """Nothing to forget: there is no cache of casts."""
+
+
 def is_autocast_available(device_type: str) -> bool:
     """False: no device computes in mixed precision here."""
     Device(device_type)

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from tracejit.jit.compile import compile
+
 __all__ = [
     "allow_in_graph", "assume_constant_result", "cudagraph_mark_step_begin", "disable",
-    "is_compiling", "is_dynamo_compiling", "reset",
+    "compile", "is_compiling", "is_dynamo_compiling", "is_exporting", "list_backends", "reset",
 ]  # fmt: skip
 
 
@@ -32,6 +34,16 @@ def is_compiling() -> bool:
 
 
 is_dynamo_compiling = is_compiling
+
+
+def is_exporting() -> bool:
+    """False: nothing is exported."""
+    return False
+
+
+def list_backends(exclude_tags: Any = ()) -> list[str]:
+    """The one way in which `compile` makes code."""
+    return ["tracejit"]
 
 
 def reset() -> None:

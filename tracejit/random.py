@@ -317,6 +317,27 @@ FUNCTIONS["multinomial"] = with_out(multinomial)
 Tensor.multinomial = multinomial  # type: ignore[attr-defined]
 
 
+@public(method=False, out=True)
+def poisson(input: Tensor, generator: Generator | None = None) -> Tensor:
+    """Poisson variables, one for each rate in `input`; not differentiable."""
+    if input.dtype.kind != "f":
+        raise RuntimeError(at_user_line("poisson: rates must be floating"))
+    if input._array.size and float(input.detach().min()) < 0:
+        raise RuntimeError(at_user_line("poisson: expects all rates to be non-negative"))
+    return draw_from("random_poisson", input.detach(), generator=generator)
+
+
+@public(method=False, out=True)
+def binomial(count: Tensor, prob: Tensor, generator: Generator | None = None) -> Tensor:
+    """Successes among `count` trials of probability `prob`; shapes broadcast."""
+    if count.dtype.kind != "f" or prob.dtype is not count.dtype:
+        raise RuntimeError(at_user_line(
+            f"binomial: count and prob must be floating, of one dtype; got {count.dtype.name} "
+            f"and {prob.dtype.name}"))  # fmt: skip
+    both = FUNCTIONS["broadcast_tensors"](count.detach(), prob.detach())
+    return draw_from("random_binomial", *both, generator=generator)
+
+
 # --- in place --------------------------------------------------------------------------------
 
 

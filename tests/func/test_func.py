@@ -94,3 +94,24 @@ def test_batch_norm_without_running_statistics() -> None:
     assert torch.func.replace_all_batch_norm_modules_(net) is net
     assert net[1].running_mean is None and not net[1].track_running_stats
     assert net.eval()(torch.randn(5, 3)).mean().abs() < 1e-6
+
+
+def test_dual_numbers() -> None:
+    import tracejit.autograd.forward_ad as fwAD
+
+    x, t = torch.randn(3, dtype=torch.float64), torch.randn(3, dtype=torch.float64)
+    with fwAD.dual_level():
+        dual = fwAD.make_dual(x, t)
+        y = dual.sin() * 2
+        value, tangent = fwAD.unpack_dual(y)
+        assert torch.allclose(value, x.sin() * 2) and not value.requires_grad
+        assert torch.allclose(tangent, 2 * x.cos() * t)
+        assert torch.equal(fwAD.unpack_dual(dual).tangent, t)
+        assert fwAD.unpack_dual(x).tangent is None
+    w = x.clone().requires_grad_()
+    with fwAD.dual_level():
+        tangent = fwAD.unpack_dual((fwAD.make_dual(w, t) ** 3).sum()).tangent
+        (second,) = torch.autograd.grad(tangent, w)
+    assert torch.allclose(second, 6 * x * t)
+    with pytest.raises(RuntimeError, match="no level exists"):
+        fwAD.make_dual(x, t)

@@ -67,3 +67,97 @@ def test_windows() -> None:
 def test_names_of_backends() -> None:
     assert torch.get_float32_matmul_precision() == "highest"
     assert not torch.are_deterministic_algorithms_enabled()
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
+def test_stacked_recurrent_functions(kind: str) -> None:
+    net = getattr(torch.nn, kind)(3, 4, num_layers=2, bidirectional=True, batch_first=True)
+    x = torch.randn(2, 5, 3)
+    first = torch.randn(4, 2, 4)
+    state = (first, first + 1) if kind == "LSTM" else first
+    params = [p for group in net.all_weights for p in group]
+    function = getattr(torch, kind.lower())
+    y, *last = function(x, state, params, True, 2, 0.0, False, True, True)
+    expected, final = net(x, state)
+    assert torch.allclose(y, expected)
+    final = final if kind == "LSTM" else (final,)
+    assert all(torch.allclose(a, b) for a, b in zip(last, final, strict=True))
+    with pytest.raises(RuntimeError, match="15 parameters do not make 4 layers"):
+        function(x, state, params[:-1], True, 2, 0.0, False, True, True)
+
+
+def test_histogramdd() -> None:
+    points = torch.tensor([[0.0, 0.0], [0.9, 0.1], [1.0, 1.0], [5.0, 0.0]])
+    hist, edges = torch.histogramdd(points, bins=[2, 2], range=[0.0, 1.0, 0.0, 1.0])
+    assert hist.tolist() == [[1.0, 0.0], [1.0, 1.0]]  # the last point is outside
+    assert [e.tolist() for e in edges] == [[0.0, 0.5, 1.0]] * 2
+    dense, _ = torch.histogramdd(points, edges, density=True)
+    assert float((dense * 0.25).sum()) == pytest.approx(1.0)
+    with pytest.raises(RuntimeError, match="2 columns need as many bins, got 3"):
+        torch.histogramdd(points, bins=[2, 2, 2])
+
+
+def test_counts_are_drawn_by_the_seed() -> None:
+    def draw():
+        generator = torch.Generator().manual_seed(3)
+        rates = torch.full((1000,), 4.0)
+        chance = torch.tensor(0.25)
+        return (torch.poisson(rates, generator=generator),
+                torch.binomial(rates * 2, chance, generator=generator))  # fmt: skip
+
+    (poisson, binomial), again = draw(), draw()
+    assert torch.equal(poisson, again[0]) and torch.equal(binomial, again[1])
+    assert abs(poisson.mean() - 4) < 0.3 and abs(binomial.mean() - 2) < 0.2
+    with pytest.raises(RuntimeError, match="non-negative"):
+        torch.poisson(torch.tensor([-1.0]))
+
+
+def test_default_device() -> None:
+    assert torch.get_default_device() == torch.device("cpu")
+
+    @torch.compile
+    def scaled(x):
+        return x * torch.ones(3)
+
+    scaled(torch.ones(3)), scaled(torch.ones(3))
+    with torch.device("sim"):
+        made = [torch.zeros(2), torch.rand(2), torch.tensor([1.0]), torch.nn.Linear(2, 2).weight]
+        assert all(t.device.type == "sim" for t in made)
+        assert torch.zeros(2, device="cpu").device.type == "cpu"
+        assert scaled(torch.ones(3)).device.type == "sim"
+    assert torch.zeros(2).device.type == "cpu" and scaled(torch.ones(3)).device.type == "cpu"
+    torch.set_default_device("sim")
+    try:
+        assert torch.arange(3).device.type == "sim"
+    finally:
+        torch.set_default_device(None)
+
+
+def test_places_where_torch_keeps_classes() -> None:
+    from tracejit.distributions.normal import Normal
+
+    from tracejit.distributions import constraints
+    from tracejit.distributions.transforms import StickBreakingTransform
+
+    assert Normal is torch.distributions.Normal
+    assert StickBreakingTransform is torch.distributions.StickBreakingTransform
+    assert torch.nn.modules.Linear is torch.nn.Linear
+
+    class Own(torch.distributions.Distribution):
+        @constraints.dependent_property(is_discrete=False, event_dim=0)
+        def support(self):
+            return constraints.interval(0.0, 1.0)
+
+    assert Own(validate_args=False).support.check(torch.tensor(0.5))
+
+
+def test_switches_can_be_read_again() -> None:
+    torch.set_anomaly_enabled(True)
+    assert torch.is_anomaly_enabled()
+    torch.set_anomaly_enabled(False)
+    torch.set_deterministic_debug_mode("error")
+    assert torch.get_deterministic_debug_mode() == 2
+    assert torch.are_deterministic_algorithms_enabled()
+    torch.set_deterministic_debug_mode(0)
+    assert not torch.set_flush_denormal(True)
+    assert torch.sym_max(2, 3.0) == 3.0 and torch.sym_int(-2.5) == -2

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from tracejit.autograd import function, functional
+from tracejit.autograd import forward_ad, function, functional, graph
 from tracejit.autograd.gradcheck import GradcheckError, gradcheck, gradgradcheck
 from tracejit.eager.backward import backward as _backward
 from tracejit.eager.backward import grad
@@ -21,7 +21,7 @@ from tracejit.tensor import Tensor
 
 __all__ = [
     "Function", "GradcheckError", "Variable", "backward", "detect_anomaly", "enable_grad",
-    "function", "functional", "grad", "gradcheck", "gradgradcheck", "inference_mode",
+    "forward_ad", "function", "functional", "grad", "gradcheck", "gradgradcheck", "inference_mode",
     "is_grad_enabled", "no_grad", "set_detect_anomaly", "set_grad_enabled",
 ]  # fmt: skip
 
@@ -61,3 +61,21 @@ detect_anomaly = set_detect_anomaly
 def Variable(data: Tensor, requires_grad: bool = False) -> Tensor:
     """The tensor itself over the same memory (a name from PyTorch's past)."""
     return data.detach().requires_grad_(requires_grad)
+
+
+class set_multithreading_enabled:
+    """Accepted, as a call or a context: a backward pass runs in the thread that asks for it."""
+
+    def __init__(self, mode: bool) -> None:
+        self.mode = mode
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, *exc: object) -> None:
+        return None
+
+
+def is_multithreading_enabled() -> bool:
+    """False: a backward pass runs in the thread that asks for it (its kernels in several)."""
+    return False

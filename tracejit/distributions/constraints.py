@@ -198,6 +198,22 @@ positive_semidefinite = Constraint(
 )  # fmt: skip
 
 
+class dependent_property(property):
+    """A property whose constraint depends on the other parameters, for a `Distribution`'s support.
+
+    Example: ``@constraints.dependent_property(is_discrete=False, event_dim=0)`` over a method.
+    """
+
+    def __init__(self, fn: Any = None, *, is_discrete: Any = None, event_dim: Any = None) -> None:
+        super().__init__(fn)
+        self.is_discrete = is_discrete
+        self.event_dim = event_dim
+
+    def __call__(self, fn: Any) -> dependent_property:
+        """The property over `fn`, for use as a decorator with arguments."""
+        return dependent_property(fn, is_discrete=self.is_discrete, event_dim=self.event_dim)
+
+
 def is_dependent(constraint: Constraint) -> bool:
     """Whether the constraint depends on other parameters and says nothing by itself."""
     return constraint.kind == "dependent"

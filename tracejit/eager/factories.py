@@ -25,11 +25,14 @@ from tracejit.ops.reference import nested
 from tracejit.runtime.device_array import filled
 from tracejit.tensor import Tensor, new_tensor
 
+DEFAULT_DEVICE = [CPU]
+"""Where factories make tensors that are not told where; see `default_device`."""
+
 
 def as_device(device: Any) -> Device:
-    """A Device from a Device, a string, an index (of CUDA) or None (the CPU)."""
+    """A Device from a Device, a string, an index (of CUDA) or None (the default device)."""
     if device is None:
-        return CPU
+        return DEFAULT_DEVICE[0]
     if isinstance(device, int):
         return Device("cuda", device)
     found = device if isinstance(device, Device) else Device(device)

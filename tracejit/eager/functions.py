@@ -4,6 +4,7 @@ from tracejit.eager import (
     control,
     conversions,
     decompositions,
+    default_device,
     einsum,
     factories,
     householder,
@@ -24,12 +25,13 @@ from tracejit.eager import (
     shape,
     special,
     statistics,
+    symbolic,
     views,
 )
 
 __all__ = [
-    "control", "conversions", "decompositions", "einsum", "factories", "householder", "indexing",
-    "joining", "legacy", "linalg", "matrix_functions", "methods", "pointwise", "properties", "ranges",
-    "reduce", "rounding", "scans", "scatter", "selection", "shape", "special", "statistics",
-    "views",
+    "control", "conversions", "decompositions", "default_device", "einsum", "factories",
+    "householder", "indexing", "joining", "legacy", "linalg", "matrix_functions", "methods",
+    "pointwise", "properties", "ranges", "reduce", "rounding", "scans", "scatter", "selection",
+    "shape", "special", "statistics", "symbolic", "views",
 ]  # fmt: skip

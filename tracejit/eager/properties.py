@@ -13,7 +13,7 @@ import numpy as np
 from tracejit import dtypes
 from tracejit.dtypes import DType
 from tracejit.eager.dispatch import common_dtype
-from tracejit.eager.factories import as_device, from_numpy
+from tracejit.eager.factories import from_numpy
 from tracejit.eager.modes import state
 from tracejit.eager.pointwise import check_tensors
 from tracejit.eager.register import FUNCTIONS, public
@@ -236,13 +236,9 @@ def frombuffer(
     return result.requires_grad_() if requires_grad else result
 
 
-def _device_default() -> Any:
-    return as_device(None)
-
-
 FUNCTIONS.update({
     "result_type": result_type, "typename": typename, "frombuffer": frombuffer,
-    "get_default_device": _device_default, "to_dlpack": lambda x: x.__dlpack__(),
+    "to_dlpack": lambda x: x.__dlpack__(),
     "is_storage": lambda value: isinstance(value, Storage),
     "is_same_size": lambda input, other: input.is_same_size(other),
     "as_strided_": lambda x, *how, **named: x.as_strided_(*how, **named),

@@ -292,6 +292,61 @@ def histogram(
     return named("histogram", "hist bin_edges")(total, edges)
 
 
+def _edges_of(input: Tensor, bins: Any, range: Any) -> list[Tensor]:
+    """The edges of `histogramdd` along each of the last dimension's columns."""
+    flat, count = reshape(input, -1, sizes_of(input)[-1]), int(sizes_of(input)[-1])
+    if isinstance(bins, int):
+        bins = [bins] * count
+    if len(bins) != count:
+        raise RuntimeError(at_user_line(
+            f"histogramdd: {count} columns need as many bins, got {len(bins)}"))  # fmt: skip
+    if isinstance(bins[0], Tensor):
+        return list(bins)
+    edges = []
+    for i, number in enumerate(bins):
+        low, high = (0.0, 0.0) if range is None else range[2 * i : 2 * i + 2]
+        low, high = _range_of("histogram", flat[:, i], low, high, 0.5)
+        edges.append(linspace(low, high, number + 1, dtype=input.dtype))
+    return edges
+
+
+@public()
+def histogramdd(
+    input: Tensor, bins: Any, range: Any = None, weight: Tensor | None = None,
+    density: bool = False,
+) -> Any:  # fmt: skip
+    """(counts or weights per cell, edges of each dimension) of points ``input[..., D]``.
+
+    bins   a number for all dimensions, one for each, or each dimension's edges.
+    range  low and high of each dimension, one after another; else of the data.
+    """
+    check_tensors("histogramdd", input)
+    if input.ndim < 2 or input.dtype.kind != "f":
+        raise RuntimeError(at_user_line(
+            f"histogramdd: expects floating points [..., D], got {input.dtype.name}"
+            f"{list(sizes_of(input))}"))  # fmt: skip
+    edges = _edges_of(input, bins, range)
+    points = reshape(input.detach(), -1, len(edges))
+    place: Any = 0
+    inside: Any = None
+    for i, edge in enumerate(edges):
+        x, cells = points[:, i].contiguous(), edge.numel() - 1
+        here = (x >= edge[0]) & (x <= edge[-1])
+        at = (searchsorted(edge.contiguous(), x, right=True) - 1).clamp(0, cells - 1)
+        place, inside = place * cells + at, here if inside is None else inside & here
+    amount = inside.to(input.dtype)
+    if weight is not None:
+        amount = amount * reshape(weight, -1)
+    shape = [edge.numel() - 1 for edge in edges]
+    flat_place = where_of(inside, place, 0, dtypes.int64)
+    total = points.new_zeros(math.prod(shape)).index_add(0, flat_place, amount).reshape(shape)
+    if density:
+        total = total / total.sum()
+        for i, edge in enumerate(edges):
+            total = total / reshape(diff(edge), -1, *(1,) * (len(edges) - 1 - i))
+    return named("histogramdd", "hist bin_edges")(total, tuple(edges))
+
+
 # --- differences and integrals ----------------------------------------------------------------
 
 

@@ -309,3 +309,7 @@ def gumbel_softmax(
     best = soft.argmax(dim, keepdim=True)
     one = soft.new_zeros(soft.shape).scatter(dim, best, 1.0)
     return one - soft.detach() + soft
+
+
+setattr(Tensor, "hardshrink", hardshrink)
+setattr(Tensor, "prelu", prelu)

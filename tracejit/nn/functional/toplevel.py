@@ -136,3 +136,62 @@ def rnn_relu_cell(
     """The state after one step of an Elman network with relu."""
     weights = (w_ih, w_hh, b_ih, b_hh)
     return _cell("RNN_RELU", input, (hx,), weights)[0]
+
+
+def alpha_dropout_(input: Any, p: float, train: bool) -> Tensor:
+    """`alpha_dropout` in place."""
+    return _F.alpha_dropout(input, p, train, inplace=True)
+
+
+def feature_dropout_(input: Any, p: float, train: bool) -> Tensor:
+    """`feature_dropout` in place."""
+    return _F.dropout2d(input, p, train, inplace=True)
+
+
+def feature_alpha_dropout_(input: Any, p: float, train: bool) -> Tensor:
+    """`feature_alpha_dropout` in place."""
+    return _F.feature_alpha_dropout(input, p, train, inplace=True)
+
+
+grid_sampler_2d = grid_sampler_3d = grid_sampler
+
+
+def convolution(
+    input: Any, weight: Any, bias: Any, stride: Sequence[int], padding: Sequence[int],
+    dilation: Sequence[int], transposed: bool, output_padding: Sequence[int], groups: int,
+) -> Tensor:  # fmt: skip
+    """The convolution (or its transpose) over as many dimensions as `weight` has beyond two."""
+    rank = weight.ndim - 2
+    if transposed:
+        function = (_F.conv_transpose1d, _F.conv_transpose2d, _F.conv_transpose3d)[rank - 1]
+        return function(
+            input, weight, bias, stride, padding, output_padding, groups, dilation
+        )  # fmt: skip
+    plain = (_F.conv1d, _F.conv2d, _F.conv3d)[rank - 1]
+    return plain(input, weight, bias, stride, padding, dilation, groups)
+
+
+def conv_tbc(input: Any, weight: Any, bias: Any, pad: int = 0) -> Tensor:
+    """A convolution over the first dimension of [T, N, C]; weight [window, C, outputs]."""
+    result = _F.conv1d(input.permute(1, 2, 0), weight.permute(2, 1, 0), bias, padding=pad)
+    return result.permute(2, 0, 1)
+
+
+def max_pool1d_with_indices(
+    input: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1,
+    ceil_mode: bool = False,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """(maxima, their indices) of ``nn.functional.max_pool1d``."""
+    values, index = _F.max_pool1d(input, kernel_size, stride, padding, dilation, ceil_mode, True)
+    return values, index
+
+
+def norm_except_dim(v: Any, pow: int = 2, dim: int = 0) -> Tensor:
+    """The `pow`-norm over all dimensions but `dim` (over all if -1)."""
+    axes = tuple(i for i in range(v.ndim) if dim == -1 or i != dim)
+    return v.norm(pow, axes, keepdim=dim != -1)
+
+
+def frobenius_norm(input: Any, dim: Any = None, keepdim: bool = False) -> Tensor:
+    """The root of the sum of squares over one or two dimensions."""
+    return input.norm(2, dim, keepdim)

@@ -5,7 +5,9 @@ so on, so that code which imports from torch's files finds the same classes.
 """
 
 import sys
+from typing import Any
 
+from tracejit import nn as _nn
 from tracejit.nn import (
     activation,
     attention,
@@ -38,3 +40,10 @@ _BY_TORCH_NAME = {
 for _name, _module in _BY_TORCH_NAME.items():
     sys.modules[f"{__name__}.{_name}"] = _module
     globals()[_name] = _module
+
+
+def __getattr__(name: str) -> Any:
+    """``nn.modules.Linear`` is ``nn.Linear``."""
+    if name.startswith("_") or name not in _nn.__all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(_nn, name)
