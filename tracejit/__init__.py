@@ -115,13 +115,11 @@ _LAZY = {  # name -> (module, attribute or None): loaded at first use, to keep t
     **{
         name: ("tracejit.nn.functional", name)
         for name in (
-            "adaptive_avg_pool1d", "avg_pool1d", "bilinear", "binary_cross_entropy_with_logits",
-            "celu", "celu_", "channel_shuffle", "conv1d", "conv2d", "conv3d", "conv_transpose1d",
-            "conv_transpose2d", "conv_transpose3d", "cosine_embedding_loss", "cosine_similarity",
-            "ctc_loss", "embedding_bag", "hardshrink", "hinge_embedding_loss", "kl_div",
-            "margin_ranking_loss", "max_pool1d", "max_pool2d", "max_pool3d", "pairwise_distance",
-            "pdist", "pixel_shuffle", "pixel_unshuffle", "poisson_nll_loss", "prelu", "rms_norm",
-            "rrelu", "rrelu_", "selu", "selu_", "threshold", "threshold_", "triplet_margin_loss",
+            "adaptive_avg_pool1d", "avg_pool1d", "bilinear", "celu", "celu_", "channel_shuffle",
+            "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d",
+            "conv_transpose3d", "cosine_similarity", "hardshrink", "max_pool1d", "max_pool2d",
+            "max_pool3d", "pairwise_distance", "pdist", "pixel_shuffle", "pixel_unshuffle",
+            "prelu", "rms_norm", "rrelu", "rrelu_", "selu", "selu_", "threshold", "threshold_",
         )
     },
     **{
@@ -134,6 +132,14 @@ _LAZY = {  # name -> (module, attribute or None): loaded at first use, to keep t
             "grid_sampler_3d", "group_norm", "gru_cell", "instance_norm", "layer_norm",
             "lstm_cell", "max_pool1d_with_indices", "norm_except_dim", "rnn_relu_cell",
             "rnn_tanh_cell",
+        )
+    },
+    **{
+        name: ("tracejit.nn.functional.toplevel_losses", name)
+        for name in (
+            "binary_cross_entropy_with_logits", "cosine_embedding_loss", "ctc_loss",
+            "hinge_embedding_loss", "kl_div", "margin_ranking_loss", "poisson_nll_loss",
+            "triplet_margin_loss",
         )
     },
     **{
@@ -195,9 +201,9 @@ def __getattr__(name: str) -> _typing.Any:
 _watch_module(__name__)
 
 
-def is_tensor(value: object) -> _bool:
-    """Whether `value` is a tensor."""
-    return isinstance(value, Tensor)
+def is_tensor(obj: object) -> _bool:
+    """Whether `obj` is a tensor."""
+    return isinstance(obj, Tensor)
 
 
 def _assert(condition: object, message: str) -> None:

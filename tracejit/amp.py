@@ -76,6 +76,8 @@ class GradScaler:
         enabled: bool = True,
     ):
         self.device = device
+        self._growth_factor, self._backoff_factor = growth_factor, backoff_factor
+        self._growth_interval = growth_interval
 
     def scale(self, outputs: Any) -> Any:
         """`outputs`, unchanged."""
@@ -98,6 +100,30 @@ class GradScaler:
     def is_enabled(self) -> bool:
         """False."""
         return False
+
+    def get_growth_factor(self) -> float:
+        """The factor that was given; nothing grows."""
+        return self._growth_factor
+
+    def set_growth_factor(self, new_factor: float) -> None:
+        """Another factor; nothing grows."""
+        self._growth_factor = new_factor
+
+    def get_backoff_factor(self) -> float:
+        """The factor that was given; nothing shrinks."""
+        return self._backoff_factor
+
+    def set_backoff_factor(self, new_factor: float) -> None:
+        """Another factor; nothing shrinks."""
+        self._backoff_factor = new_factor
+
+    def get_growth_interval(self) -> int:
+        """The number of steps that was given; nothing grows."""
+        return self._growth_interval
+
+    def set_growth_interval(self, new_interval: int) -> None:
+        """Another number of steps; nothing grows."""
+        self._growth_interval = new_interval
 
     def state_dict(self) -> dict[str, Any]:
         """An empty dict: there is no state."""

@@ -196,8 +196,9 @@ def scalar_dtype(value: Any) -> DType:
 _INT_RANK = {int8: 1, int16: 2, int32: 3, int64: 4}
 
 
-def promote_types(a: DType, b: DType) -> DType:
-    """The dtype that holds both `a` and `b`, as ``torch.promote_types``."""
+def promote_types(type1: DType, type2: DType) -> DType:
+    """The dtype that holds both, as ``torch.promote_types``."""
+    a, b = type1, type2
     if a is b:
         return a
     if a.category != b.category:
@@ -233,9 +234,9 @@ def result_type(operands: Iterable[tuple[DType, int]]) -> DType:
     return result
 
 
-def can_cast(source: DType, target: DType) -> bool:
-    """Whether an in-place result of dtype `source` may be stored as `target` (torch's rule)."""
-    return source.category <= target.category
+def can_cast(from_: DType, to: DType) -> bool:
+    """Whether an in-place result of dtype `from_` may be stored as `to` (torch's rule)."""
+    return from_.category <= to.category
 
 
 def accumulator(dtype: DType) -> DType:

@@ -118,11 +118,14 @@ def grad(
     return wrapper
 
 
-def vjp(func: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[..., Any]]:
-    """``(output, pull)``: `pull(cotangent)` gives the vector-Jacobian products, one per primal."""
+def vjp(func: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
+    """``(output, pull)``: `pull(cotangent)` gives the vector-Jacobian products, one per primal.
+
+    has_aux  `func` gives ``(output, aux)``; then the result is ``(output, pull, aux)``.
+    """
     with enable_grad():
         inputs = [_fresh(p) for p in primals]
-        output = func(*inputs)
+        output, aux = func(*inputs) if has_aux else (func(*inputs), None)
     outputs = output if isinstance(output, tuple) else (output,)
 
     def pull(*cotangents: Any) -> tuple[Tensor | None, ...]:
@@ -132,12 +135,19 @@ def vjp(func: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[..., Any
             outputs, inputs, seeds, retain_graph=True, create_graph=True, materialize_grads=True
         )
 
-    return output, pull
+    return (output, pull, aux) if has_aux else (output, pull)
 
 
-def jvp(func: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) -> Any:
-    """``(output, directional derivative)`` along `tangents`: a gradient of a gradient."""
-    output, pull = vjp(func, *primals)
+def jvp(
+    func: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any], *,
+    strict: bool = False, has_aux: bool = False,
+) -> Any:  # fmt: skip
+    """``(output, directional derivative)`` along `tangents`: a gradient of a gradient.
+
+    strict   accepted: a result that does not depend on the primals has derivative 0 either way.
+    has_aux  `func` gives ``(output, aux)``, and the result has `aux` at its end.
+    """
+    output, pull, *aux = vjp(func, *primals, has_aux=has_aux)
     outputs = output if isinstance(output, tuple) else (output,)
     with enable_grad():
         seeds = tuple(FUNCTIONS["zeros_like"](o).requires_grad_() for o in outputs)
@@ -145,7 +155,7 @@ def jvp(func: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any
         inner = sum(((p * t).sum() for p, t in zip(pulled, tangents, strict=True) if p is not None),
                     start=FUNCTIONS["zeros"](()))  # fmt: skip
         found = autograd_grad(inner, seeds, create_graph=True, materialize_grads=True)
-    return output, found if isinstance(output, tuple) else found[0]
+    return output, (found if isinstance(output, tuple) else found[0]), *aux
 
 
 def linearize(func: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[..., Any]]:
@@ -202,14 +212,21 @@ def replace_all_batch_norm_modules_(root: Module) -> Module:
     return root
 
 
-def jacrev(func: Callable[..., Any], argnums: Positions = 0) -> Callable[..., Any]:
-    """The Jacobian: shape of the output, then shape of the input."""
+def jacrev(
+    func: Callable[..., Any], argnums: Positions = 0, *, has_aux: bool = False,
+    chunk_size: int | None = None,
+) -> Callable[..., Any]:  # fmt: skip
+    """The Jacobian: shape of the output, then shape of the input.
+
+    has_aux     `func` gives ``(output, aux)``, and the result is ``(jacobian, aux)``.
+    chunk_size  accepted: rows are worked out one by one.
+    """
     positions = _as_tuple(argnums)
 
     def wrapper(*args: Any) -> Any:
         with enable_grad():
             inputs = _with_fresh(args, positions)
-            output = func(*inputs)
+            output, aux = func(*inputs) if has_aux else (func(*inputs), None)
             wanted = [inputs[i] for i in positions]
             rows = [
                 autograd_grad(
@@ -223,12 +240,18 @@ def jacrev(func: Callable[..., Any], argnums: Positions = 0) -> Callable[..., An
         )
         if not any(isinstance(a, Tensor) and a._requires_grad for a in args):
             jacobians = _detached(jacobians)
-        return jacobians[0] if isinstance(argnums, int) else jacobians
+        result = jacobians[0] if isinstance(argnums, int) else jacobians
+        return (result, _detached(aux)) if has_aux else result
 
     return wrapper
 
 
-jacfwd = jacrev
+def jacfwd(
+    func: Callable[..., Any], argnums: Positions = 0, has_aux: bool = False, *,
+    randomness: str = "error",
+) -> Callable[..., Any]:  # fmt: skip
+    """As `jacrev`: forward derivatives are gradients of gradients here, so rows cost less."""
+    return jacrev(func, argnums, has_aux=has_aux)
 
 
 def hessian(func: Callable[..., Any], argnums: int = 0) -> Callable[..., Any]:

@@ -247,25 +247,39 @@ def normal(
 
 
 @public(method=False)
-def rand_like(input: Tensor, *, dtype: Any = None, generator: Any = None, **how: Any) -> Tensor:
-    """Uniform in [0, 1), of the shape and dtype of `input`."""
-    kind = input.dtype if dtype is None else dtype
-    return rand(sizes_of(input), dtype=kind, generator=generator, device=input.device)
+def rand_like(
+    input: Tensor, *, dtype: Any = None, layout: Any = None, device: Any = None,
+    pin_memory: bool = False, requires_grad: bool = False, memory_format: Any = None,
+    generator: Any = None,
+) -> Tensor:  # fmt: skip
+    """Uniform in [0, 1), of the shape, dtype and device of `input`."""
+    kind, where = dtype or input.dtype, input.device if device is None else device
+    return rand(sizes_of(input), dtype=kind, generator=generator, device=where,
+                requires_grad=requires_grad)  # fmt: skip
 
 
 @public(method=False)
-def randn_like(input: Tensor, *, dtype: Any = None, generator: Any = None, **how: Any) -> Tensor:
-    """Standard normal, of the shape and dtype of `input`."""
-    kind = input.dtype if dtype is None else dtype
-    return randn(sizes_of(input), dtype=kind, generator=generator, device=input.device)
+def randn_like(
+    input: Tensor, *, dtype: Any = None, layout: Any = None, device: Any = None,
+    pin_memory: bool = False, requires_grad: bool = False, memory_format: Any = None,
+    generator: Any = None,
+) -> Tensor:  # fmt: skip
+    """Standard normal, of the shape, dtype and device of `input`."""
+    kind, where = dtype or input.dtype, input.device if device is None else device
+    return randn(sizes_of(input), dtype=kind, generator=generator, device=where,
+                 requires_grad=requires_grad)  # fmt: skip
 
 
 @public(method=False)
-def randint_like(input: Tensor, low: int, high: Any = None, **how: Any) -> Tensor:
-    """Integers in [low, high), of the shape and dtype of `input`."""
-    if high is None:
-        low, high = 0, low
-    return randint(low, high, sizes_of(input), dtype=how.get("dtype") or input.dtype)
+def randint_like(
+    input: Tensor, low: Any = None, high: Any = None, *, dtype: Any = None, layout: Any = None,
+    device: Any = None, pin_memory: bool = False, requires_grad: bool = False,
+    memory_format: Any = None, generator: Any = None,
+) -> Tensor:  # fmt: skip
+    """Integers in [low, high), of the shape, dtype and device of `input`."""
+    kind, where = dtype or input.dtype, input.device if device is None else device
+    return randint(low, high, sizes_of(input), dtype=kind, generator=generator, device=where,
+                   requires_grad=requires_grad)  # fmt: skip
 
 
 @public(out=True)

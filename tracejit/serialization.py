@@ -119,11 +119,15 @@ _VALUES: list[tuple[Any, str, Callable[..., Any]]] = [
 ]
 
 
-def save(obj: Any, f: str | os.PathLike[str] | BinaryIO) -> None:
+def save(
+    obj: Any, f: str | os.PathLike[str] | BinaryIO, pickle_module: Any = None,
+    pickle_protocol: int = 2, _use_new_zipfile_serialization: bool = True,
+) -> None:  # fmt: skip
     """Write an object made of tensors, numbers, strings, lists, tuples, sets and dicts.
 
     f  a path, written atomically, or a file open for binary writing. A path that ends in
        ``.safetensors`` takes a dict of tensors and writes that format.
+    pickle_module, pickle_protocol  accepted: nothing is pickled.
 
     Raises TypeError, naming the place, for anything else (a Module: save its ``state_dict()``).
     Example: ``save({"model": net.state_dict(), "epoch": 3}, "checkpoint.tjt")``.
@@ -161,12 +165,13 @@ def _encode(obj: Any) -> list[bytes | memoryview]:
 
 
 def load(
-    f: str | os.PathLike[str] | BinaryIO, map_location: Any = None, *, weights_only: bool = True
-) -> Any:
+    f: str | os.PathLike[str] | BinaryIO, map_location: Any = None, pickle_module: Any = None, *,
+    weights_only: bool | None = None, mmap: bool | None = None, **pickle_load_args: Any,
+) -> Any:  # fmt: skip
     """Read what `save` wrote, or a safetensors file.
 
     map_location  the device of the tensors (default: the CPU), or a dict or function from the CPU.
-    weights_only  accepted; nothing in a file is ever executed.
+    weights_only, mmap, pickle_module  accepted; nothing in a file is ever executed.
 
     Raises FileFormatError for a damaged file, and for a PyTorch pickle, which would run code.
     """

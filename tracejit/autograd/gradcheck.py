@@ -72,9 +72,13 @@ def gradcheck(
     func: Callable[..., Any], inputs: Any, *, eps: float = 1e-6, atol: float = 1e-5,
     rtol: float = 1e-3, raise_exception: bool = True, nondet_tol: float = 0.0,
     check_undefined_grad: bool = True, check_grad_dtypes: bool = False,
-    check_batched_grad: bool = False, fast_mode: bool = False, masked: bool | None = None,
+    check_batched_grad: bool = False, check_batched_forward_grad: bool = False,
+    check_forward_ad: bool = False, check_backward_ad: bool = True, fast_mode: bool = False,
+    masked: bool | None = None,
 ) -> bool:  # fmt: skip
     """Whether the gradients of `func` agree with central differences.
+
+    Forward derivatives are gradients of gradients here, so `check_forward_ad` is `gradgradcheck`.
 
     inputs           tensors; those that require grad are checked and should be float64.
     raise_exception  raise GradcheckError (naming input and output) instead of returning False.
@@ -95,6 +99,9 @@ def gradcheck(
                     f"gradcheck: the gradient of output {j} by input {i} differs:\n"
                     f"numerical:\n{numbers}\nanalytical:\n{row[i]}", raise_exception,
                 )  # fmt: skip
+    if check_forward_ad:
+        return gradgradcheck(func, inputs, eps=eps, atol=atol, rtol=rtol,
+                             raise_exception=raise_exception)  # fmt: skip
     return True
 
 

@@ -62,7 +62,7 @@ def is_initialized() -> bool:
     return any(b.device.type == "cuda" for b in started())
 
 
-def is_bf16_supported() -> bool:
+def is_bf16_supported(including_emulation: bool = True) -> bool:
     """Whether a GPU computes in bfloat16: False, tracejit has no such dtype."""
     return False
 

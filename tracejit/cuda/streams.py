@@ -66,7 +66,11 @@ class Stream:
 class Event:
     """A point in a stream, to wait for and to measure times between."""
 
-    def __init__(self, enable_timing: bool = False, blocking: bool = False):
+    def __init__(
+        self, enable_timing: bool = False, blocking: bool = False, interprocess: bool = False
+    ):
+        if interprocess:
+            raise DeviceError(at_user_line("Event: none is shared among processes"))
         self.backend = _backend(None)
         self.held = self.backend.cupy.cuda.Event(block=blocking, disable_timing=not enable_timing)
 
@@ -82,9 +86,13 @@ class Event:
         """Whether it has been reached."""
         return bool(self.held.done)
 
-    def elapsed_time(self, end: Event) -> float:
-        """Milliseconds from this event to `end`; both must have been reached."""
-        return float(self.backend.cupy.cuda.get_elapsed_time(self.held, end.held))
+    def wait(self, stream: Stream | None = None) -> None:
+        """Later work of a stream waits for the event."""
+        (self.backend.stream if stream is None else stream.held).wait_event(self.held)
+
+    def elapsed_time(self, end_event: Event) -> float:
+        """Milliseconds from this event to `end_event`; both must have been reached."""
+        return float(self.backend.cupy.cuda.get_elapsed_time(self.held, end_event.held))
 
 
 class StreamContext:
@@ -132,3 +140,9 @@ class CUDAGraph:
 
 class graph(CUDAGraph):
     """The context in which a CUDAGraph would be recorded: raises RuntimeError when made."""
+
+    def __init__(
+        self, cuda_graph: Any = None, pool: Any = None, stream: Any = None,
+        capture_error_mode: str = "global",
+    ):  # fmt: skip
+        super().__init__()

@@ -6,6 +6,7 @@ dimensions.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -73,6 +74,14 @@ class Transform:
     def log_abs_det_jacobian(self, x: Any, y: Any) -> Any:
         """``log |dy / dx|``."""
         raise NotImplementedError
+
+    def with_cache(self, cache_size: int = 1) -> Transform:
+        """The same transform with another size of its cache."""
+        if self.cache_size == cache_size:
+            return self
+        other = copy.copy(self)
+        other.cache_size, other._last = cache_size, (None, None)
+        return other
 
     def forward_shape(self, shape: Sequence[Any]) -> Any:
         """The shape of the result for an argument of `shape`."""

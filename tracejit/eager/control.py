@@ -74,19 +74,19 @@ def scan(
 
 
 def while_loop(
-    cond_fn: Callable[..., Any], body_fn: Callable[..., Any], init: Sequence[Any]
+    cond_fn: Callable[..., Any], body_fn: Callable[..., Any], carried_inputs: Sequence[Any]
 ) -> tuple[Any, ...]:
     """``carried = body_fn(*carried)`` for as long as ``cond_fn(*carried)`` holds.
 
-    init  the first carried tensors; `body_fn` gives a tuple of as many, of the same shapes and
-          dtypes. Raises TypeError if it gives others.
+    carried_inputs  the first carried tensors; `body_fn` gives a tuple of as many, of the same
+                    shapes and dtypes. Raises TypeError if it gives others.
 
     Under ``compile`` the loop is one node: its condition and body are compiled once, and the number
     of rounds is never traced. That needs tensors without gradients and functions that only compute;
     with gradients each number of rounds is a path of the trace tree.
     Example: ``while_loop(lambda n, x: n > 0, lambda n, x: (n - 1, x * 2), (tensor(3), ones(2)))``.
     """
-    carried = tuple(init)
+    carried = tuple(carried_inputs)
     if not bool(cond_fn(*carried)):
         return carried
     outer = state.capture

@@ -42,7 +42,7 @@ def as_device(device: Any) -> Device:
 def finish(tensor: Tensor, requires_grad: bool, device: Any) -> Tensor:
     """Last steps of a factory."""
     where = as_device(device)
-    if where.type != "cpu":
+    if where.type != "cpu" or tensor._device.type != "cpu":
         tensor = tensor.to(where)
     if requires_grad:
         tensor.requires_grad_()

@@ -11,6 +11,7 @@ from typing import Any
 
 from tracejit import dtypes
 from tracejit.eager.dispatch import apply, broadcast_symbolic
+from tracejit.eager.inplace import deliver
 from tracejit.eager.pointwise import check_tensors
 from tracejit.eager.reduce import sum, vector_norm
 from tracejit.eager.register import FUNCTIONS, public, with_names
@@ -216,10 +217,11 @@ def kron(input: Tensor, other: Tensor) -> Tensor:
     return reshape(result, *(n * m for n, m in zip(shape_a, shape_b, strict=True)))
 
 
-def chain_matmul(*matrices: Tensor) -> Tensor:
+def chain_matmul(*matrices: Tensor, out: Tensor | None = None) -> Tensor:
     """The product of several matrices, in the order that needs the fewest multiplications."""
     items = matrices[0] if len(matrices) == 1 and isinstance(matrices[0], Sequence) else matrices
-    return items[0] if len(items) == 1 else cheapest_product(list(items))
+    result = items[0] if len(items) == 1 else cheapest_product(list(items))
+    return result if out is None else deliver(result, out)
 
 
 def cheapest_product(items: list[Tensor]) -> Tensor:

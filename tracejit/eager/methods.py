@@ -454,12 +454,17 @@ def _dlpack(self: Tensor, **how: Any) -> Any:
     return self._array.__dlpack__(**{k: v for k, v in how.items() if v is not None})
 
 
-def from_dlpack(source: Any) -> Tensor:
-    """A tensor that shares the memory of any object with the DLPack protocol."""
+def from_dlpack(ext_tensor: Any, *, device: Any = None, copy: bool | None = None) -> Tensor:
+    """A tensor that shares the memory of any object with the DLPack protocol.
+
+    copy  True gives a tensor of its own; `device` moves the result there.
+    """
     _out_of_sight("from_dlpack()")
-    result = new_tensor(source if isinstance(source, np.ndarray) else np.from_dlpack(source))
+    foreign = isinstance(ext_tensor, np.ndarray)
+    result = new_tensor(ext_tensor if foreign else np.from_dlpack(ext_tensor))
     result._is_foreign = True
-    return result
+    moved_there = result if device is None else result.to(as_device(device))
+    return moved_there.clone() if copy else moved_there
 
 
 def _install() -> None:

@@ -41,6 +41,7 @@ def _even(name: str, start: Any, end: Any, steps: int, kind: dtypes.DType) -> np
 def linspace(
     start: Any, end: Any, steps: int, *, out: Tensor | None = None, dtype: Any = None,
     layout: Any = None, device: Any = None, requires_grad: bool = False,
+    pin_memory: bool = False,
 ) -> Tensor:  # fmt: skip
     """`steps` numbers evenly spaced from `start` to `end`, both included."""
     kind = _kind(dtype, out)
@@ -52,6 +53,7 @@ def linspace(
 def logspace(
     start: Any, end: Any, steps: int, base: float = 10.0, *, out: Tensor | None = None,
     dtype: Any = None, layout: Any = None, device: Any = None, requires_grad: bool = False,
+    pin_memory: bool = False,
 ) -> Tensor:  # fmt: skip
     """``base ** linspace(start, end, steps)``."""
     kind = _kind(dtype, out)
@@ -70,6 +72,7 @@ def _kind(dtype: Any, out: Tensor | None) -> dtypes.DType:
 def eye(
     n: int, m: int | None = None, *, out: Tensor | None = None, dtype: Any = None,
     layout: Any = None, device: Any = None, requires_grad: bool = False,
+    pin_memory: bool = False,
 ) -> Tensor:  # fmt: skip
     """The identity matrix, n x m."""
     width = n if m is None else m

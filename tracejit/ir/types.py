@@ -23,7 +23,8 @@ class Device:
     KINDS = ("cpu", "cuda", "sim")
     NAMED_ONLY = ("meta", "mps", "xpu", "hpu", "npu", "mlu", "musa", "xla", "ipu", "vulkan")
 
-    def __init__(self, kind: str | Device, index: int | None = None):
+    def __init__(self, type: str | Device, index: int | None = None):
+        kind = type
         if isinstance(kind, Device):
             given = kind
             kind, index = given.type, given.index

@@ -468,7 +468,7 @@ def _place(branches: Sequence[Any]) -> Location | None:
     return branches[-1][1].location if branches else None
 
 
-def compile(function: Any = None, **options: Any) -> Any:
+def compile(model: Any = None, **options: Any) -> Any:
     """Compile a function, method or Module: ``@compile`` or ``compile(model)``.
 
     fullgraph  raise CaptureError instead of running eagerly where a capture is not sound.
@@ -480,6 +480,7 @@ def compile(function: Any = None, **options: Any) -> Any:
 
     Example: ``f = compile(lambda x: (x * 2).tanh()); f(tensor([1.0]))``.
     """
+    function = model
     if function is None:
         return lambda target: compile(target, **options)
     if isinstance(function, CompiledFunction):

@@ -41,10 +41,11 @@ def _additive(mask: Any, like: Any) -> Any:
     return where_of(mask, -math.inf, 0.0, like.dtype)
 
 
-def generate_square_subsequent_mask(size: int, device: Any = None, dtype: Any = None) -> Tensor:
-    """[size, size]: 0 where a place may look (at itself and before), -inf elsewhere."""
-    like = zeros(0, dtype=dtype)
-    return where_of(causal_mask(size, size), 0.0, -math.inf, like.dtype)
+def generate_square_subsequent_mask(sz: int, device: Any = None, dtype: Any = None) -> Tensor:
+    """[sz, sz]: 0 where a place may look (at itself and before), -inf elsewhere."""
+    like = zeros(0, dtype=dtype, device=device)
+    mask = where_of(causal_mask(sz, sz), 0.0, -math.inf, like.dtype)
+    return mask.to(like.device)
 
 
 class _FeedForward(Module):

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tracejit import dtypes
 from tracejit.eager.factories import arange, as_tensor, from_numpy, full
 from tracejit.eager.joining import cat, stack
 from tracejit.tensor import Tensor
@@ -20,7 +21,7 @@ class PackedSequence(NamedTuple):
     """Several sequences without padding: data, batch sizes, and the order they were sorted in."""
 
     data: Any
-    batch_sizes: Any
+    batch_sizes: Any = None
     sorted_indices: Any = None
     unsorted_indices: Any = None
 
@@ -31,6 +32,38 @@ class PackedSequence(NamedTuple):
     @property
     def is_cuda(self) -> bool:
         return bool(self.data.is_cuda)
+
+    def is_pinned(self) -> bool:
+        """Whether the data lies in page-locked memory."""
+        return bool(self.data.is_pinned())
+
+    def pin_memory(self) -> PackedSequence:
+        """The data in page-locked memory."""
+        return self._replace(data=self.data.pin_memory())
+
+    def double(self) -> PackedSequence:
+        """The data in float64."""
+        return self.to(dtypes.float64)
+
+    def float(self) -> PackedSequence:
+        """The data in float32."""
+        return self.to(dtypes.float32)
+
+    def half(self) -> PackedSequence:
+        """The data in float16."""
+        return self.to(dtypes.float16)
+
+    def long(self) -> PackedSequence:
+        """The data in int64."""
+        return self.to(dtypes.int64)
+
+    def cpu(self) -> PackedSequence:
+        """The data on the CPU."""
+        return self.to("cpu")
+
+    def cuda(self, *args: Any, **kwargs: Any) -> PackedSequence:
+        """The data on a GPU."""
+        return self._replace(data=self.data.cuda(*args, **kwargs))
 
 
 def _lengths(batch_sizes: Any) -> list[int]:

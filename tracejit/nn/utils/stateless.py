@@ -20,7 +20,7 @@ Tensors = Mapping[str, Tensor]
 
 
 def functional_call(
-    module: Module, parameter_and_buffer_dicts: Tensors | Sequence[Tensors], args: Any = (),
+    module: Module, parameter_and_buffer_dicts: Tensors | Sequence[Tensors], args: Any = None,
     kwargs: dict[str, Any] | None = None, *, tie_weights: bool = True, strict: bool = False,
 ) -> Any:  # fmt: skip
     """What the module gives with these tensors in place of its own of the same names.
@@ -37,7 +37,7 @@ def functional_call(
         tensors = _with_tied(module, tensors)
     if strict:
         _check_names(module, tensors)
-    arguments = args if isinstance(args, tuple) else (args,)
+    arguments = args if isinstance(args, tuple) else () if args is None else (args,)
     with _replaced(module, tensors):
         return module(*arguments, **(kwargs or {}))
 
