@@ -79,9 +79,9 @@ def test_functional_transforms_with_more_results() -> None:
     for transform in (torch.func.jacrev, torch.func.jacfwd):
         jacobian, aux = transform(f, has_aux=True)(x)
         assert torch.allclose(jacobian, torch.diag(2 * x.cos())) and torch.equal(aux, x.cos())
-    output, pull, aux = torch.func.vjp(f, x, has_aux=True)
+    _, pull, aux = torch.func.vjp(f, x, has_aux=True)
     assert torch.allclose(pull(torch.ones_like(x))[0], 2 * x.cos())
-    output, tangent, aux = torch.func.jvp(f, (x,), (torch.ones_like(x),), has_aux=True)
+    _, tangent, aux = torch.func.jvp(f, (x,), (torch.ones_like(x),), has_aux=True)
     assert torch.allclose(tangent, 2 * x.cos()) and torch.equal(aux, x.cos())
     x.requires_grad_()
     assert torch.autograd.gradcheck(torch.sin, (x,), check_forward_ad=True)
