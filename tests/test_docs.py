@@ -69,9 +69,10 @@ for request in sys.stdin:
 @pytest.fixture(scope="module")
 def runner():
     """A process that has loaded the compiler; each page runs in a fork of it."""
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     with subprocess.Popen(
         [sys.executable, "-W", "error", "-c", _RUNNER], stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": path},
     ) as process:  # fmt: skip
         yield process
         process.stdin.close()

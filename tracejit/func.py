@@ -164,7 +164,7 @@ def linearize(func: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[..
     ``push(*tangents)`` is what `jvp` gives for them; the function itself runs only once. Primals
     may be tuples, lists or dicts of tensors; tangents then have the same form.
 
-    Example: ``linearize(sin, x)[1](t)`` is ``cos(x) * t``.
+    Example: ``torch.func.linearize(sin, a)[1](torch.ones(2, 3, 4)).equal(cos(a))`` is ``True``.
     """
     with enable_grad():
         inputs = [_fresh(p) for p in primals]

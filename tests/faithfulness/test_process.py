@@ -138,18 +138,23 @@ def test_fork_after_compile():
     assert "fine" in out
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_data_loader_workers(workers):
-    """A compiled transform runs inside DataLoader workers."""
-    f = torch.compile(lambda x: x * 2 + 1)
+@torch.compile
+def _doubled(x):
+    return x * 2 + 1
+
+
+def _collate(rows):
+    return _doubled(torch.stack([x for x, _ in rows])), torch.stack([y for _, y in rows])
+
+
+@pytest.mark.parametrize("context", [None, "fork", "forkserver"])
+def test_data_loader_workers(context):
+    """A compiled transform runs inside DataLoader workers, however they are started."""
     data = TensorDataset(arange(12, 3), torch.arange(12))
-
-    def collate(rows):
-        return f(torch.stack([x for x, _ in rows])), torch.stack([y for _, y in rows])
-
-    f(arange(4, 3))
+    _doubled(arange(4, 3))
+    workers = {"num_workers": 2, "multiprocessing_context": context} if context else {}
     seen = []
-    for x, y in DataLoader(data, batch_size=4, num_workers=workers, collate_fn=collate):
+    for x, y in DataLoader(data, batch_size=4, collate_fn=_collate, **workers):
         seen.append(y)
         assert torch.equal(x, arange(12, 3)[y] * 2 + 1)
     assert torch.cat(seen).tolist() == list(range(12))

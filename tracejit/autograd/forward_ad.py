@@ -52,9 +52,10 @@ def dual_level() -> Iterator[None]:
 
     Example::
 
-        with dual_level():
-            y = f(make_dual(x, t))
-            derivative = unpack_dual(y).tangent
+        x, t = torch.tensor(3.0), torch.tensor(1.0)
+        with torch.autograd.forward_ad.dual_level():
+            y = torch.autograd.forward_ad.make_dual(x, t) ** 2
+            assert torch.autograd.forward_ad.unpack_dual(y).tangent == 6.0
     """
     enter_dual_level()
     try:

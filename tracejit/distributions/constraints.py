@@ -201,7 +201,12 @@ positive_semidefinite = Constraint(
 class dependent_property(property):
     """A property whose constraint depends on the other parameters, for a `Distribution`'s support.
 
-    Example: ``@constraints.dependent_property(is_discrete=False, event_dim=0)`` over a method.
+    Example::
+
+        class Above(Distribution):
+            @constraints.dependent_property(is_discrete=False, event_dim=0)
+            def support(self):
+                return constraints.greater_than(self.low)
     """
 
     def __init__(self, fn: Any = None, *, is_discrete: Any = None, event_dim: Any = None) -> None:

@@ -32,7 +32,7 @@ def set_default_device(device: Any) -> None:
     """Where `zeros`, `rand`, `tensor` and the like make tensors from now on; None: the CPU.
 
     Tensors that exist stay where they are, and a device given to a factory goes before.
-    Example: ``set_default_device("cuda")``.
+    Example: ``set_default_device("cpu")``.
     """
     _change(CPU if device is None else as_device(device))
 

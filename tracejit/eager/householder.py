@@ -69,7 +69,7 @@ def householder_product(input: Tensor, tau: Tensor) -> Tensor:
     """The first columns of ``H_1 H_2 ... H_k``, as many as `input` has.
 
     input  [..., m, n], m >= n: the reflectors; tau [..., k], k <= n.
-    Example: ``householder_product(*geqrf(A))`` is the Q of ``qr(A)``.
+    Example: ``householder_product(*geqrf(b.mT)).shape`` is ``(2, 5, 4)``.
     """
     _check("linalg.householder_product", input, tau)
     (*batch, m, n) = sizes_of(input)

@@ -111,7 +111,7 @@ def orthogonal(
     use_trivialization  store the parameter relative to the first value (Lezcano, 2019); needed to
                         assign a matrix, except with 'householder'.
     Raises ValueError for a name that is no matrix and for an unknown map.
-    Example: ``orthogonal(nn.Linear(20, 40)).weight``.
+    Example: ``nn.utils.parametrizations.orthogonal(nn.Linear(20, 40)).weight``.
     """
     weight = getattr(module, name, None)
     if not isinstance(weight, Tensor):

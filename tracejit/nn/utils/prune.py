@@ -287,7 +287,10 @@ def random_unstructured(module: Module, name: str, amount: int | float) -> Modul
 def l1_unstructured(
     module: Module, name: str, amount: int | float, importance_scores: Any = None
 ) -> Module:
-    """`L1Unstructured` on a module. Example: ``l1_unstructured(layer, "weight", 0.3)``."""
+    """`L1Unstructured` on a module.
+
+    Example: ``nn.utils.prune.l1_unstructured(nn.Linear(4, 2), "weight", 0.3)``.
+    """
     L1Unstructured.apply(module, name, amount, importance_scores=importance_scores)
     return module
 
