@@ -107,15 +107,15 @@ class Adam(_Moments):
         lr, eps, decay = scalars(group, "lr", "eps", "weight_decay")
         beta1, beta2 = betas_of(group)
         self.prepare(group, params)
-        factors = PerStep(lambda t: (lr / (1 - beta1**t), (1 - beta2**t).sqrt()))
+        factors = PerStep(lambda t: (lr / (1 - beta1**t), 1 / (1 - beta2**t).sqrt()))
         for p in params:
             state = self.state[p]
             g = regularised(group, p, lr, decay)
             first, second = track(state, g, beta1, beta2)
             if group["amsgrad"]:
                 second = state["max_exp_avg_sq"].copy_(state["max_exp_avg_sq"].maximum(second))
-            step_size, root2 = factors(state["step"])
-            p.sub_(first * step_size / (second.sqrt() / root2 + eps))
+            step_size, scale2 = factors(state["step"])
+            p.sub_(first * step_size / (second.sqrt() * scale2 + eps))
 
 
 class AdamW(Adam):

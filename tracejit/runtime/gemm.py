@@ -306,7 +306,7 @@ def _add_micro_kernels(context: Words, dtype: np.dtype[Any]) -> LinkedObject:
     context[layout.CONTEXT_BLOCK_FEW] = block.few
     context[layout.CONTEXT_BLOCK_COLUMNS] = block.columns
     context[layout.CONTEXT_LANES] = block.lanes
-    context[layout.CONTEXT_A_WIDTH] = -(-block.rows // block.lanes) * block.lanes * dtype.itemsize
+    context[layout.CONTEXT_A_WIDTH] = block.width * dtype.itemsize
     context[layout.CONTEXT_ONE] = _bits(dtype, 1.0)
     return linked
 

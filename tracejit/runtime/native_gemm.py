@@ -46,15 +46,11 @@ GEMM_WORDS = 32
 # Fields of a provider's context: it is a guard (see `native`), and goes on where a guard's own
 # fields end.
 CONTEXT_LOCK, CONTEXT_USERS, CONTEXT_BEFORE, CONTEXT_GET, CONTEXT_SET = 8, 9, 10, 11, 12
-CONTEXT_MICRO, CONTEXT_MICRO_T, CONTEXT_MICRO_FEW, CONTEXT_PACK, CONTEXT_PACK_T = 16, 17, 18, 19, 20
-CONTEXT_BLOCK_ROWS, CONTEXT_BLOCK_FEW, CONTEXT_BLOCK_COLUMNS, CONTEXT_LANES, CONTEXT_ONE = (
-    21,
-    22,
-    23,
-    24,
-    25,
-)
-CONTEXT_A_WIDTH = 26  # bytes from one k to the next in a packed block of A
+CONTEXT_MICRO, CONTEXT_MICRO_T, CONTEXT_MICRO_FEW = 16, 17, 18
+CONTEXT_WHOLE, CONTEXT_WHOLE_PACKED, CONTEXT_PACK, CONTEXT_PACK_T = 19, 20, 21, 22
+CONTEXT_BLOCK_ROWS, CONTEXT_BLOCK_FEW, CONTEXT_BLOCK_COLUMNS = 23, 24, 25
+CONTEXT_LANES, CONTEXT_ONE = 26, 27
+CONTEXT_A_WIDTH = 28  # bytes from one k to the next in a packed block of A
 CONTEXT_WORDS = 32
 
 SLIVER_BYTES = 24576  # of packed B: it stays in the first-level cache beside a stripe of A
@@ -188,6 +184,23 @@ def _pack_rows(d: int, a: int, to: int, k: int, m: int) -> None:
             target += width * (k + 1)
 
 
+def _micro(d: int, rows: int, packed: int, whole: int) -> int:
+    """The micro kernel for so many rows of A."""
+    context = load(d, GEMM_CONTEXT)
+    few = load(context, CONTEXT_BLOCK_FEW)
+    every = rows == load(context, CONTEXT_BLOCK_ROWS)
+    if rows <= few:
+        return load(context, CONTEXT_MICRO_FEW)
+    if every and whole:
+        if packed:
+            return load(context, CONTEXT_WHOLE_PACKED)
+        if not load(d, GEMM_TRANS_A):
+            return load(context, CONTEXT_WHOLE)
+    if packed or (every and load(d, GEMM_TRANS_A)):
+        return load(context, CONTEXT_MICRO_T)
+    return load(context, CONTEXT_MICRO)
+
+
 def _stripe(
     d: int, k: int, a: int, a_row: int, a_column: int, a_block: int, packed: int,
     b: int, b_row: int, c: int, m: int, columns: int, beta: int,
@@ -199,19 +212,20 @@ def _stripe(
     block = load(context, CONTEXT_BLOCK_ROWS)
     few = load(context, CONTEXT_BLOCK_FEW)
     c_row = load(d, GEMM_C_ROW)
+    one = load(context, CONTEXT_ONE)
+    whole = 0
+    if columns == load(context, CONTEXT_BLOCK_COLUMNS) and load(d, GEMM_ALPHA) == one:
+        if b_row == columns * load(d, GEMM_ITEM) and (beta == 0 or beta == one):
+            whole = 1
     for first in range(0, m, block):
         row = 0
         present = min(m - first, block)
         while row < present:
             rows = present - row
-            micro = load(context, CONTEXT_MICRO)
             if rows <= 2 * few:
                 rows = min(rows, few)
-                micro = load(context, CONTEXT_MICRO_FEW)
-            elif packed or (rows == block and load(d, GEMM_TRANS_A)):
-                micro = load(context, CONTEXT_MICRO_T)
             call_word(
-                micro, k, a + row * a_row, a_row, a_column, b, b_row,
+                _micro(d, rows, packed, whole), k, a + row * a_row, a_row, a_column, b, b_row,
                 c + (first + row) * c_row, c_row, rows, columns, load(d, GEMM_ALPHA), beta,
             )  # fmt: skip
             row += rows
