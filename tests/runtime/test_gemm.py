@@ -471,3 +471,16 @@ def test_whole_blocks_have_the_bits_of_masked_ones():
         wide = matmul(a, b)
         narrow = np.concatenate([matmul(a, b[:, j : j + 13].copy()) for j in range(0, 65, 13)], 1)
         assert wide.tobytes() == np.ascontiguousarray(narrow).tobytes()
+
+
+@pytest.mark.parametrize("dtype", [F4, F8])
+def test_products_of_few_columns_are_turned(dtype):
+    """Tall and narrow ones are worked out transposed: same bits, nothing written beside them."""
+    for m, n, k, flip in [(33, 1, 5, 0), (130, 10, 200, 1), (300, 8, 3, 0), (40, 7, 390, 1)]:
+        a, b = random((m, k), dtype), random((k, n), dtype, seed=1)
+        b = transposed(b) if flip else b
+        held = np.full(m * n + 64, 7, dtype)
+        result = matmul(a, b, held[: m * n].reshape(m, n))
+        wide = matmul(a, np.concatenate([b, random((k, 40), dtype)], axis=1))
+        assert wide[:, :n].tobytes() == result.tobytes()
+        assert (held[m * n :] == 7).all()

@@ -59,6 +59,13 @@ def test_several_threads_really_work():
     assert before >= 3
 
 
+def test_more_threads_than_shares_of_a_step():
+    expected = square(grain=1 << 60)
+    set_num_threads(native.MOST_SHARES + 2)
+    for _ in range(5):
+        assert (square() == expected).all()
+
+
 @pytest.mark.parametrize("numbers", [threads._FUTEX, {}])  # futex; condition variable
 def test_idle_threads_go_to_sleep_and_wake_again(monkeypatch, numbers):
     monkeypatch.setattr(threads, "_FUTEX", numbers)

@@ -55,16 +55,17 @@ def block(dtype: str) -> Block:
 
 def names(dtype: str) -> tuple[str, ...]:
     """The functions that `text` defines: micro kernels (any A, A transposed, few rows of any A;
-    whole blocks, of A as it lies and of A packed), and packing.
+    whole blocks, of A as it lies and of A packed), packing,
+    and transposing.
     """
-    stems = ("micro", "micro_t", "micro_few", "whole", "whole_packed", "pack", "pack_t")
+    stems = ("micro", "micro_t", "micro_few", "whole", "whole_packed", "pack", "pack_t", "turn")
     return tuple(f"{stem}_{dtype}" for stem in stems)
 
 
 def text(dtype: str) -> str:
     """LLVM IR of the functions named by `names(dtype)`; all take words and return a word."""
     shape = block(dtype)
-    micro, micro_t, micro_few, whole, whole_packed, pack, pack_t = names(dtype)
+    micro, micro_t, micro_few, whole, whole_packed, pack, pack_t, turn = names(dtype)
     parts = [
         _declarations(dtype, shape),
         _Micro(dtype, shape, micro, shape.rows, transposed=False).text(),
@@ -74,6 +75,7 @@ def text(dtype: str) -> str:
         _Whole(dtype, shape, whole_packed, packed=True).text(),
         _Pack(dtype, shape, pack).text(),
         _PackTransposed(dtype, shape, pack_t).text(),
+        _PackTransposed(dtype, shape, turn, exact=True).text(),
     ]
     return "\n".join(parts)
 
@@ -399,11 +401,13 @@ class _PackTransposed(_Emitter):
     """Transpose `columns` (at most one vector) rows of k elements, `b_row` bytes apart, to k rows.
 
     Works on squares of one vector each way, by a butterfly of shuffles: first on whole squares,
-    then, with masks, on what is left of k or on fewer columns than a vector has.
+    then, with masks, on what is left of k or on fewer columns than a vector has. Writes whole
+    vectors, or, if it is `exact`, no more than there is.
     """
 
-    def __init__(self, dtype: str, shape: Block, name: str):
+    def __init__(self, dtype: str, shape: Block, name: str, exact: bool = False):
         super().__init__(dtype, shape, name, "k b b_row to to_row columns")
+        self.exact = exact
 
     def text(self) -> str:
         lanes = self.shape.lanes
@@ -441,8 +445,13 @@ class _PackTransposed(_Emitter):
     def _part(self, source: str, target: str) -> None:
         left = self.let("sub i64 %k, %part.i")
         square = [self._load_row(source, r, left) for r in range(self.shape.lanes)]
+        mask = self.first_lanes("%columns") if self.exact else ""
         for r, row in enumerate(self._transpose(square)):
-            self.store(row, self.at(target, self.let(f"mul i64 %to_row, {r}")))
+            pointer = self.at(target, self.let(f"mul i64 %to_row, {r}"))
+            if self.exact:
+                self.masked_store(row, pointer, mask)
+            else:
+                self.store(row, pointer)
             following = f"row.{r + 1}" if r + 1 < self.shape.lanes else "stored"
             more = self.let(f"icmp ugt i64 {left}, {r + 1}")
             self.add(f"  br i1 {more}, label %{following}, label %stored\n{following}:")

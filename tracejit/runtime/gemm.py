@@ -45,9 +45,11 @@ _EXPORTS = (
     "leave",
     "builtin",
     "builtin_column",
+    "builtin_narrow",
     *gemm_libraries.CALLS,
 )
 _SERIAL_WORK = 1 << 18  # multiply-adds (a few microseconds) that are not worth a second thread
+_TALL = 32  # rows from which on a product of few columns is worked out transposed
 _lock = threading.Lock()
 
 
@@ -195,7 +197,7 @@ def _describe(
     else:
         rows, columns = tile_shape(m, n, k)
     down, across = -(-m // rows), -(-n // columns)
-    call = _routine(chosen, n, k, c, factors[1])
+    call = _routine(chosen, sizes, c, factors[1])
     words = [0] * (layout.GEMM_CONTEXT + 1)
     words[layout.GEMM_LDA : layout.GEMM_K + 1] = (
         *(a.leading, b.leading, c.leading),
@@ -217,14 +219,20 @@ def _describe(
     return words, matrices * down * across, grain
 
 
-def _routine(chosen: Provider, n: int, k: int, c: Layout, beta: float) -> int:
+def _routine(
+    chosen: Provider, sizes: tuple[int, int, int], c: Layout, beta: float
+) -> int:  # fmt: skip
     """The address of what computes a tile."""
+    m, n, k = sizes
     if k == 0:
         if beta not in (0.0, 1.0):
             raise ValueError(f"product over k = 0 with beta = {beta}: expected 0 or 1")
         return chosen.addresses["zeros" if beta == 0 else "nothing"]
     if n == 1 and c.leading == 1 and chosen.library.call == "builtin":
         return chosen.addresses["builtin_column"]
+    if chosen.library.call == "builtin" and beta == 0 and m >= _TALL:
+        if n <= int(chosen.guard[layout.CONTEXT_LANES]):
+            return chosen.addresses["builtin_narrow"]
     return chosen.call
 
 

@@ -51,7 +51,7 @@ STATE_WORDS = 64
 ERROR_COUNT, ERROR_RUNNING, ERROR_ARGUMENT, ERROR_WORDS = 0, 1, 2, 3
 
 # Fields of a pool. Words that different threads write lie on cache lines of their own.
-POOL_TICKET = 0  # chunks of the present step in the upper half, chunks claimed in the lower
+POOL_INDEX = 0  # of the worker that starts last
 POOL_DONE = 8  # chunks finished
 POOL_SLEEPERS = 16
 POOL_EPOCH = 24  # counts wakes; its lower half is the futex
@@ -68,7 +68,10 @@ POOL_FUTEX = 44  # the number of Linux's futex call, or 0: then a condition vari
 FUTEX_WAIT, FUTEX_WAKE, MANY = 128, 129, 1 << 30  # private to the process
 POOL_MUTEX = 48
 POOL_CONDITION = 64
-POOL_WORDS = 80
+# A share of the present step's chunks for each thread (for 64 of them): where it ends in the upper
+# half, the next chunk of it in the lower.
+POOL_SHARES, SHARE_WORDS, MOST_SHARES = 80, 8, 64
+POOL_WORDS = 592
 CHUNKS_PER_THREAD = 4  # so that a late or slowed thread does not hold up the others
 LOWER_HALF = 0xFFFFFFFF
 
@@ -109,44 +112,55 @@ MAX_WORDS = 64  # of a table that `launch` fills
 # The pool
 
 
+def _share_of(pool: int, index: int) -> int:
+    return pool + 8 * (POOL_SHARES + SHARE_WORDS * index)
+
+
 def _has_work(pool: int) -> int:
-    ticket = atomic_load(pool, POOL_TICKET)
-    return (ticket & LOWER_HALF) < (ticket >> 32)
+    for i in range(min(load(pool, POOL_THREADS), MOST_SHARES)):
+        share = atomic_load(_share_of(pool, i), 0)
+        if (share & LOWER_HALF) < (share >> 32):
+            return 1
+    return 0
 
 
-def _claim(pool: int) -> int:
-    """The number of a chunk that is now the caller's to do, or -1.
+def _claim(pool: int, own: int) -> int:
+    """The number of a chunk that is now the caller's to do, or -1: of its own share, else of
+    another's.
 
-    One word says which chunks are free and how many there are, so a thread that comes late cannot
-    claim a chunk of a step that is over; and the step's description stays as it is until every
-    claimed chunk is done.
+    One word says which chunks of a share are free and where it ends, so a thread that comes late
+    cannot claim a chunk of a step that is over; and the step's description stays as it is until
+    every claimed chunk is done. That threads begin with their own share keeps what they wrote in
+    one step in their own cache for the next.
     """
-    if not _has_work(pool):
-        return -1
-    ticket = atomic_add(pool, POOL_TICKET, 1)
-    chunk = ticket & LOWER_HALF
-    if chunk >= ticket >> 32:
-        return -1
-    return chunk
+    shares = min(load(pool, POOL_THREADS), MOST_SHARES)
+    for i in range(shares):
+        place = _share_of(pool, (own + i) % shares)
+        share = atomic_load(place, 0)
+        if (share & LOWER_HALF) < (share >> 32):
+            share = atomic_add(place, 0, 1)
+            if (share & LOWER_HALF) < (share >> 32):
+                return share & LOWER_HALF
+    return -1
 
 
-def _work(pool: int) -> None:
+def _work(pool: int, own: int) -> None:
     """Do chunks until none is free."""
-    chunk = _claim(pool)
+    chunk = _claim(pool, own)
     while chunk >= 0:
         size = load(pool, POOL_CHUNK)
         low = chunk * size
         high = min(low + size, load(pool, POOL_UNITS))
         call_as("lll", load(pool, POOL_KERNEL), load(pool, POOL_TABLE), low, high)
         atomic_add(pool, POOL_DONE, 1)
-        chunk = _claim(pool)
+        chunk = _claim(pool, own)
 
 
 def _sleep(pool: int) -> None:
     """Sleep until there may be work.
 
-    The waker writes the ticket, then reads the number of sleepers; a sleeper counts itself, then
-    reads the ticket. One of the two always sees the other, so no wake is lost.
+    The waker writes the shares, then reads the number of sleepers; a sleeper counts itself, then
+    reads the shares. One of the two always sees the other, so no wake is lost.
     """
     atomic_add(pool, POOL_SLEEPERS, 1)
     if load(pool, POOL_FUTEX):
@@ -170,8 +184,9 @@ def _sleep_on_futex(pool: int) -> None:
 
 def worker(pool: int) -> int:
     """What a thread of the pool does all its life: work, spin, sleep."""
+    own = atomic_add(pool, POOL_INDEX, 1) + 1
     while not atomic_load(pool, POOL_STOP):
-        _work(pool)
+        _work(pool, own)
         spins = load(pool, POOL_SPINS)
         while spins > 0 and not _has_work(pool):
             pause()
@@ -227,9 +242,12 @@ def _share(pool: int, kernel: int, table: int, units: int, grain: int) -> None:
     store(pool, POOL_UNITS, units)
     store(pool, POOL_CHUNK, size)
     atomic_store(pool, POOL_DONE, 0)
-    atomic_store(pool, POOL_TICKET, chunks << 32)
+    shares = min(load(pool, POOL_THREADS), MOST_SHARES)
+    for i in range(shares):
+        share = (i + 1) * chunks // shares << 32 | i * chunks // shares
+        atomic_store(_share_of(pool, i), 0, share)
     wake(pool)
-    _work(pool)
+    _work(pool, 0)
     spins = 0
     while atomic_load(pool, POOL_DONE) < chunks:
         pause()

@@ -47,10 +47,10 @@ GEMM_WORDS = 32
 # fields end.
 CONTEXT_LOCK, CONTEXT_USERS, CONTEXT_BEFORE, CONTEXT_GET, CONTEXT_SET = 8, 9, 10, 11, 12
 CONTEXT_MICRO, CONTEXT_MICRO_T, CONTEXT_MICRO_FEW = 16, 17, 18
-CONTEXT_WHOLE, CONTEXT_WHOLE_PACKED, CONTEXT_PACK, CONTEXT_PACK_T = 19, 20, 21, 22
-CONTEXT_BLOCK_ROWS, CONTEXT_BLOCK_FEW, CONTEXT_BLOCK_COLUMNS = 23, 24, 25
-CONTEXT_LANES, CONTEXT_ONE = 26, 27
-CONTEXT_A_WIDTH = 28  # bytes from one k to the next in a packed block of A
+CONTEXT_WHOLE, CONTEXT_WHOLE_PACKED, CONTEXT_PACK, CONTEXT_PACK_T, CONTEXT_TURN = 19, 20, 21, 22, 23
+CONTEXT_BLOCK_ROWS, CONTEXT_BLOCK_FEW, CONTEXT_BLOCK_COLUMNS = 24, 25, 26
+CONTEXT_LANES, CONTEXT_ONE = 27, 28
+CONTEXT_A_WIDTH = 29  # bytes from one k to the next in a packed block of A
 CONTEXT_WORDS = 32
 
 SLIVER_BYTES = 24576  # of packed B: it stays in the first-level cache beside a stripe of A
@@ -62,6 +62,8 @@ PACK_A_STEP, PACK_A_COLUMNS = (
     64,
 )  # bytes from k to k, and columns of B, from which on it pays to pack A
 STRIP_ROWS = 16  # of a transposed A, packed for all blocks before the next ones
+TURNED_COLUMNS = 128  # of the transpose of a tile with few columns, at a time
+TURNED_WORDS = 2048  # for as many rows as a vector has elements
 DIRECT_ROWS = 24  # with no more rows than this, packing B costs more than it saves
 
 CBLAS_ROW_MAJOR, CBLAS_NO_TRANS = 101, 111  # CblasTrans is CblasNoTrans + 1
@@ -298,23 +300,45 @@ def builtin(d: int, a: int, b: int, c: int, m: int, n: int) -> int:
     return 0
 
 
-def builtin_column(d: int, a: int, b: int, c: int, m: int, n: int) -> int:
-    """One tile of a single column whose elements are neighbours: its transpose, a row, is faster.
-
-    The sums run over k in the same order, so the bits are the same.
-    """
-    flipped = stack(GEMM_WORDS)
+def _flip(d: int, flipped: int, c_row: int) -> None:
+    """Write the descriptor of the transpose of a tile, whose rows begin `c_row` bytes apart."""
     for i in range(GEMM_WORDS):
         store(flipped, i, load(d, i))
-    item = load(d, GEMM_ITEM)
     store(flipped, GEMM_LDA, load(d, GEMM_LDB))
     store(flipped, GEMM_LDB, load(d, GEMM_LDA))
     store(flipped, GEMM_TRANS_A, 1 - load(d, GEMM_TRANS_B))
     store(flipped, GEMM_TRANS_B, 1 - load(d, GEMM_TRANS_A))
     store(flipped, GEMM_A_ROW, load(d, GEMM_B_COLUMN))
     store(flipped, GEMM_B_COLUMN, load(d, GEMM_A_ROW))
-    store(flipped, GEMM_C_ROW, m * item)
+    store(flipped, GEMM_C_ROW, c_row)
+
+
+def builtin_column(d: int, a: int, b: int, c: int, m: int, n: int) -> int:
+    """One tile of a single column whose elements are neighbours: its transpose, a row, is faster.
+
+    The sums run over k in the same order, so the bits are the same.
+    """
+    flipped = stack(GEMM_WORDS)
+    _flip(d, flipped, m * load(d, GEMM_ITEM))
     return builtin(flipped, b, a, c, n, m)
+
+
+def builtin_narrow(d: int, a: int, b: int, c: int, m: int, n: int) -> int:
+    """One tile of at most a vector of columns, beta 0: its transpose fills vectors, which is then
+    turned. The bits are the same.
+    """
+    context = load(d, GEMM_CONTEXT)
+    item = load(d, GEMM_ITEM)
+    c_row = load(d, GEMM_C_ROW)
+    flipped = stack(GEMM_WORDS)
+    across = stack(TURNED_WORDS)
+    width = TURNED_COLUMNS * item
+    _flip(d, flipped, width)
+    for first in range(0, m, TURNED_COLUMNS):
+        columns = min(m - first, TURNED_COLUMNS)
+        builtin(flipped, b, a + first * load(d, GEMM_A_ROW), across, n, columns)
+        call_word(load(context, CONTEXT_TURN), columns, across, width, c + first * c_row, c_row, n)
+    return 0
 
 
 def zeros(d: int, a: int, b: int, c: int, m: int, n: int) -> int:
