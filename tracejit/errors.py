@@ -140,6 +140,10 @@ class ShapeError(RuntimeError, ValueError):
     """Shapes that do not fit. A RuntimeError as in PyTorch, and a ValueError as in NumPy."""
 
 
+class BoundsError(IndexError, RuntimeError):
+    """An index out of range in `gather` and its like: an IndexError, and PyTorch's RuntimeError."""
+
+
 class DTypeError(RuntimeError, TypeError):
     """Dtypes that do not fit. A RuntimeError as in PyTorch, and a TypeError as in NumPy."""
 

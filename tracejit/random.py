@@ -25,7 +25,7 @@ from tracejit.eager.register import FUNCTIONS, public, with_out
 from tracejit.eager.settings import ask
 from tracejit.eager.shape import sizes_of, unpack_sizes
 from tracejit.eager.tape import attach
-from tracejit.errors import at_user_line, user_location
+from tracejit.errors import ShapeError, at_user_line, user_location
 from tracejit.ir.op import OPS
 from tracejit.ir.sizes import hints_of, product
 from tracejit.ir.types import TensorType
@@ -136,6 +136,8 @@ def draw(
     source = default_generator if generator is None else generator
     op = OPS[op_name]
     concrete = hints_of(shape)
+    if concrete and min(concrete) < 0:
+        raise ShapeError(at_user_line(f"a size cannot be negative: {list(concrete)}"))
     key = source.key
     first = source.take(product(concrete))
     arrays = (np.array(key, np.int64), np.array(first, np.int64))

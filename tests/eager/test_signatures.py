@@ -85,3 +85,22 @@ def test_functional_transforms_with_more_results() -> None:
     assert torch.allclose(tangent, 2 * x.cos()) and torch.equal(aux, x.cos())
     x.requires_grad_()
     assert torch.autograd.gradcheck(torch.sin, (x,), check_forward_ad=True)
+
+
+@pytest.mark.parametrize("mistake, kind, text", [
+    (lambda: torch.ones(2, 3).gather(1, torch.tensor([[5], [0]])), RuntimeError, "index 5 is out"),
+    (lambda: torch.zeros(3).scatter_(0, torch.tensor([4]), 1.0), RuntimeError, "index 4 is out"),
+    (lambda: float(torch.ones(2)), ValueError, "2 elements"),
+    (lambda: torch.randn(-1), RuntimeError, r"negative: \[-1\]"),
+    (lambda: torch.ones(2).retain_grad(), RuntimeError, "requires grad"),
+    (lambda: setattr(torch.ones(2), "data", "a"), TypeError, "has to be a tensor, not str"),
+    (lambda: torch.optim.LBFGS([torch.ones(2, requires_grad=True)]).step(), TypeError, "closure"),
+    (lambda: nn.MultiheadAttention(4, 2)(*(torch.ones(2, 1, n) for n in (4, 5, 4))),
+     AssertionError, r"key shape \[2, 1, 5\] does not match value shape \[2, 1, 4\]"),
+    (lambda: nn.LSTM(4, 5)(torch.ones(2, 3, 6)), RuntimeError, "Expected 4, got 6"),
+    (lambda: nn.BatchNorm2d(3)(torch.ones(2, 3)), ValueError, "expected 4D input"),
+    (lambda: nn.Linear(2, 3).load_state_dict({"bais": torch.ones(3)}), RuntimeError, "bais"),
+])  # fmt: skip
+def test_mistakes_raise_torch_s_class_and_name_the_line(mistake, kind, text) -> None:
+    with pytest.raises(kind, match=rf"(?s){text}.*at .*test_signatures\.py:\d+"):
+        mistake()

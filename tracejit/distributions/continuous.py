@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 from tracejit.distributions import constraints
 from tracejit.distributions.distribution import Distribution, Parameters, broadcast_all, check_all
 from tracejit.eager.register import FUNCTIONS
+from tracejit.errors import at_user_line
 
 __all__ = ["Exponential", "Gumbel", "Laplace", "MultivariateNormal", "Normal", "Uniform"]
 
@@ -237,8 +238,12 @@ class MultivariateNormal(Distribution):
     ) -> None:  # fmt: skip
         given = [m for m in (covariance_matrix, precision_matrix, scale_tril) if m is not None]
         if len(given) != 1:
-            raise ValueError("exactly one of covariance_matrix, precision_matrix or scale_tril "
-                             "may be specified")  # fmt: skip
+            raise ValueError(
+                at_user_line(
+                    "exactly one of covariance_matrix, precision_matrix or scale_tril "
+                    "may be specified"
+                )
+            )
         if precision_matrix is not None:
             covariance_matrix = precision_matrix.inverse()
         if scale_tril is None:

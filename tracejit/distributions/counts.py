@@ -14,6 +14,7 @@ from tracejit.distributions.distribution import Distribution, Parameters, broadc
 from tracejit.distributions.gamma import ExponentialFamily, standard_gamma
 from tracejit.eager.modes import no_grad
 from tracejit.eager.register import FUNCTIONS
+from tracejit.errors import at_user_line
 from tracejit.nn import functional as F
 from tracejit.random import draw_from
 
@@ -126,8 +127,8 @@ class Binomial(_Trials):
     def enumerate_support(self, expand: bool = True) -> Any:
         count = int(self.total_count.max())
         if int(self.total_count.min()) != count:
-            raise NotImplementedError("Inhomogeneous total count not supported by "
-                                      "`enumerate_support`.")  # fmt: skip
+            raise NotImplementedError(at_user_line("Inhomogeneous total count not supported by "
+                                      "`enumerate_support`."))  # fmt: skip
         return self._enumerated(FUNCTIONS["arange"](1 + count, dtype=self.probs.dtype), expand)
 
     def entropy(self) -> Any:
@@ -189,7 +190,7 @@ class Multinomial(Distribution):
         validate_args: bool | None = None,
     ) -> None:  # fmt: skip
         if not isinstance(total_count, int):
-            raise NotImplementedError("inhomogeneous total_count is not supported")
+            raise NotImplementedError(at_user_line("inhomogeneous total_count is not supported"))
         self.total_count = total_count
         self._categorical = Categorical(probs, logits, validate_args=validate_args)
         size = self._categorical._num_events

@@ -14,6 +14,7 @@ from tracejit.distributions import constraints
 from tracejit.distributions.distribution import Distribution, Parameters, broadcast_all
 from tracejit.eager.modes import no_grad
 from tracejit.eager.register import FUNCTIONS
+from tracejit.errors import at_user_line
 from tracejit.nn import functional as F
 
 __all__ = ["Bernoulli", "Categorical", "Geometric", "OneHotCategorical"]
@@ -21,7 +22,9 @@ __all__ = ["Bernoulli", "Categorical", "Geometric", "OneHotCategorical"]
 
 def one_of(probs: Any, logits: Any) -> None:
     if (probs is None) == (logits is None):
-        raise ValueError("Either `probs` or `logits` must be specified, but not both.")
+        raise ValueError(
+            at_user_line("Either `probs` or `logits` must be specified, but not both.")
+        )
 
 
 def clamped(probs: Any) -> Any:

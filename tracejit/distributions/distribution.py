@@ -136,7 +136,7 @@ class Distribution:
 
     def enumerate_support(self, expand: bool = True) -> Any:
         """All values of a discrete distribution, along a new first dimension."""
-        raise NotImplementedError(f"{type(self).__name__} has no enumerate_support")
+        raise NotImplementedError(at_user_line(f"{type(self).__name__} has no enumerate_support"))
 
     def _enumerated(self, values: Any, expand: bool) -> Any:
         values = values.reshape(-1, *(1,) * len(self._batch_shape))
@@ -158,7 +158,7 @@ class Distribution:
     @property
     def mode(self) -> Any:
         """The most probable value."""
-        raise NotImplementedError(f"{type(self).__name__} does not know its mode")
+        raise NotImplementedError(at_user_line(f"{type(self).__name__} does not know its mode"))
 
     @property
     def variance(self) -> Any:
@@ -195,7 +195,7 @@ class Distribution:
 
     def rsample(self, sample_shape: Sequence[Any] = ()) -> Any:
         """Draws as a differentiable function of the parameters."""
-        raise NotImplementedError(f"{type(self).__name__} has no rsample")
+        raise NotImplementedError(at_user_line(f"{type(self).__name__} has no rsample"))
 
     def log_prob(self, value: Any) -> Any:
         """The logarithm of the density (or probability) at `value`."""
@@ -203,15 +203,15 @@ class Distribution:
 
     def cdf(self, value: Any) -> Any:
         """The probability of at most `value`."""
-        raise NotImplementedError(f"{type(self).__name__} has no cdf")
+        raise NotImplementedError(at_user_line(f"{type(self).__name__} has no cdf"))
 
     def icdf(self, value: Any) -> Any:
         """The inverse of `cdf`."""
-        raise NotImplementedError(f"{type(self).__name__} has no icdf")
+        raise NotImplementedError(at_user_line(f"{type(self).__name__} has no icdf"))
 
     def entropy(self) -> Any:
         """The entropy in nats."""
-        raise NotImplementedError(f"{type(self).__name__} has no entropy")
+        raise NotImplementedError(at_user_line(f"{type(self).__name__} has no entropy"))
 
     def perplexity(self) -> Any:
         """``exp(entropy)``."""
@@ -234,7 +234,9 @@ class Independent(Distribution):
     ) -> None:  # fmt: skip
         base, count = base_distribution, reinterpreted_batch_ndims
         if count > len(base.batch_shape):
-            raise ValueError(f"Independent: {count} dimensions of batch shape {base.batch_shape}")
+            raise ValueError(
+                at_user_line(f"Independent: {count} dimensions of batch shape {base.batch_shape}")
+            )
         cut = len(base.batch_shape) - count
         self.base_dist = base
         self.reinterpreted_batch_ndims = count

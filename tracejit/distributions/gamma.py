@@ -15,6 +15,7 @@ from tracejit.distributions import constraints
 from tracejit.distributions.continuous import LocationScale
 from tracejit.distributions.distribution import Distribution, Parameters, broadcast_all
 from tracejit.eager.register import FUNCTIONS
+from tracejit.errors import at_user_line
 from tracejit.nn import functional as F
 from tracejit.random import draw_from
 
@@ -146,7 +147,9 @@ class Dirichlet(ExponentialFamily):
 
     def __init__(self, concentration: Any, validate_args: bool | None = None) -> None:
         if concentration.dim() < 1:
-            raise ValueError("`concentration` parameter must be at least one-dimensional.")
+            raise ValueError(
+                at_user_line("`concentration` parameter must be at least one-dimensional.")
+            )
         self.concentration = concentration
         super().__init__(concentration.shape[:-1], concentration.shape[-1:], validate_args)
 

@@ -26,6 +26,7 @@ from tracejit.distributions.matrices import LowRankMultivariateNormal
 from tracejit.distributions.tails import Cauchy, ContinuousBernoulli, HalfNormal, Pareto
 from tracejit.distributions.transforms import TransformedDistribution
 from tracejit.eager.register import FUNCTIONS
+from tracejit.errors import at_user_line
 from tracejit.nn import functional as F
 
 __all__ = ["kl_divergence", "register_kl"]
@@ -53,7 +54,9 @@ def kl_divergence(p: Distribution, q: Distribution) -> Any:
             rule = _RULES.get((above_p, above_q))
             if rule is not None:
                 return rule(p, q)
-    raise NotImplementedError(f"no KL divergence of {type(p).__name__} and {type(q).__name__}")
+    raise NotImplementedError(
+        at_user_line(f"no KL divergence of {type(p).__name__} and {type(q).__name__}")
+    )
 
 
 @register_kl(Normal, Normal)
@@ -104,7 +107,9 @@ def _multivariate(p: MultivariateNormal, q: MultivariateNormal) -> Any:
 @register_kl(Independent, Independent)
 def _independent(p: Independent, q: Independent) -> Any:
     if p.reinterpreted_batch_ndims != q.reinterpreted_batch_ndims:
-        raise NotImplementedError("kl_divergence: different reinterpreted_batch_ndims")
+        raise NotImplementedError(
+            at_user_line("kl_divergence: different reinterpreted_batch_ndims")
+        )
     return sum_last(kl_divergence(p.base_dist, q.base_dist), p.reinterpreted_batch_ndims)
 
 
@@ -187,7 +192,7 @@ def _transformed(p: Any, q: Any) -> Any:
     """The same map on both sides changes nothing."""
     same = [type(t) for t in p.transforms] == [type(t) for t in q.transforms]
     if not same or p.event_shape != q.event_shape:
-        raise NotImplementedError("kl_divergence: different transforms")
+        raise NotImplementedError(at_user_line("kl_divergence: different transforms"))
     return kl_divergence(p.base_dist, q.base_dist)
 
 

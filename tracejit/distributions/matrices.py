@@ -15,6 +15,7 @@ from tracejit.distributions.distribution import Distribution, Parameters, broadc
 from tracejit.distributions.gamma import Beta, ExponentialFamily, standard_gamma
 from tracejit.eager.decompositions import LINALG
 from tracejit.eager.register import FUNCTIONS
+from tracejit.errors import at_user_line
 
 __all__ = ["LKJCholesky", "LowRankMultivariateNormal", "Wishart"]
 
@@ -48,8 +49,12 @@ class LowRankMultivariateNormal(Distribution):
     ) -> None:
         n, rank = cov_factor.shape[-2:]
         if loc.shape[-1:] != (n,) or cov_diag.shape[-1:] != (n,):
-            raise ValueError(f"cov_factor must be a batch of matrices with shape {loc.shape[-1]} "
-                             f"x m, and cov_diag of vectors of that size")  # fmt: skip
+            raise ValueError(
+                at_user_line(
+                    f"cov_factor must be a batch of matrices with shape {loc.shape[-1]} "
+                    f"x m, and cov_diag of vectors of that size"
+                )
+            )
         batch = FUNCTIONS["broadcast_shapes"](
             loc.shape[:-1], cov_factor.shape[:-2], cov_diag.shape[:-1]
         )
@@ -132,8 +137,12 @@ class Wishart(ExponentialFamily):
     ) -> None:  # fmt: skip
         given = [m for m in (covariance_matrix, precision_matrix, scale_tril) if m is not None]
         if len(given) != 1:
-            raise ValueError("Expected exactly one of covariance_matrix or precision_matrix or "
-                             "scale_tril to be specified.")  # fmt: skip
+            raise ValueError(
+                at_user_line(
+                    "Expected exactly one of covariance_matrix or precision_matrix or "
+                    "scale_tril to be specified."
+                )
+            )
         if scale_tril is None:
             matrix = covariance_matrix if precision_matrix is None else precision_matrix.inverse()
             scale_tril = FUNCTIONS["cholesky"](matrix)
@@ -214,7 +223,9 @@ class LKJCholesky(Distribution):
     ) -> None:
         if dim < 2:
             raise ValueError(
-                f"Expected dim to be an integer greater than or equal to 2. Found dim={dim}."
+                at_user_line(
+                    f"Expected dim to be an integer greater than or equal to 2. Found dim={dim}."
+                )
             )
         self.dim = dim
         (self.concentration,) = broadcast_all(concentration)

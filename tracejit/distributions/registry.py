@@ -28,6 +28,7 @@ from tracejit.distributions.transforms import (
     Transform,
     identity_transform,
 )
+from tracejit.errors import at_user_line
 
 __all__ = ["ConstraintRegistry", "biject_to", "transform_to"]
 
@@ -85,7 +86,7 @@ class ConstraintRegistry:
             make = self._makers[constraint.kind]
         except KeyError:
             raise NotImplementedError(
-                f"Cannot transform {constraint} constraints; use .register()"
+                at_user_line(f"Cannot transform {constraint} constraints; use .register()")
             ) from None
         return make(constraint)
 

@@ -22,6 +22,7 @@ from tracejit.distributions.transforms import (
 )
 from tracejit.eager.modes import no_grad
 from tracejit.eager.register import FUNCTIONS
+from tracejit.errors import at_user_line
 from tracejit.nn import functional as F
 
 __all__ = [
@@ -198,12 +199,20 @@ class MixtureSameFamily(Distribution):
     ) -> None:  # fmt: skip
         mixture, component = mixture_distribution, component_distribution
         if not isinstance(mixture, Categorical):
-            raise ValueError("The Mixture distribution needs to be an instance of Categorical")
+            raise ValueError(
+                at_user_line("The Mixture distribution needs to be an instance of Categorical")
+            )
         if not isinstance(component, Distribution):
-            raise ValueError("The Component distribution need to be an instance of Distribution")
+            raise ValueError(
+                at_user_line("The Component distribution need to be an instance of Distribution")
+            )
         if mixture._num_events != component.batch_shape[-1]:
-            raise ValueError("`mixture_distribution` and `component_distribution` differ in their "
-                             "number of components")  # fmt: skip
+            raise ValueError(
+                at_user_line(
+                    "`mixture_distribution` and `component_distribution` differ in their "
+                    "number of components"
+                )
+            )
         self._mixture, self._component = mixture, component
         super().__init__(component.batch_shape[:-1], component.event_shape, validate_args)
 

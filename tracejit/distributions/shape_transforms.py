@@ -14,6 +14,7 @@ from tracejit.distributions import constraints
 from tracejit.distributions.distribution import sum_last
 from tracejit.distributions.transforms import Transform
 from tracejit.eager.register import FUNCTIONS
+from tracejit.errors import at_user_line
 from tracejit.nn import functional as F
 
 __all__ = [
@@ -135,7 +136,7 @@ class CorrCholeskyTransform(Transform):
         count = shape[-1]
         n = round((0.25 + 2 * count) ** 0.5 + 0.5)
         if n * (n - 1) // 2 != count:
-            raise ValueError("Input is not a flattened lower-diagonal number")
+            raise ValueError(at_user_line("Input is not a flattened lower-diagonal number"))
         return (*shape[:-1], n, n)
 
     def inverse_shape(self, shape: Sequence[Any]) -> Any:
@@ -152,7 +153,7 @@ class ReshapeTransform(Transform):
         super().__init__(cache_size)
         self.in_shape, self.out_shape = tuple(in_shape), tuple(out_shape)
         if math.prod(self.in_shape) != math.prod(self.out_shape):
-            raise ValueError("in_shape, out_shape have different numbers of elements")
+            raise ValueError(at_user_line("in_shape, out_shape have different numbers of elements"))
         self.domain = constraints.independent(constraints.real, len(self.in_shape))
         self.codomain = constraints.independent(constraints.real, len(self.out_shape))
 

@@ -15,6 +15,7 @@ from tracejit.distributions import constraints
 from tracejit.distributions.continuous import Normal
 from tracejit.distributions.distribution import Distribution, Independent, Parameters, sum_last
 from tracejit.eager.modes import no_grad
+from tracejit.errors import at_user_line
 from tracejit.nn import functional as F
 from tracejit.tensor import Tensor
 
@@ -69,7 +70,7 @@ class Transform:
         raise NotImplementedError
 
     def _inverse(self, y: Any) -> Any:
-        raise NotImplementedError(f"{type(self).__name__} has no inverse")
+        raise NotImplementedError(at_user_line(f"{type(self).__name__} has no inverse"))
 
     def log_abs_det_jacobian(self, x: Any, y: Any) -> Any:
         """``log |dy / dx|``."""
@@ -385,8 +386,12 @@ class TransformedDistribution(Distribution):
         shape = (*base.batch_shape, *base.event_shape)
         inner, outer = whole.domain.event_dim, whole.codomain.event_dim
         if len(shape) < inner:
-            raise ValueError(f"base_distribution needs to have shape with size at least {inner}, "
-                             f"but got {shape}")  # fmt: skip
+            raise ValueError(
+                at_user_line(
+                    f"base_distribution needs to have shape with size at least {inner}, "
+                    f"but got {shape}"
+                )
+            )
         after = tuple(whole.forward_shape(shape))
         needed = tuple(whole.inverse_shape(after))
         if needed != shape:

@@ -44,7 +44,7 @@ def host_array(tensor: Tensor) -> np.ndarray:
 
 def _single(self: Tensor, what: str) -> Any:
     if self._array.size != 1:
-        raise RuntimeError(at_user_line(
+        raise ShapeError(at_user_line(
             f"{what}: a tensor with {self._array.size} elements has no single value"))  # fmt: skip
     return host_array(self).item()
 
@@ -195,6 +195,8 @@ def _get_data(self: Tensor) -> Tensor:
 def _set_data(self: Tensor, value: Tensor) -> None:
     if state.capture is not None:
         state.capture.refuse("assignment to .data", None)
+    if not isinstance(value, Tensor):
+        raise TypeError(at_user_line(f"data has to be a tensor, not {type(value).__name__}"))
     MODULE_VERSION[0] += 1
     self._array = value._array
     bump_version(self)
@@ -314,7 +316,7 @@ class _Watcher:
 
 def _watcher(tensor: Tensor) -> _Watcher:
     if not tensor._requires_grad:
-        raise RuntimeError(at_user_line("hooks need a tensor that requires grad"))
+        raise RuntimeError(at_user_line("hooks and retain_grad need a tensor that requires grad"))
     if tensor.is_leaf:  # kept by the tensor: a leaf's node may be replaced
         if tensor._hooks is None:
             tensor._hooks = _Watcher()
@@ -360,9 +362,9 @@ def register_post_accumulate_grad_hook(
 @public(function=False)
 def retain_grad(self: Tensor) -> None:
     """Keep the gradient of this non-leaf tensor in its ``.grad``."""
-    if self.is_leaf:
+    if self.is_leaf and self._requires_grad:
         return
-    self._retain = True
+    watcher, self._retain = _watcher(self), True
     reference = weakref.ref(self)
 
     def keep(g: Tensor) -> None:
@@ -370,7 +372,7 @@ def retain_grad(self: Tensor) -> None:
         if tensor is not None:
             tensor._grad = g if tensor._grad is None else tensor._grad + g
 
-    _watcher(self).keep = keep
+    watcher.keep = keep
 
 
 # --- copying and pickling --------------------------------------------------------------------

@@ -20,13 +20,13 @@ from tracejit.eager.pointwise import check_tensors, where_of
 from tracejit.eager.register import public
 from tracejit.eager.shape import axis_of, expand, reshape, sizes_of
 from tracejit.eager.tape import type_of
-from tracejit.errors import DTypeError, ShapeError, at_user_line
+from tracejit.errors import BoundsError, DTypeError, ShapeError, at_user_line
 from tracejit.ir.op import OPS
 from tracejit.tensor import Tensor
 
 
 def _strict_index(index: Tensor, size: Any, name: str) -> Tensor:
-    """`index` as int64; IndexError unless all of it is in [0, size)."""
+    """`index` as int64; BoundsError unless all of it is in [0, size)."""
     array = index._array
     if index.dtype is not dtypes.int64:
         if index.dtype is not dtypes.int32 and array.size:
@@ -36,7 +36,7 @@ def _strict_index(index: Tensor, size: Any, name: str) -> Tensor:
         return index_on_device(index, 0, size, name)
     if array.size and (int(array.min()) < 0 or int(array.max()) >= size):
         bad = int(array.min()) if int(array.min()) < 0 else int(array.max())
-        raise IndexError(at_user_line(
+        raise BoundsError(at_user_line(
             f"{name}: index {bad} is out of bounds for dimension with size {size}"))  # fmt: skip
     if array.size and state.capture is not None:
         require(lambda: ((index >= 0) & (index < size)).all(), f"{name}: index out of bounds")

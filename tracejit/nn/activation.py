@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from tracejit.eager.factories import empty
+from tracejit.errors import at_user_line
 from tracejit.nn import functional as F
 from tracejit.nn import init
 from tracejit.nn.module import Module
@@ -82,7 +83,7 @@ class Hardtanh(Module):
     def __init__(self, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> None:
         super().__init__()
         if min_val >= max_val:
-            raise AssertionError("max_val must be larger than min_val")
+            raise AssertionError(at_user_line("max_val must be larger than min_val"))
         self.min_val = min_val
         self.max_val = max_val
         self.inplace = inplace
@@ -334,5 +335,7 @@ class Softmax2d(Module):
 
     def forward(self, input: Tensor) -> Tensor:
         if input.ndim not in (3, 4):
-            raise ValueError(f"Softmax2d: expected input to be 3D or 4D (got {input.ndim}D input)")
+            raise ValueError(
+                at_user_line(f"Softmax2d: expected input to be 3D or 4D (got {input.ndim}D input)")
+            )
         return F.softmax(input, -3)

@@ -44,12 +44,14 @@ class AdaptiveLogSoftmaxWithLoss(Module):
         super().__init__()
         cuts = list(cutoffs)
         if not cuts:
-            raise ValueError("cutoffs should be a sequence of length larger than 0")
+            raise ValueError(at_user_line("cutoffs should be a sequence of length larger than 0"))
         increasing = cuts == sorted(set(cuts)) and cuts[0] > 0 and cuts[-1] <= n_classes - 1
         if not increasing or any(int(c) != c for c in cuts):
             raise ValueError(
-                "cutoffs should be a sequence of unique, positive integers sorted in an increasing "
-                "order, where each value is between 1 and n_classes-1"
+                at_user_line(
+                    "cutoffs should be a sequence of unique, positive integers sorted in an "
+                    "increasing order, where each value is between 1 and n_classes-1"
+                )
             )
         self.in_features, self.n_classes = in_features, n_classes
         self.cutoffs = [*cuts, n_classes]

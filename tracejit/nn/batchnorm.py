@@ -10,6 +10,7 @@ from typing import Any
 from tracejit import dtypes
 from tracejit.eager.factories import ones, tensor, zeros
 from tracejit.eager.modes import no_grad
+from tracejit.errors import at_user_line
 from tracejit.nn import functional as F
 from tracejit.nn import init
 from tracejit.nn.module import Module
@@ -63,7 +64,7 @@ class _Norm(Module):
     def _check_input_dim(self, input: Tensor) -> None:
         if self.dims and input.ndim not in self.dims:
             wanted = " or ".join(f"{n}D" for n in self.dims)
-            raise ValueError(f"expected {wanted} input (got {input.ndim}D input)")
+            raise ValueError(at_user_line(f"expected {wanted} input (got {input.ndim}D input)"))
 
     def _load_from_state_dict(
         self, state_dict: Any, prefix: str, local_metadata: Any, strict: bool,
@@ -136,7 +137,7 @@ class SyncBatchNorm(_BatchNorm):
 
     def _check_input_dim(self, input: Tensor) -> None:
         if input.ndim < 2:
-            raise ValueError(f"expected at least 2D input (got {input.ndim}D input)")
+            raise ValueError(at_user_line(f"expected at least 2D input (got {input.ndim}D input)"))
 
 
 class _InstanceNorm(_Norm):
@@ -153,8 +154,8 @@ class _InstanceNorm(_Norm):
         single = input.ndim == min(self.dims)
         x: Any = input.unsqueeze(0) if single else input
         if self.affine and x.shape[1] != self.num_features:
-            raise ValueError(f"expected input's channels to match num_features "
-                             f"({self.num_features}), but got {x.shape[1]}")  # fmt: skip
+            raise ValueError(at_user_line(f"expected input's channels to match num_features "
+                             f"({self.num_features}), but got {x.shape[1]}"))  # fmt: skip
         result: Any = F.instance_norm(
             x, self.running_mean, self.running_var, self.weight, self.bias,
             self.training or not self.track_running_stats, self.momentum or 0.0, self.eps,

@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from tracejit.errors import at_user_line
 from tracejit.nn.module import Module
 from tracejit.nn.parameter import Parameter
 from tracejit.tensor import Tensor
@@ -16,7 +17,7 @@ from tracejit.tensor import Tensor
 
 def _position(index: int, length: int) -> str:
     if not -length <= index < length:
-        raise IndexError(f"index {index} is out of range for {length} items")
+        raise IndexError(at_user_line(f"index {index} is out of range for {length} items"))
     return str(index % length)
 
 
@@ -61,9 +62,9 @@ class _ModuleSequence(Module):
     def insert(self, index: int, module: Module) -> Any:
         """Add a child before position `index`."""
         if not isinstance(module, Module):
-            raise AssertionError(f"module should be of type: {Module}")
+            raise AssertionError(at_user_line(f"module should be of type: {Module}"))
         if not -len(self) <= index <= len(self):
-            raise IndexError(f"index {index} is out of range for {len(self)} items")
+            raise IndexError(at_user_line(f"index {index} is out of range for {len(self)} items"))
         items = list(self._modules.values())
         items.insert(index, module)
         self._renumber(items)
@@ -104,7 +105,9 @@ class Sequential(_ModuleSequence):
 
     def __mul__(self, times: int) -> Sequential:
         if times <= 0:
-            raise ValueError(f"Sequential can be repeated a positive number of times, not {times}")
+            raise ValueError(
+                at_user_line(f"Sequential can be repeated a positive number of times, not {times}")
+            )
         return Sequential(*(module for _ in range(times) for module in self))
 
     __rmul__ = __mul__

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tracejit.eager.factories import empty
+from tracejit.errors import at_user_line
 from tracejit.nn import functional as F
 from tracejit.nn import init
 from tracejit.nn.functional.windows import repeated
@@ -32,22 +33,29 @@ class _ConvBase(Module):
         device: Any, dtype: Any,
     ) -> None:  # fmt: skip
         if groups <= 0:
-            raise ValueError("groups must be a positive integer")
+            raise ValueError(at_user_line("groups must be a positive integer"))
         if in_channels % groups:
-            raise ValueError("in_channels must be divisible by groups")
+            raise ValueError(at_user_line("in_channels must be divisible by groups"))
         if out_channels % groups:
-            raise ValueError("out_channels must be divisible by groups")
+            raise ValueError(at_user_line("out_channels must be divisible by groups"))
         if padding_mode not in ("zeros", "reflect", "replicate", "circular"):
-            raise ValueError(f"padding_mode {padding_mode!r} is not zeros, reflect, replicate or "
-                             "circular")  # fmt: skip
+            raise ValueError(
+                at_user_line(
+                    f"padding_mode {padding_mode!r} is not zeros, reflect, replicate or circular"
+                )
+            )
         if isinstance(padding, str) and padding not in ("same", "valid"):
-            raise ValueError(f"Invalid padding string {padding!r}, should be one of same, valid")
+            raise ValueError(
+                at_user_line(f"Invalid padding string {padding!r}, should be one of same, valid")
+            )
         self.in_channels = in_channels
         self.out_channels = out_channels
         self.kernel_size = repeated(kernel_size, self.rank, "kernel_size")
         self.stride = repeated(stride, self.rank, "stride")
         if padding == "same" and any(s != 1 for s in self.stride):
-            raise ValueError("padding='same' is not supported for strided convolutions")
+            raise ValueError(
+                at_user_line("padding='same' is not supported for strided convolutions")
+            )
         same = isinstance(padding, str)
         self.padding = padding if same else repeated(padding, self.rank, "padding")
         self.dilation = repeated(dilation, self.rank, "dilation")
@@ -161,7 +169,9 @@ class _ConvTranspose(_ConvBase):
     ) -> None:  # fmt: skip
         super().__init__()
         if padding_mode != "zeros":
-            raise ValueError("only zeros padding_mode is supported for transposed convolutions")
+            raise ValueError(
+                at_user_line("only zeros padding_mode is supported for transposed convolutions")
+            )
         self._setup(in_channels, out_channels, kernel_size, stride, padding, dilation, groups,
                     bias, padding_mode, output_padding, device, dtype)  # fmt: skip
 
@@ -181,9 +191,13 @@ class _ConvTranspose(_ConvBase):
             least = ((size - 1) * self.stride[i] - 2 * self.padding[i]
                      + self.dilation[i] * (self.kernel_size[i] - 1) + 1)  # fmt: skip
             if not least <= n < least + self.stride[i]:
-                raise ValueError(f"requested an output size of {list(wanted)}, but valid sizes of "
-                                 f"dimension {i} range from {least} to "
-                                 f"{least + self.stride[i] - 1}")  # fmt: skip
+                raise ValueError(
+                    at_user_line(
+                        f"requested an output size of {list(wanted)}, but valid sizes of "
+                        f"dimension {i} range from {least} to "
+                        f"{least + self.stride[i] - 1}"
+                    )
+                )
             found.append(n - least)
         return tuple(found)
 

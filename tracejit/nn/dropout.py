@@ -5,6 +5,7 @@ Invariant: constructor arguments and repr are torch's.
 
 from __future__ import annotations
 
+from tracejit.errors import at_user_line
 from tracejit.nn import functional as F
 from tracejit.nn.module import Module
 from tracejit.tensor import Tensor
@@ -16,7 +17,9 @@ class _Dropout(Module):
     def __init__(self, p: float = 0.5, inplace: bool = False) -> None:
         super().__init__()
         if not 0 <= p <= 1:
-            raise ValueError(f"dropout probability has to be between 0 and 1, but got {p}")
+            raise ValueError(
+                at_user_line(f"dropout probability has to be between 0 and 1, but got {p}")
+            )
         self.p = p
         self.inplace = inplace
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from tracejit.eager.factories import empty
 from tracejit.eager.modes import no_grad
+from tracejit.errors import at_user_line
 from tracejit.nn import functional as F
 from tracejit.nn import init
 from tracejit.nn.module import Module
@@ -20,7 +21,7 @@ def _row(padding_idx: int | None, rows: int) -> int | None:
     if padding_idx is None:
         return None
     if not -rows <= padding_idx < rows:
-        raise AssertionError("padding_idx must be within num_embeddings")
+        raise AssertionError(at_user_line("padding_idx must be within num_embeddings"))
     return padding_idx % rows
 
 
@@ -37,7 +38,9 @@ class _Table(Module):
             self.reset_parameters()
             return
         if tuple(weight.shape) != (self.num_embeddings, self.embedding_dim):
-            raise AssertionError("shape of weight does not match num_embeddings and embedding_dim")
+            raise AssertionError(
+                at_user_line("shape of weight does not match num_embeddings and embedding_dim")
+            )
         self.weight = Parameter(weight)
 
     def reset_parameters(self) -> None:
@@ -77,7 +80,9 @@ class Embedding(_Table):
     ) -> Embedding:  # fmt: skip
         """A table over given rows, not trained unless ``freeze=False``."""
         if embeddings.ndim != 2:
-            raise AssertionError("Embeddings parameter is expected to be 2-dimensional")
+            raise AssertionError(
+                at_user_line("Embeddings parameter is expected to be 2-dimensional")
+            )
         rows, columns = map(int, embeddings.shape)
         return cls(rows, columns, padding_idx, max_norm, norm_type, scale_grad_by_freq, sparse,
                    _weight=embeddings, _freeze=freeze)  # fmt: skip

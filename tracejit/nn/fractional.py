@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from tracejit.errors import at_user_line
 from tracejit.nn import functional as F
 from tracejit.nn.module import Module
 from tracejit.nn.pooling import _repeat
@@ -25,7 +26,9 @@ class _FractionalMaxPool(Module):
         super().__init__()
         name = type(self).__name__
         if (output_size is None) == (output_ratio is None):
-            raise ValueError(f"{name}: give output_size or output_ratio, and only one of them")
+            raise ValueError(
+                at_user_line(f"{name}: give output_size or output_ratio, and only one of them")
+            )
         self.kernel_size = _repeat(kernel_size, self.rank)
         self.return_indices = return_indices
         self.register_buffer("_random_samples", _random_samples)
@@ -33,7 +36,9 @@ class _FractionalMaxPool(Module):
         ratio = (output_ratio,) * self.rank if isinstance(output_ratio, float) else output_ratio
         self.output_ratio = ratio
         if ratio is not None and not all(0 < r < 1 for r in ratio):
-            raise ValueError(f"{name}: output_ratio must be between 0 and 1, got {output_ratio}")
+            raise ValueError(
+                at_user_line(f"{name}: output_ratio must be between 0 and 1, got {output_ratio}")
+            )
 
     def forward(self, input: Tensor) -> Any:
         return type(self).function(input, self.kernel_size, self.output_size, self.output_ratio,

@@ -14,6 +14,7 @@ import numpy as np
 
 from tracejit.eager.factories import from_numpy
 from tracejit.eager.modes import no_grad
+from tracejit.errors import at_user_line
 from tracejit.tensor import Tensor
 
 _GAINS = {
@@ -29,7 +30,7 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
         slope = 0.01 if param is None else param
         return math.sqrt(2.0 / (1 + slope**2))
     if nonlinearity not in _GAINS:
-        raise ValueError(f"unsupported nonlinearity {nonlinearity!r}")
+        raise ValueError(at_user_line(f"unsupported nonlinearity {nonlinearity!r}"))
     return _GAINS[nonlinearity]
 
 
@@ -87,7 +88,7 @@ def _write(tensor: Tensor, array: np.ndarray) -> Tensor:
 def eye_(tensor: Tensor) -> Tensor:
     """The identity in a 2-d tensor."""
     if tensor.ndim != 2:
-        raise ValueError("eye_: only tensors with 2 dimensions are supported")
+        raise ValueError(at_user_line("eye_: only tensors with 2 dimensions are supported"))
     return _write(tensor, np.eye(int(tensor._array.shape[0]), int(tensor._array.shape[1])))
 
 
@@ -95,9 +96,11 @@ def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
     """A convolution weight (3 to 5 dimensions) that passes its input channels through."""
     shape = tensor._array.shape
     if len(shape) not in (3, 4, 5):
-        raise ValueError("dirac_: only tensors with 3, 4 or 5 dimensions are supported")
+        raise ValueError(
+            at_user_line("dirac_: only tensors with 3, 4 or 5 dimensions are supported")
+        )
     if shape[0] % groups:
-        raise ValueError("dirac_: dim 0 must be divisible by groups")
+        raise ValueError(at_user_line("dirac_: dim 0 must be divisible by groups"))
     array = np.zeros(shape)
     per_group = shape[0] // groups
     centre = tuple(n // 2 for n in shape[2:])
@@ -110,7 +113,9 @@ def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
 def _calculate_fan_in_and_fan_out(tensor: Tensor) -> tuple[int, int]:
     shape = tensor._array.shape
     if len(shape) < 2:
-        raise ValueError("fan in and fan out need a tensor with at least 2 dimensions")
+        raise ValueError(
+            at_user_line("fan in and fan out need a tensor with at least 2 dimensions")
+        )
     field = math.prod(shape[2:])
     return shape[1] * field, shape[0] * field
 
@@ -118,7 +123,9 @@ def _calculate_fan_in_and_fan_out(tensor: Tensor) -> tuple[int, int]:
 def _fan(tensor: Tensor, mode: str) -> int:
     mode = mode.lower()
     if mode not in ("fan_in", "fan_out"):
-        raise ValueError(f"mode {mode!r} is not supported, please use 'fan_in' or 'fan_out'")
+        raise ValueError(
+            at_user_line(f"mode {mode!r} is not supported, please use 'fan_in' or 'fan_out'")
+        )
     fan_in, fan_out = _calculate_fan_in_and_fan_out(tensor)
     return fan_in if mode == "fan_in" else fan_out
 
@@ -165,7 +172,9 @@ def orthogonal_(tensor: Tensor, gain: float = 1.0, generator: Any = None) -> Ten
     """A (semi-)orthogonal matrix over the flattened trailing dimensions (Saxe et al., 2013)."""
     shape = tensor._array.shape
     if len(shape) < 2:
-        raise ValueError("orthogonal_: only tensors with 2 or more dimensions are supported")
+        raise ValueError(
+            at_user_line("orthogonal_: only tensors with 2 or more dimensions are supported")
+        )
     if tensor._array.size == 0:
         return tensor
     rows, columns = shape[0], tensor._array.size // shape[0]
@@ -180,7 +189,7 @@ def orthogonal_(tensor: Tensor, gain: float = 1.0, generator: Any = None) -> Ten
 def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01, generator: Any = None) -> Tensor:
     """Normal, with the fraction `sparsity` of each column's elements zero (Martens, 2010)."""
     if tensor.ndim != 2:
-        raise ValueError("sparse_: only tensors with 2 dimensions are supported")
+        raise ValueError(at_user_line("sparse_: only tensors with 2 dimensions are supported"))
     rows = int(tensor._array.shape[0])
     zeros = math.ceil(sparsity * rows)
     with no_grad():

@@ -32,7 +32,7 @@ class LazyModuleMixin:
     def initialize_parameters(self, *args: Any, **kwargs: Any) -> None:
         """Give every uninitialized parameter a shape that fits the inputs."""
         raise NotImplementedError(
-            f"initialize_parameters is not implemented for {type(self).__name__}"
+            at_user_line(f"initialize_parameters is not implemented for {type(self).__name__}")
         )
 
     def has_uninitialized_params(self) -> bool:
@@ -57,7 +57,9 @@ def _infer(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     """Before the first call: shapes from its inputs, then the module is a plain one."""
     module.initialize_parameters(*args, **kwargs)
     if module.has_uninitialized_params():
-        raise RuntimeError(f"module {module._get_name()} has not been fully initialized")
+        raise RuntimeError(
+            at_user_line(f"module {module._get_name()} has not been fully initialized")
+        )
     module._first_call.remove()
     module._on_load.remove()
     del module._first_call, module._on_load
@@ -123,7 +125,7 @@ class _LazyConv(LazyModuleMixin):
                 f"got {input.ndim}"))  # fmt: skip
         module.in_channels = int(input.shape[input.ndim - module.rank - 1])
         if module.in_channels % module.groups:
-            raise ValueError("in_channels must be divisible by groups")
+            raise ValueError(at_user_line("in_channels must be divisible by groups"))
         sizes = (module.out_channels, module.in_channels)
         first, second = reversed(sizes) if module.transposed else sizes
         module.weight.materialize((first, second // module.groups, *module.kernel_size))

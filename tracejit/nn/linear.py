@@ -9,6 +9,7 @@ import math
 from typing import Any
 
 from tracejit.eager.factories import empty
+from tracejit.errors import at_user_line
 from tracejit.nn import functional as F
 from tracejit.nn import init
 from tracejit.nn.module import Module
@@ -70,7 +71,7 @@ class Bilinear(Module):
     ) -> None:  # fmt: skip
         super().__init__()
         if in1_features <= 0:
-            raise ValueError(f"in1_features must be > 0, but got {in1_features}")
+            raise ValueError(at_user_line(f"in1_features must be > 0, but got {in1_features}"))
         self.in1_features = in1_features
         self.in2_features = in2_features
         self.out_features = out_features

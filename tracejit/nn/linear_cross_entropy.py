@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from tracejit.errors import at_user_line
 from tracejit.nn import functional as F
 from tracejit.nn.linear import Linear
 from tracejit.nn.loss import _WeightedLoss
@@ -41,10 +42,12 @@ class LinearCrossEntropyLoss(_WeightedLoss):
         label_smoothing: float = 0.0, options: LinearCrossEntropyOptions | None = None,
     ) -> None:  # fmt: skip
         if weight is not None and tuple(weight.shape) != (num_classes,):
-            raise RuntimeError(f"expected weight shape to be {(num_classes,)}, "
-                               f"got {tuple(weight.shape)}")  # fmt: skip
+            raise RuntimeError(at_user_line(f"expected weight shape to be {(num_classes,)}, "
+                               f"got {tuple(weight.shape)}"))  # fmt: skip
         if not 0.0 <= label_smoothing <= 1.0:
-            raise RuntimeError(f"label_smoothing must be between 0 and 1, got {label_smoothing}")
+            raise RuntimeError(
+                at_user_line(f"label_smoothing must be between 0 and 1, got {label_smoothing}")
+            )
         super().__init__(weight, reduction=reduction)
         self.num_classes = num_classes
         self.out_features = out_features

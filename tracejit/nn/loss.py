@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from tracejit.errors import at_user_line
 from tracejit.nn import functional as F
 from tracejit.nn.functional.loss import legacy_reduction
 from tracejit.nn.module import Module
@@ -254,7 +255,7 @@ class MultiMarginLoss(_WeightedLoss):
     ) -> None:  # fmt: skip
         super().__init__(weight, size_average, reduce, reduction)
         if p not in (1, 2):
-            raise ValueError("only p == 1 and p == 2 supported")
+            raise ValueError(at_user_line("only p == 1 and p == 2 supported"))
         self.p = p
         self.margin = margin
 
@@ -272,7 +273,9 @@ class TripletMarginLoss(_Loss):
     ) -> None:  # fmt: skip
         super().__init__(size_average, reduce, reduction)
         if margin <= 0:
-            raise ValueError(f"TripletMarginLoss: expected margin to be > 0, got {margin}")
+            raise ValueError(
+                at_user_line(f"TripletMarginLoss: expected margin to be > 0, got {margin}")
+            )
         self.margin = margin
         self.p = p
         self.eps = eps
@@ -292,7 +295,7 @@ class TripletMarginWithDistanceLoss(_Loss):
     ) -> None:  # fmt: skip
         super().__init__(reduction=reduction)
         if margin <= 0:
-            raise ValueError(f"expected margin to be > 0, got {margin}")
+            raise ValueError(at_user_line(f"expected margin to be > 0, got {margin}"))
         self.distance_function = distance_function
         self.margin = margin
         self.swap = swap

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from tracejit.eager.methods import RemovableHandle
 from tracejit.eager.settings import WatchedClass
+from tracejit.errors import at_user_line
 from tracejit.nn.module_hooks import call_with_hooks
 from tracejit.nn.module_state import StateMixin
 from tracejit.nn.module_walk import WalkMixin
@@ -64,7 +65,7 @@ class Module(WalkMixin, StateMixin, metaclass=WatchedClass):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """What a call computes; every subclass defines it."""
-        raise NotImplementedError(f"{type(self).__name__} defines no forward()")
+        raise NotImplementedError(at_user_line(f"{type(self).__name__} defines no forward()"))
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self._has_hooks:
@@ -95,19 +96,23 @@ class Module(WalkMixin, StateMixin, metaclass=WatchedClass):
         """Make `param` (or None, to reserve the name) the parameter `name`."""
         self._check_name(name, "parameter", self._parameters)
         if param is not None and not isinstance(param, Parameter):
-            raise TypeError(f"parameter {name!r} must be a Parameter or None, "
-                            f"not {type(param).__name__}")  # fmt: skip
+            raise TypeError(at_user_line(f"parameter {name!r} must be a Parameter or None, "
+                            f"not {type(param).__name__}"))  # fmt: skip
         if param is not None and not param.is_leaf:
-            raise ValueError(f"parameter {name!r} must be a leaf; assign a tensor computed in "
-                             "forward() as a plain attribute instead")  # fmt: skip
+            raise ValueError(
+                at_user_line(
+                    f"parameter {name!r} must be a leaf; assign a tensor computed in "
+                    "forward() as a plain attribute instead"
+                )
+            )
         self._parameters[name] = param
 
     def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
         """Make `tensor` the buffer `name`; `persistent=False` keeps it out of state_dict."""
         self._check_name(name, "buffer", self._buffers)
         if tensor is not None and not isinstance(tensor, Tensor):
-            raise TypeError(f"buffer {name!r} must be a Tensor or None, "
-                            f"not {type(tensor).__name__}")  # fmt: skip
+            raise TypeError(at_user_line(f"buffer {name!r} must be a Tensor or None, "
+                            f"not {type(tensor).__name__}"))  # fmt: skip
         self._buffers[name] = tensor
         self._set_persistent(name, persistent)
 
@@ -118,7 +123,11 @@ class Module(WalkMixin, StateMixin, metaclass=WatchedClass):
     def add_module(self, name: str, module: Module | None) -> None:
         """Make `module` the child `name`."""
         if module is not None and not isinstance(module, Module):
-            raise TypeError(f"child {name!r} must be a Module or None, not {type(module).__name__}")
+            raise TypeError(
+                at_user_line(
+                    f"child {name!r} must be a Module or None, not {type(module).__name__}"
+                )
+            )
         self._check_name(name, "module", self._modules)
         self._modules[name] = module
 
@@ -126,7 +135,9 @@ class Module(WalkMixin, StateMixin, metaclass=WatchedClass):
         if "_parameters" not in self.__dict__:
             raise AttributeError("call super().__init__() before assigning to a Module")
         if not isinstance(name, str):
-            raise TypeError(f"the name of a {kind} must be a string, not {type(name).__name__}")
+            raise TypeError(
+                at_user_line(f"the name of a {kind} must be a string, not {type(name).__name__}")
+            )
         if name == "" or "." in name:
             raise KeyError(f"the name of a {kind} can be neither empty nor contain a dot: {name!r}")
         if hasattr(self, name) and name not in table:
@@ -157,28 +168,27 @@ class Module(WalkMixin, StateMixin, metaclass=WatchedClass):
                 raise AttributeError("call super().__init__() before assigning to a Module")
             self._register(name, value, kind)
             return
-        if tables is not None:
-            if name in tables:
-                if value is not None:
-                    raise TypeError(f"cannot assign {type(value).__name__} as parameter {name!r} "
-                                    "(a Parameter or None is expected)")  # fmt: skip
-                tables[name] = None
-                return
-            if name in own["_modules"]:
-                if value is not None:
-                    raise TypeError(f"cannot assign {type(value).__name__} as child {name!r} "
-                                    "(a Module or None is expected)")  # fmt: skip
-                own["_modules"][name] = None
-                return
-            if name in own["_buffers"]:
-                if value is not None and not isinstance(value, Tensor):
-                    raise TypeError(f"cannot assign {type(value).__name__} as buffer {name!r} "
-                                    "(a Tensor or None is expected)")  # fmt: skip
-                own["_buffers"][name] = value
-                return
+        if tables is not None and self._replace_entry(name, value):
+            return
         if name not in own or not _same(own[name], value):
             bump()
         object.__setattr__(self, name, value)
+
+    def _replace_entry(self, name: str, value: Any) -> bool:
+        """Put a plain value where a parameter, child or buffer of that name is; False if none."""
+        own = self.__dict__
+        for table, what, wanted in (("_parameters", "parameter", "Parameter"),
+                                    ("_modules", "child", "Module"),
+                                    ("_buffers", "buffer", "Tensor")):  # fmt: skip
+            if name in own[table]:
+                fits = value is None or (what == "buffer" and isinstance(value, Tensor))
+                if not fits:
+                    raise TypeError(at_user_line(
+                        f"cannot assign {type(value).__name__} as {what} {name!r} "
+                        f"(a {wanted} or None is expected)"))  # fmt: skip
+                own[table][name] = value
+                return True
+        return False
 
     def _register(self, name: str, value: Any, kind: str) -> None:
         """Put a parameter, module or buffer in its table, and out of every other place."""
@@ -217,7 +227,7 @@ class Module(WalkMixin, StateMixin, metaclass=WatchedClass):
     def train(self: M, mode: bool = True) -> M:
         """Training mode (dropout, batch statistics) on or off, here and in all children."""
         if not isinstance(mode, bool):
-            raise ValueError("training mode is expected to be boolean")
+            raise ValueError(at_user_line("training mode is expected to be boolean"))
         self.training = mode
         for child in self.children():
             child.train(mode)

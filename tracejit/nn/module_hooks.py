@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tracejit.errors import at_user_line
 from tracejit.nn.backward_hooks import BackwardWatch
 
 
@@ -41,8 +42,12 @@ def _run_pre_hooks(
             result = hook(module, args, kwargs)
             if result is not None:
                 if not isinstance(result, tuple) or len(result) != 2:
-                    raise RuntimeError("a forward pre-hook with kwargs must return None or "
-                                       f"(args, kwargs), not {result!r}")  # fmt: skip
+                    raise RuntimeError(
+                        at_user_line(
+                            "a forward pre-hook with kwargs must return None or "
+                            f"(args, kwargs), not {result!r}"
+                        )
+                    )
                 args, kwargs = result
         else:
             result = hook(module, args)

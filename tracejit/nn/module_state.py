@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from tracejit.eager.methods import RemovableHandle
 from tracejit.eager.modes import no_grad
+from tracejit.errors import at_user_line
 from tracejit.nn.parameter import Parameter
 from tracejit.tensor import Tensor
 
@@ -80,11 +81,11 @@ class StateMixin:
 
     def get_extra_state(self) -> Any:
         """More to save than tensors; a subclass that defines it defines `set_extra_state` too."""
-        raise RuntimeError("get_extra_state is for subclasses to define")
+        raise RuntimeError(at_user_line("get_extra_state is for subclasses to define"))
 
     def set_extra_state(self, state: Any) -> None:
         """Take back what `get_extra_state` gave."""
-        raise RuntimeError("set_extra_state is for subclasses to define")
+        raise RuntimeError(at_user_line("set_extra_state is for subclasses to define"))
 
     # --- loading ----------------------------------------------------------------------------
 
@@ -99,7 +100,9 @@ class StateMixin:
         Shapes must be equal. Returns the missing and the unexpected names.
         """
         if not isinstance(state_dict, Mapping):
-            raise TypeError(f"state_dict should be a dict, not {type(state_dict).__name__}")
+            raise TypeError(
+                at_user_line(f"state_dict should be a dict, not {type(state_dict).__name__}")
+            )
         missing: list[str] = []
         unexpected: list[str] = []
         errors: list[str] = []
@@ -113,7 +116,7 @@ class StateMixin:
                 errors.insert(0, f"missing keys: {', '.join(map(repr, missing))}")
         if errors:
             raise RuntimeError(
-                f"load_state_dict of {type(self).__name__}:\n  " + "\n  ".join(errors)
+                at_user_line(f"load_state_dict of {type(self).__name__}:\n  " + "\n  ".join(errors))
             )
         return keys
 

@@ -13,6 +13,7 @@ from tracejit import dtypes
 from tracejit.dtypes import DType
 from tracejit.eager.factories import as_device
 from tracejit.eager.modes import no_grad
+from tracejit.errors import at_user_line
 from tracejit.ir.types import Device
 from tracejit.tensor import Tensor
 
@@ -112,12 +113,12 @@ class WalkMixin:
         """Put `module` at a dotted path; with `strict` there must be one already."""
         path, _, name = target.rpartition(".")
         if not target:
-            raise ValueError("Cannot set the submodule without a target name!")
+            raise ValueError(at_user_line("Cannot set the submodule without a target name!"))
         parent = self.get_submodule(path)
         if strict and name not in parent._modules:
             raise AttributeError(f"{type(parent).__name__} has no submodule {name!r}")
         if not isinstance(module, WalkMixin):
-            raise ValueError(f"{type(module).__name__} is not a Module")
+            raise ValueError(at_user_line(f"{type(module).__name__} is not a Module"))
         setattr(parent, name, module)
 
     def _get_part(self, target: str, table: str, kind: str) -> Any:
@@ -243,5 +244,5 @@ def _parse_to(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
         elif isinstance(value, (str, Device)) or type(value) is int:
             device = as_device(value)
     if dtype is not None and dtypes.as_dtype(dtype).kind != "f":
-        raise TypeError(f"Module.to accepts only floating dtypes, not {dtype}")
+        raise TypeError(at_user_line(f"Module.to accepts only floating dtypes, not {dtype}"))
     return dtype, device

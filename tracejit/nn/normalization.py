@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tracejit.eager.factories import ones, zeros
+from tracejit.errors import at_user_line
 from tracejit.nn import functional as F
 from tracejit.nn import init
 from tracejit.nn.module import Module
@@ -103,7 +104,7 @@ class GroupNorm(Module):
     ) -> None:  # fmt: skip
         super().__init__()
         if num_channels % num_groups:
-            raise ValueError("num_channels must be divisible by num_groups")
+            raise ValueError(at_user_line("num_channels must be divisible by num_groups"))
         self.num_groups = num_groups
         self.num_channels = num_channels
         self.eps = eps

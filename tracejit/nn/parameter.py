@@ -24,7 +24,9 @@ def _share(self: Tensor, data: Tensor | None) -> None:
         self._array = np.zeros((0,), dtypes.get_default_dtype().numpy)
         return
     if not isinstance(data, Tensor):
-        raise TypeError(f"{type(self).__name__} expects a tensor, got {type(data).__name__}")
+        raise TypeError(
+            at_user_line(f"{type(self).__name__} expects a tensor, got {type(data).__name__}")
+        )
     self._array = data._array
     self._storage = storage_of(data)
     if state.capture is not None:

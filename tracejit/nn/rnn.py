@@ -10,6 +10,7 @@ from typing import Any
 
 from tracejit.eager.factories import empty, zeros
 from tracejit.eager.joining import cat, stack
+from tracejit.errors import at_user_line
 from tracejit.nn import functional as F
 from tracejit.nn import init
 from tracejit.nn.functional.recurrent import CELLS, run_layer
@@ -90,7 +91,9 @@ class RNNBase(Module):
         if isinstance(input, PackedSequence):
             return self._forward_packed(input, hx)
         if input.ndim not in (2, 3):
-            raise ValueError(f"{type(self).__name__}: expected 2D or 3D input, got {input.ndim}D")
+            raise ValueError(
+                at_user_line(f"{type(self).__name__}: expected 2D or 3D input, got {input.ndim}D")
+            )
         batched = input.ndim == 3
         x = input if batched else input.unsqueeze(1)
         if self.batch_first and batched:
@@ -116,8 +119,8 @@ class RNNBase(Module):
     def _initial(self, hx: Any, x: Any, batched: bool) -> tuple[Any, ...]:
         """The first state: that given, or zeros."""
         if x.shape[-1] != self.input_size:
-            raise RuntimeError(f"input.size(-1) must be equal to input_size. Expected "
-                               f"{self.input_size}, got {x.shape[-1]}")  # fmt: skip
+            raise RuntimeError(at_user_line(f"input.size(-1) must be equal to input_size. Expected "
+                               f"{self.input_size}, got {x.shape[-1]}"))  # fmt: skip
         count = self.num_layers * (2 if self.bidirectional else 1)
         widths = (self.proj_size or self.hidden_size, self.hidden_size)
         widths = widths if self.mode == "LSTM" else widths[:1]  # type: ignore[assignment]
@@ -130,8 +133,12 @@ class RNNBase(Module):
             given = tuple(s.unsqueeze(1) for s in given)
         for s, w in zip(given, widths, strict=True):
             if tuple(s.shape) != (count, x.shape[1], w):
-                raise RuntimeError(f"expected a hidden state of size {(count, x.shape[1], w)}, "
-                                   f"got {tuple(s.shape)}")  # fmt: skip
+                raise RuntimeError(
+                    at_user_line(
+                        f"expected a hidden state of size {(count, x.shape[1], w)}, "
+                        f"got {tuple(s.shape)}"
+                    )
+                )
         return given
 
     def _give(self, state: tuple[Any, ...]) -> Any:
@@ -175,18 +182,28 @@ def _check_sizes(
     mode: str, hidden_size: int, num_layers: int, dropout: float, proj_size: int
 ) -> None:
     if not isinstance(hidden_size, int):
-        raise TypeError(f"hidden_size should be of type int, got: {type(hidden_size).__name__}")
+        raise TypeError(
+            at_user_line(f"hidden_size should be of type int, got: {type(hidden_size).__name__}")
+        )
     if hidden_size <= 0:
-        raise ValueError("hidden_size must be greater than zero")
+        raise ValueError(at_user_line("hidden_size must be greater than zero"))
     if num_layers <= 0:
-        raise ValueError("num_layers must be greater than zero")
+        raise ValueError(at_user_line("num_layers must be greater than zero"))
     if not 0 <= dropout <= 1 or isinstance(dropout, bool):
-        raise ValueError("dropout should be a number in range [0, 1] representing the probability "
-                         "of an element being zeroed")  # fmt: skip
+        raise ValueError(
+            at_user_line(
+                "dropout should be a number in range [0, 1] representing the probability "
+                "of an element being zeroed"
+            )
+        )
     if proj_size < 0 or (proj_size and proj_size >= hidden_size):
-        raise ValueError("proj_size should be non-negative and smaller than hidden_size")
+        raise ValueError(
+            at_user_line("proj_size should be non-negative and smaller than hidden_size")
+        )
     if proj_size and mode != "LSTM":
-        raise ValueError("proj_size argument is only supported for LSTM, not RNN or GRU")
+        raise ValueError(
+            at_user_line("proj_size argument is only supported for LSTM, not RNN or GRU")
+        )
 
 
 class RNN(RNNBase):
@@ -194,15 +211,20 @@ class RNN(RNNBase):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         if "proj_size" in kwargs:
-            raise ValueError("proj_size argument is only supported for LSTM, not RNN or GRU")
+            raise ValueError(
+                at_user_line("proj_size argument is only supported for LSTM, not RNN or GRU")
+            )
         if len(args) > 3:
             self.nonlinearity = args[3]
             args = args[:3] + args[4:]
         else:
             self.nonlinearity = kwargs.pop("nonlinearity", "tanh")
         if self.nonlinearity not in ("tanh", "relu"):
-            raise ValueError(f"Unknown nonlinearity {self.nonlinearity!r}. Select from 'tanh' or "
-                             "'relu'.")  # fmt: skip
+            raise ValueError(
+                at_user_line(
+                    f"Unknown nonlinearity {self.nonlinearity!r}. Select from 'tanh' or 'relu'."
+                )
+            )
         super().__init__(f"RNN_{self.nonlinearity.upper()}", *args, **kwargs)
 
 
@@ -218,7 +240,9 @@ class GRU(RNNBase):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         if "proj_size" in kwargs:
-            raise ValueError("proj_size argument is only supported for LSTM, not RNN or GRU")
+            raise ValueError(
+                at_user_line("proj_size argument is only supported for LSTM, not RNN or GRU")
+            )
         super().__init__("GRU", *args, **kwargs)
 
 
@@ -256,7 +280,9 @@ class RNNCellBase(Module):
     def _step(self, mode: str, input: Any, state: Any) -> tuple[Any, ...]:
         name = type(self).__name__
         if input.ndim not in (1, 2):
-            raise ValueError(f"{name}: expected input to be 1D or 2D, got {input.ndim}D instead")
+            raise ValueError(
+                at_user_line(f"{name}: expected input to be 1D or 2D, got {input.ndim}D instead")
+            )
         single = input.ndim == 1
         x = input.unsqueeze(0) if single else input
         count = 2 if mode == "LSTM" else 1
@@ -266,7 +292,9 @@ class RNNCellBase(Module):
         else:
             given = tuple(state) if count == 2 else (state,)
             if any(s.ndim != input.ndim for s in given):
-                raise ValueError(f"{name}: expected hidden to be {input.ndim}D like the input")
+                raise ValueError(
+                    at_user_line(f"{name}: expected hidden to be {input.ndim}D like the input")
+                )
             given = tuple(s.unsqueeze(0) for s in given) if single else given
         gates = F.linear(x, self.weight_ih, self.bias_ih)
         new = CELLS[mode](gates, given, (self.weight_hh, self.bias_hh, None))
@@ -289,7 +317,7 @@ class RNNCell(RNNCellBase):
 
     def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
         if self.nonlinearity not in ("tanh", "relu"):
-            raise RuntimeError(f"Unknown nonlinearity: {self.nonlinearity}")
+            raise RuntimeError(at_user_line(f"Unknown nonlinearity: {self.nonlinearity}"))
         return self._step(f"RNN_{self.nonlinearity.upper()}", input, hx)[0]
 
     def extra_repr(self) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from tracejit.errors import at_user_line
 from tracejit.nn import functional as F
 from tracejit.nn.module import Module
 
@@ -33,7 +34,7 @@ class Unflatten(Module):
     def __init__(self, dim: int, unflattened_size: Sequence[int]) -> None:
         super().__init__()
         if not isinstance(dim, int):
-            raise TypeError("named dimensions are not supported; dim must be an int")
+            raise TypeError(at_user_line("named dimensions are not supported; dim must be an int"))
         self.dim = dim
         self.unflattened_size = tuple(unflattened_size)
 

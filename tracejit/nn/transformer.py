@@ -12,6 +12,7 @@ from typing import Any
 
 from tracejit.eager.factories import zeros
 from tracejit.eager.pointwise import where_of
+from tracejit.errors import at_user_line
 from tracejit.nn import functional as F
 from tracejit.nn import init
 from tracejit.nn.attention import MultiheadAttention
@@ -30,7 +31,7 @@ def _activation(activation: str | Callable[[Any], Any]) -> Callable[[Any], Any]:
     if not isinstance(activation, str):
         return activation
     if activation not in _ACTIVATIONS:
-        raise RuntimeError(f"activation should be relu/gelu, not {activation}")
+        raise RuntimeError(at_user_line(f"activation should be relu/gelu, not {activation}"))
     return _ACTIVATIONS[activation]  # type: ignore[return-value]
 
 
@@ -255,9 +256,11 @@ class Transformer(Module):
     ) -> Tensor:  # fmt: skip
         batch_axis = 0 if self.batch_first else 1
         if src.ndim == 3 and src.shape[batch_axis] != tgt.shape[batch_axis]:
-            raise RuntimeError("the batch number of src and tgt must be equal")
+            raise RuntimeError(at_user_line("the batch number of src and tgt must be equal"))
         if src.shape[-1] != self.d_model or tgt.shape[-1] != self.d_model:
-            raise RuntimeError("the feature number of src and tgt must be equal to d_model")
+            raise RuntimeError(
+                at_user_line("the feature number of src and tgt must be equal to d_model")
+            )
         memory = self.encoder(src, mask=src_mask, src_key_padding_mask=src_key_padding_mask,
                               is_causal=src_is_causal)  # fmt: skip
         return self.decoder(

@@ -11,6 +11,7 @@ from typing import Any
 from tracejit import dtypes
 from tracejit.eager.factories import tensor
 from tracejit.eager.pointwise import where_of
+from tracejit.errors import at_user_line
 from tracejit.optim.optimizer import (
     Optimizer,
     PerStep,
@@ -91,8 +92,12 @@ class Adam(_Moments):
         if foreach and not capturable:
             for name, value in (("lr", lr), ("betas[0]", betas[0]), ("betas[1]", betas[1])):
                 if isinstance(value, Tensor):
-                    raise ValueError(f"{name} as a Tensor is not supported for capturable=False "
-                                     "and foreach=True")  # fmt: skip
+                    raise ValueError(
+                        at_user_line(
+                            f"{name} as a Tensor is not supported for capturable=False "
+                            "and foreach=True"
+                        )
+                    )
         super().__init__(params, group_options(
             lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, amsgrad=amsgrad,
             maximize=maximize, decoupled_weight_decay=decoupled_weight_decay,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tracejit.errors import at_user_line
 from tracejit.optim.optimizer import (
     Optimizer,
     PerStep,
@@ -60,7 +61,7 @@ class Adadelta(Optimizer):
     ) -> None:  # fmt: skip
         check_options(lr=lr, epsilon=eps, weight_decay=weight_decay)
         if not 0.0 <= rho <= 1.0:
-            raise ValueError(f"Invalid rho value: {rho}")
+            raise ValueError(at_user_line(f"Invalid rho value: {rho}"))
         super().__init__(params, group_options(
             lr=lr, rho=rho, eps=eps, weight_decay=weight_decay, maximize=maximize,
             foreach=foreach, capturable=capturable, differentiable=differentiable,

@@ -11,6 +11,7 @@ from typing import Any
 
 from tracejit.eager.joining import cat
 from tracejit.eager.modes import enable_grad, no_grad
+from tracejit.errors import at_user_line
 from tracejit.optim.optimizer import Optimizer, check_options
 from tracejit.optim.wolfe import line_search
 
@@ -34,7 +35,7 @@ class LBFGS(Optimizer):
     ) -> None:  # fmt: skip
         check_options(lr=lr)
         if line_search_fn not in (None, "strong_wolfe"):
-            raise RuntimeError("only 'strong_wolfe' is supported")
+            raise RuntimeError(at_user_line("only 'strong_wolfe' is supported"))
         super().__init__(params, {
             "lr": lr, "max_iter": max_iter,
             "max_eval": max_iter * 5 // 4 if max_eval is None else max_eval,
@@ -42,7 +43,9 @@ class LBFGS(Optimizer):
             "history_size": history_size, "line_search_fn": line_search_fn,
         })  # fmt: skip
         if len(self.param_groups) != 1:
-            raise ValueError("LBFGS doesn't support per-parameter options (parameter groups)")
+            raise ValueError(
+                at_user_line("LBFGS doesn't support per-parameter options (parameter groups)")
+            )
         self._params = self.param_groups[0]["params"]
 
     # --- the parameters as one vector --------------------------------------------------------
@@ -78,7 +81,7 @@ class LBFGS(Optimizer):
 
     def _run(self, closure: Callable[[], Any] | None) -> Any:
         if closure is None:
-            raise RuntimeError("LBFGS.step needs a closure that re-evaluates the loss")
+            raise TypeError(at_user_line("LBFGS.step needs a closure that re-evaluates the loss"))
         with no_grad():
             return self._minimize(closure)
 

@@ -9,6 +9,7 @@ import math
 from typing import Any
 
 from tracejit import dtypes
+from tracejit.errors import at_user_line
 from tracejit.optim.optimizer import (
     Optimizer,
     PerStep,
@@ -34,13 +35,13 @@ class Adafactor(Optimizer):
     ) -> None:  # fmt: skip
         check_options(lr=lr, weight_decay=weight_decay)
         if eps[0] is not None and eps[0] < 0.0:
-            raise ValueError(f"epsilon1 should be >= 0 but is: {eps[0]}")
+            raise ValueError(at_user_line(f"epsilon1 should be >= 0 but is: {eps[0]}"))
         if eps[1] < 0.0:
-            raise ValueError(f"epsilon2 should be >= 0 but is: {eps[1]}")
+            raise ValueError(at_user_line(f"epsilon2 should be >= 0 but is: {eps[1]}"))
         if beta2_decay > 0:
-            raise ValueError(f"beta2_decay should be <= 0 but is: {beta2_decay}")
+            raise ValueError(at_user_line(f"beta2_decay should be <= 0 but is: {beta2_decay}"))
         if d < 1.0:
-            raise ValueError(f"Clipping threshold d should be >= 1 but is: {d}")
+            raise ValueError(at_user_line(f"Clipping threshold d should be >= 1 but is: {d}"))
         super().__init__(params, {
             "lr": lr, "beta2_decay": beta2_decay, "eps": eps, "d": d,
             "weight_decay": weight_decay, "foreach": foreach, "maximize": maximize,
@@ -108,7 +109,9 @@ class Muon(Optimizer):
     ) -> None:  # fmt: skip
         check_options(lr=lr, momentum=momentum, weight_decay=weight_decay)
         if adjust_lr_fn not in (None, "original", "match_rms_adamw"):
-            raise ValueError(f"Adjust learning rate function {adjust_lr_fn} is not supported")
+            raise ValueError(
+                at_user_line(f"Adjust learning rate function {adjust_lr_fn} is not supported")
+            )
         super().__init__(params, {
             "lr": lr, "weight_decay": weight_decay, "momentum": momentum, "nesterov": nesterov,
             "ns_coefficients": ns_coefficients, "eps": eps, "ns_steps": ns_steps,
@@ -117,8 +120,12 @@ class Muon(Optimizer):
         for group in self.param_groups:
             for p in group["params"]:
                 if p.ndim != 2:
-                    raise ValueError("Muon only supports 2D parameters whereas we found a "
-                                     f"parameter with size: {tuple(p.shape)}")  # fmt: skip
+                    raise ValueError(
+                        at_user_line(
+                            "Muon only supports 2D parameters whereas we found a "
+                            f"parameter with size: {tuple(p.shape)}"
+                        )
+                    )
 
     def update(self, group: dict[str, Any], params: list[Any]) -> None:
         lr, decay, momentum = scalars(group, "lr", "weight_decay", "momentum")

@@ -47,8 +47,12 @@ class Optimizer:
 
     def __init__(self, params: Any, defaults: dict[str, Any]) -> None:
         if isinstance(params, Tensor):
-            raise TypeError("params argument given to the optimizer should be an iterable of "
-                            "Tensors or dicts, but got a Tensor")  # fmt: skip
+            raise TypeError(
+                at_user_line(
+                    "params argument given to the optimizer should be an iterable of "
+                    "Tensors or dicts, but got a Tensor"
+                )
+            )
         self.defaults = defaults
         self.state = defaultdict(dict)
         self.param_groups = []
@@ -56,7 +60,7 @@ class Optimizer:
         self._post_hooks: OrderedDict[int, Any] = OrderedDict()
         groups = list(params)
         if not groups:
-            raise ValueError("optimizer got an empty parameter list")
+            raise ValueError(at_user_line("optimizer got an empty parameter list"))
         if not isinstance(groups[0], dict):
             groups = [{"params": groups}]
         for group in groups:
@@ -65,36 +69,49 @@ class Optimizer:
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add parameters with options of their own."""
         if not isinstance(param_group, dict):
-            raise TypeError(f"param_group must be a dict, but got {type(param_group)}")
+            raise TypeError(
+                at_user_line(f"param_group must be a dict, but got {type(param_group)}")
+            )
         group = dict(param_group)
-        given = group["params"]
-        if isinstance(given, set):
-            raise TypeError("parameters need an order; a set has none")
-        items: list[Any] = [given] if isinstance(given, Tensor) else list(given)
-        named = {isinstance(item, tuple) for item in items}
-        if len(named) > 1:
-            raise ValueError("all optimizer params should be with/without names. "
-                             "Some param names are missing")  # fmt: skip
-        if True in named:
-            group["param_names"] = [name for name, _ in items]
-            items = [p for _, p in items]
-        if any(("param_names" in group) != ("param_names" in g) for g in self.param_groups):
-            raise ValueError("all optimizer param groups should be with/without names. "
-                             "cannot add param group with names to the optimizer")  # fmt: skip
+        items = self._members(group)
         group["params"] = items
         for p in items:
             _check_parameter(p, bool(self.defaults.get("differentiable")))
         for name, value in self.defaults.items():
             if value is REQUIRED and name not in group:
-                raise ValueError(f"parameter group didn't specify a value of required {name}")
+                raise ValueError(
+                    at_user_line(f"parameter group didn't specify a value of required {name}")
+                )
             group.setdefault(name, value)
         known = {id(p) for g in self.param_groups for p in g["params"]}
         if any(id(p) in known for p in items):
-            raise ValueError("some parameters appear in more than one parameter group")
+            raise ValueError(
+                at_user_line("some parameters appear in more than one parameter group")
+            )
         if len({id(p) for p in items}) != len(items):
             warnings.warn("optimizer contains a parameter group with duplicate parameters; "
                           "in future, this will cause an error", stacklevel=3)  # fmt: skip
         self.param_groups.append(group)
+
+    def _members(self, group: dict[str, Any]) -> list[Any]:
+        """The parameters of a new group; names given with them go to ``group["param_names"]``."""
+        given = group["params"]
+        if isinstance(given, set):
+            raise TypeError(at_user_line("parameters need an order; a set has none"))
+        items: list[Any] = [given] if isinstance(given, Tensor) else list(given)
+        named = {isinstance(item, tuple) for item in items}
+        if len(named) > 1:
+            raise ValueError(at_user_line(
+                "all optimizer params should be with/without names. Some param names are missing"
+            ))  # fmt: skip
+        if True in named:
+            group["param_names"] = [name for name, _ in items]
+            items = [p for _, p in items]
+        if any(("param_names" in group) != ("param_names" in g) for g in self.param_groups):
+            raise ValueError(at_user_line(
+                "all optimizer param groups should be with/without names. "
+                "cannot add param group with names to the optimizer"))  # fmt: skip
+        return items
 
     # --- stepping ---------------------------------------------------------------------------
 
@@ -136,7 +153,7 @@ class Optimizer:
 
     def update(self, group: dict[str, Any], params: list[Any]) -> None:
         """Update `params` (of `group`, all with gradients) in place; under no_grad."""
-        raise NotImplementedError(f"{type(self).__name__} defines no update()")
+        raise NotImplementedError(at_user_line(f"{type(self).__name__} defines no update()"))
 
     def _parameters(self) -> Iterator[Any]:
         return chain.from_iterable(group["params"] for group in self.param_groups)
@@ -172,11 +189,17 @@ class Optimizer:
         """Continue from a `state_dict`; the groups must have the same sizes as here."""
         saved = state_dict["param_groups"]
         if len(saved) != len(self.param_groups):
-            raise ValueError("loaded state dict has a different number of parameter groups")
+            raise ValueError(
+                at_user_line("loaded state dict has a different number of parameter groups")
+            )
         for mine, theirs in zip(self.param_groups, saved, strict=True):
             if len(mine["params"]) != len(theirs["params"]):
-                raise ValueError("loaded state dict contains a parameter group that doesn't match "
-                                 "the size of optimizer's group")  # fmt: skip
+                raise ValueError(
+                    at_user_line(
+                        "loaded state dict contains a parameter group that doesn't match "
+                        "the size of optimizer's group"
+                    )
+                )
         ids = chain.from_iterable(g["params"] for g in saved)
         by_id = dict(zip(ids, self._parameters(), strict=True))
         self.state = defaultdict(dict)
@@ -205,7 +228,9 @@ class Optimizer:
 
 def _check_parameter(p: Any, differentiable: bool) -> None:
     if not isinstance(p, Tensor):
-        raise TypeError(f"optimizer can only optimize Tensors, but one of the params is {type(p)}")
+        raise TypeError(
+            at_user_line(f"optimizer can only optimize Tensors, but one of the params is {type(p)}")
+        )
     if not (p.is_leaf or p.retains_grad or differentiable):
         raise ValueError(at_user_line("can't optimize a non-leaf Tensor"))
 
@@ -231,9 +256,9 @@ def group_options(**options: Any) -> dict[str, Any]:
     """
     if options.get("fused"):
         if options.get("differentiable"):
-            raise RuntimeError("`fused` does not support `differentiable`")
+            raise RuntimeError(at_user_line("`fused` does not support `differentiable`"))
         if options.get("foreach"):
-            raise RuntimeError("`fused` and `foreach` cannot be `True` together")
+            raise RuntimeError(at_user_line("`fused` and `foreach` cannot be `True` together"))
     return options
 
 
@@ -242,19 +267,19 @@ def check_options(**options: Any) -> None:
     for name, value in options.items():
         if isinstance(value, Tensor):
             if value.numel() != 1:
-                raise ValueError(f"Tensor {name} must be 1-element")
+                raise ValueError(at_user_line(f"Tensor {name} must be 1-element"))
         elif not value >= 0.0:
             label = "learning rate" if name == "lr" else name
-            raise ValueError(f"Invalid {label} value: {value}")
+            raise ValueError(at_user_line(f"Invalid {label} value: {value}"))
 
 
 def check_betas(betas: tuple[Any, ...]) -> None:
     """Raise ValueError unless every beta is in [0, 1), and all are numbers or all are tensors."""
     if len({isinstance(beta, Tensor) for beta in betas}) > 1:
-        raise ValueError("betas must be either both floats or both Tensors")
+        raise ValueError(at_user_line("betas must be either both floats or both Tensors"))
     for i, beta in enumerate(betas):
         if not isinstance(beta, Tensor) and not 0.0 <= beta < 1.0:
-            raise ValueError(f"Invalid beta parameter at index {i}: {beta}")
+            raise ValueError(at_user_line(f"Invalid beta parameter at index {i}: {beta}"))
 
 
 def scalars(group: dict[str, Any], *names: str) -> list[Any]:

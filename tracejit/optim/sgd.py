@@ -10,6 +10,7 @@ from typing import Any
 from tracejit import dtypes
 from tracejit.eager.factories import tensor
 from tracejit.eager.pointwise import where_of
+from tracejit.errors import at_user_line
 from tracejit.optim.optimizer import (
     Optimizer,
     PerStep,
@@ -37,7 +38,9 @@ class SGD(Optimizer):
     ) -> None:  # fmt: skip
         check_options(lr=lr, momentum=momentum, weight_decay=weight_decay)
         if nesterov and (momentum <= 0 or dampening != 0):
-            raise ValueError("Nesterov momentum requires a momentum and zero dampening")
+            raise ValueError(
+                at_user_line("Nesterov momentum requires a momentum and zero dampening")
+            )
         super().__init__(params, group_options(
             lr=lr, momentum=momentum, dampening=dampening, weight_decay=weight_decay,
             nesterov=nesterov, maximize=maximize,
@@ -114,7 +117,7 @@ class Rprop(Optimizer):
     ) -> None:  # fmt: skip
         check_options(lr=lr)
         if not 0.0 < etas[0] < 1.0 < etas[1]:
-            raise ValueError(f"Invalid eta values: {etas[0]}, {etas[1]}")
+            raise ValueError(at_user_line(f"Invalid eta values: {etas[0]}, {etas[1]}"))
         super().__init__(params, group_options(
             lr=lr, etas=etas, step_sizes=step_sizes, maximize=maximize,
             foreach=foreach, capturable=capturable, differentiable=differentiable,

@@ -13,6 +13,7 @@ from typing import Any
 from tracejit import dtypes
 from tracejit.eager.factories import tensor
 from tracejit.eager.modes import no_grad
+from tracejit.errors import at_user_line
 from tracejit.nn.batchnorm import _BatchNorm
 from tracejit.nn.module import Module
 from tracejit.optim.lr_scheduler.base import LRScheduler
@@ -24,7 +25,7 @@ Average = Callable[[Any, Any, Any], Any]
 def get_ema_avg_fn(decay: float = 0.999) -> Average:
     """The exponential moving average: ``decay * average + (1 - decay) * parameter``."""
     if not 0.0 <= decay <= 1.0:
-        raise ValueError(f"the decay must be in [0, 1], not {decay}")
+        raise ValueError(at_user_line(f"the decay must be in [0, 1], not {decay}"))
 
     def average(averaged: Any, parameter: Any, count: Any) -> Any:
         return averaged * decay + parameter * (1 - decay)
@@ -79,7 +80,9 @@ class AveragedModel(Module):
     ) -> None:  # fmt: skip
         super().__init__()
         if avg_fn is not None and multi_avg_fn is not None:
-            raise AssertionError("Only one of avg_fn and multi_avg_fn should be provided")
+            raise AssertionError(
+                at_user_line("Only one of avg_fn and multi_avg_fn should be provided")
+            )
         self.module = copy.deepcopy(model)
         if device is not None:
             self.module = self.module.to(device)
@@ -145,10 +148,16 @@ class SWALR(LRScheduler):
         anneal_strategy: str = "cos", last_epoch: int = -1,
     ) -> None:  # fmt: skip
         if anneal_strategy not in ("cos", "linear"):
-            raise ValueError("anneal_strategy must by one of 'cos' or 'linear', instead got "
-                             f"{anneal_strategy}")  # fmt: skip
+            raise ValueError(
+                at_user_line(
+                    "anneal_strategy must by one of 'cos' or 'linear', instead got "
+                    f"{anneal_strategy}"
+                )
+            )
         if not isinstance(anneal_epochs, int) or anneal_epochs < 0:
-            raise ValueError(f"anneal_epochs must be equal or greater than 0, got {anneal_epochs}")
+            raise ValueError(
+                at_user_line(f"anneal_epochs must be equal or greater than 0, got {anneal_epochs}")
+            )
         count = len(optimizer.param_groups)
         rates = list(swa_lr) if isinstance(swa_lr, (list, tuple)) else [swa_lr] * count
         for group, rate in zip(optimizer.param_groups, rates, strict=True):

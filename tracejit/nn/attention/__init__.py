@@ -11,6 +11,7 @@ from enum import Enum
 from typing import Any
 
 from tracejit.eager.factories import empty
+from tracejit.errors import at_user_line
 from tracejit.nn import functional as F
 from tracejit.nn import init
 from tracejit.nn.linear import Linear
@@ -44,10 +45,10 @@ class MultiheadAttention(Module):
     ) -> None:  # fmt: skip
         super().__init__()
         if embed_dim <= 0 or num_heads <= 0:
-            raise ValueError("embed_dim and num_heads must be greater than 0, got "
-                             f"embed_dim={embed_dim} and num_heads={num_heads}")  # fmt: skip
+            raise ValueError(at_user_line("embed_dim and num_heads must be greater than 0, got "
+                             f"embed_dim={embed_dim} and num_heads={num_heads}"))  # fmt: skip
         if embed_dim % num_heads:
-            raise AssertionError("embed_dim must be divisible by num_heads")
+            raise AssertionError(at_user_line("embed_dim must be divisible by num_heads"))
         self.embed_dim = embed_dim
         self.kdim = embed_dim if kdim is None else kdim
         self.vdim = embed_dim if vdim is None else vdim

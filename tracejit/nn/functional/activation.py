@@ -14,6 +14,7 @@ from tracejit.dtypes import DType
 from tracejit.eager.inplace import deliver, write_into
 from tracejit.eager.modes import state
 from tracejit.eager.pointwise import where_of
+from tracejit.errors import at_user_line
 from tracejit.random import draw
 from tracejit.tensor import Tensor
 
@@ -56,7 +57,7 @@ def hardtanh(
 ) -> Tensor:
     """x brought into [min_val, max_val]; gradient 0 on the bounds."""
     if min_val > max_val:
-        raise ValueError("hardtanh: min_val cannot be greater than max_val")
+        raise ValueError(at_user_line("hardtanh: min_val cannot be greater than max_val"))
     above = _where(input >= max_val, max_val, input, input)
     return _deliver(_where(input <= min_val, min_val, above, input), input, inplace)
 
@@ -127,11 +128,15 @@ def prelu(input: Any, weight: Any) -> Tensor:
     """`leaky_relu` with a learnt slope: one, or one for each channel (dim 1)."""
     slope = weight
     if weight.ndim > 1:
-        raise RuntimeError(f"prelu: weight must be a scalar or 1-d, got {weight.ndim} dimensions")
+        raise RuntimeError(
+            at_user_line(f"prelu: weight must be a scalar or 1-d, got {weight.ndim} dimensions")
+        )
     if weight.numel() != 1:
         channels = input.shape[1] if input.ndim > 1 else input.shape[0]
         if weight.numel() != channels:
-            raise RuntimeError(f"prelu: {weight.numel()} slopes for {channels} channels")
+            raise RuntimeError(
+                at_user_line(f"prelu: {weight.numel()} slopes for {channels} channels")
+            )
         if input.ndim > 1:
             slope = weight.reshape(-1, *(1,) * (input.ndim - 2))
     elif weight.ndim:
@@ -145,7 +150,7 @@ def rrelu(
 ) -> Tensor:  # fmt: skip
     """`leaky_relu` with a random slope in training, the mean slope otherwise."""
     if lower > upper:
-        raise RuntimeError("rrelu: the lower bound must not exceed the upper bound")
+        raise RuntimeError(at_user_line("rrelu: the lower bound must not exceed the upper bound"))
     slope: Any = (lower + upper) / 2
     if training:
         u: Any = draw("random_uniform", input.shape, input.dtype, device=input.device)
@@ -175,7 +180,9 @@ def gelu(input: Any, approximate: str = "none", *, out: Tensor | None = None) ->
     if approximate == "none":
         return _into(input * 0.5 * ((input * (1 / math.sqrt(2.0))).erf() + 1.0), out)
     if approximate != "tanh":
-        raise RuntimeError(f"gelu: approximate must be 'none' or 'tanh', not {approximate!r}")
+        raise RuntimeError(
+            at_user_line(f"gelu: approximate must be 'none' or 'tanh', not {approximate!r}")
+        )
     inner = (input + input * input * input * 0.044715) * math.sqrt(2.0 / math.pi)
     return _into(input * 0.5 * (inner.tanh() + 1.0), out)
 
@@ -232,7 +239,7 @@ def tanhshrink(input: Any) -> Tensor:
 def softshrink(input: Any, lambd: float = 0.5, *, out: Tensor | None = None) -> Tensor:
     """x moved towards 0 by `lambd`, 0 where it would cross."""
     if lambd < 0:
-        raise RuntimeError(f"softshrink: lambd must not be negative, got {lambd}")
+        raise RuntimeError(at_user_line(f"softshrink: lambd must not be negative, got {lambd}"))
     moved = _where(input > 0, input - lambd, input + lambd, input)
     return _into(_where(input.abs() <= lambd, 0.0, moved, input), out)
 
@@ -256,9 +263,9 @@ def hardswish(input: Any, inplace: bool = False) -> Tensor:
 def glu(input: Any, dim: int = -1) -> Tensor:
     """The first half times the sigmoid of the second half along `dim` (Dauphin et al., 2016)."""
     if input.ndim == 0:
-        raise RuntimeError("glu: does not support 0-d tensors")
+        raise RuntimeError(at_user_line("glu: does not support 0-d tensors"))
     if input.shape[dim] % 2:
-        raise RuntimeError(f"glu: the size {input.shape[dim]} of dim {dim} is odd")
+        raise RuntimeError(at_user_line(f"glu: the size {input.shape[dim]} of dim {dim} is odd"))
     half = input.shape[dim] // 2
     gate = input.narrow(dim, half, half)
     return input.narrow(dim, 0, half) * gate.sigmoid()

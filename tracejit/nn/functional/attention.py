@@ -87,7 +87,7 @@ def _additive(mask: Any, like: Any, name: str) -> Any:
     if mask.dtype.kind == "b":
         return where_of(mask, -math.inf, 0.0, like.dtype)
     if mask.dtype.kind != "f":
-        raise AssertionError(f"only bool and floating types of {name} are supported")
+        raise AssertionError(at_user_line(f"only bool and floating types of {name} are supported"))
     return mask
 
 
@@ -157,8 +157,9 @@ def multi_head_attention_forward(
         key_padding_mask = None if key_padding_mask is None else key_padding_mask.unsqueeze(0)
     length, batch, width = query.shape
     _check_multi_head(
-        query, key, embed_dim_to_check, num_heads, attn_mask, key_padding_mask, is_causal
-    )
+        query, key, value, embed_dim_to_check, num_heads, attn_mask, key_padding_mask, is_causal,
+        use_separate_proj_weight,
+    )  # fmt: skip
     use_causal = is_causal and key_padding_mask is None and not need_weights
     masks = _Masks(query, None if use_causal else attn_mask, key_padding_mask)
     separate = (q_proj_weight, k_proj_weight, v_proj_weight) if use_separate_proj_weight else None
@@ -200,22 +201,34 @@ def _attend_with_weights(
 
 
 def _check_multi_head(
-    query: Any, key: Any, width: int, heads: int, attn_mask: Any, padding: Any, is_causal: bool
-) -> None:
+    query: Any, key: Any, value: Any, width: int, heads: int, attn_mask: Any, padding: Any,
+    is_causal: bool, separate: bool,
+) -> None:  # fmt: skip
     length, batch, own = query.shape
     if own != width:
-        raise AssertionError(f"was expecting embedding dimension of {width}, but got {own}")
+        raise AssertionError(
+            at_user_line(f"was expecting embedding dimension of {width}, but got {own}")
+        )
+    if key.ndim != 3 or value.ndim != 3 or key.shape[:2] != value.shape[:2] or (
+        not separate and key.shape != value.shape):  # fmt: skip
+        raise AssertionError(at_user_line(
+            f"key shape {list(key.shape)} does not match value shape {list(value.shape)}"
+        ))  # fmt: skip
     if width % heads:
-        raise AssertionError(f"embed_dim {width} not divisible by num_heads {heads}")
+        raise AssertionError(at_user_line(f"embed_dim {width} not divisible by num_heads {heads}"))
     if padding is not None and tuple(padding.shape) != (batch, key.shape[0]):
-        raise AssertionError(f"key_padding_mask of shape {list(padding.shape)}, expected "
-                             f"[{batch}, {key.shape[0]}]")  # fmt: skip
+        raise AssertionError(
+            at_user_line(
+                f"key_padding_mask of shape {list(padding.shape)}, expected "
+                f"[{batch}, {key.shape[0]}]"
+            )
+        )
     if is_causal and attn_mask is None:
-        raise RuntimeError("multi-head attention: is_causal needs attn_mask as well")
+        raise RuntimeError(at_user_line("multi-head attention: is_causal needs attn_mask as well"))
     if attn_mask is not None:
         wanted: tuple[Any, ...] = (length, key.shape[0])
         if attn_mask.ndim == 3:
             wanted = (batch * heads, *wanted)
         if tuple(attn_mask.shape) != wanted:
-            raise RuntimeError(f"attn_mask of shape {list(attn_mask.shape)}, expected "
-                               f"{list(wanted)}")  # fmt: skip
+            raise RuntimeError(at_user_line(f"attn_mask of shape {list(attn_mask.shape)}, expected "
+                               f"{list(wanted)}"))  # fmt: skip

@@ -92,7 +92,9 @@ def cross_entropy(
     """
     reduction = legacy_reduction(size_average, reduce, reduction)
     if not 0.0 <= label_smoothing <= 1.0:
-        raise RuntimeError(f"label_smoothing must be between 0 and 1, got {label_smoothing}")
+        raise RuntimeError(
+            at_user_line(f"label_smoothing must be between 0 and 1, got {label_smoothing}")
+        )
     axis = _class_axis(input)
     if target.dtype.kind == "f" and ignore_index >= 0:
         raise RuntimeError(at_user_line(

@@ -111,7 +111,7 @@ def ctc_loss(
     if reduction == "sum":
         return loss.sum()
     if reduction != "none":
-        raise ValueError(f"{reduction!r} is not a valid value for reduction")
+        raise ValueError(at_user_line(f"{reduction!r} is not a valid value for reduction"))
     return loss[0] if single else loss
 
 

@@ -55,7 +55,7 @@ def _padding_row(padding_idx: int | None, rows: Any) -> int | None:
     if padding_idx is None:
         return None
     if not -rows <= padding_idx < rows:
-        raise ValueError("padding_idx must be within the number of rows")
+        raise ValueError(at_user_line("padding_idx must be within the number of rows"))
     return padding_idx if padding_idx >= 0 else int(rows) + padding_idx
 
 
@@ -108,12 +108,14 @@ def embedding_bag(
     per_sample_weights  factors of the rows, for 'sum' only.
     """
     if mode not in ("sum", "mean", "max"):
-        raise ValueError("mode has to be one of sum, mean or max")
+        raise ValueError(at_user_line("mode has to be one of sum, mean or max"))
     if per_sample_weights is not None and mode != "sum":
-        raise NotImplementedError("embedding_bag: per_sample_weights needs mode='sum'")
+        raise NotImplementedError(
+            at_user_line("embedding_bag: per_sample_weights needs mode='sum'")
+        )
     if input.ndim == 2:
         if offsets is not None:
-            raise ValueError("embedding_bag: 2-d input takes no offsets")
+            raise ValueError(at_user_line("embedding_bag: 2-d input takes no offsets"))
         bags, count = input.shape
         offsets = arange(bags, device=input.device) * count
         flat = input.reshape(-1)
@@ -123,7 +125,7 @@ def embedding_bag(
         flat = input
         offsets = offsets[:-1] if include_last_offset else offsets
     else:
-        raise ValueError("embedding_bag: input has to be 1-d with offsets, or 2-d")
+        raise ValueError(at_user_line("embedding_bag: input has to be 1-d with offsets, or 2-d"))
     row = _padding_row(padding_idx, weight.shape[0])
     rows = embedding(flat, weight, padding_idx, max_norm, norm_type, scale_grad_by_freq)
     kept = (flat != row) if row is not None else None

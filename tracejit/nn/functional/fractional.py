@@ -21,7 +21,9 @@ from tracejit.tensor import Tensor
 
 def _output_size(name: str, sizes: tuple[Any, ...], output_size: Any, ratio: Any) -> Any:
     if output_size is None and ratio is None:
-        raise ValueError(f"{name} requires specifying either an output_size or an output_ratio")
+        raise ValueError(
+            at_user_line(f"{name} requires specifying either an output_size or an output_ratio")
+        )
     if output_size is not None:
         return repeated(output_size, len(sizes), "output_size")
     ratios = (ratio,) * len(sizes) if isinstance(ratio, (int, float)) else tuple(ratio)

@@ -89,9 +89,11 @@ def grid_sample(
     padding_mode  beyond the border: 'zeros', 'border' (the nearest element) or 'reflection'.
     """
     if mode not in ("bilinear", "nearest", "bicubic"):
-        raise ValueError(f"grid_sample: mode {mode!r} is not bilinear, nearest or bicubic")
+        raise ValueError(
+            at_user_line(f"grid_sample: mode {mode!r} is not bilinear, nearest or bicubic")
+        )
     if padding_mode not in ("zeros", "border", "reflection"):
-        raise ValueError(f"grid_sample: unknown padding_mode {padding_mode!r}")
+        raise ValueError(at_user_line(f"grid_sample: unknown padding_mode {padding_mode!r}"))
     if mode == "bicubic" and input.ndim != 4:
         raise NotImplementedError(at_user_line("grid_sample: bicubic needs a 4-d input"))
     align = bool(align_corners)

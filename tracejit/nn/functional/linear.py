@@ -9,6 +9,7 @@ from typing import Any
 
 from tracejit.eager.pointwise import where_of
 from tracejit.eager.shape import broadcast_tensors, sizes_of
+from tracejit.errors import at_user_line
 from tracejit.tensor import Tensor
 
 
@@ -22,8 +23,12 @@ def bilinear(input1: Any, input2: Any, weight: Any, bias: Any = None) -> Tensor:
     """``x1 @ weight[k] @ x2 + bias[k]`` for each k; weight [out, in1, in2]."""
     out, in1, in2 = weight.shape
     if input1.shape[-1] != in1 or input2.shape[-1] != in2:
-        raise RuntimeError(f"bilinear: inputs with {input1.shape[-1]} and {input2.shape[-1]} "
-                           f"features for a weight of shape {list(weight.shape)}")  # fmt: skip
+        raise RuntimeError(
+            at_user_line(
+                f"bilinear: inputs with {input1.shape[-1]} and {input2.shape[-1]} "
+                f"features for a weight of shape {list(weight.shape)}"
+            )
+        )
     left = input1.matmul(weight.permute(1, 0, 2).reshape(in1, out * in2))
     left = left.reshape(*input1.shape[:-1], out, in2)
     result = (left * input2.unsqueeze(-2)).sum(-1, dtype=left.dtype)  # integers keep theirs
@@ -69,7 +74,7 @@ def pairwise_distance(
 def pdist(input: Any, p: float = 2.0) -> Tensor:
     """The p-norm distances of all pairs of rows i < j, in order."""
     if input.ndim != 2:
-        raise RuntimeError(f"pdist: expects a matrix, got {input.ndim} dimensions")
+        raise RuntimeError(at_user_line(f"pdist: expects a matrix, got {input.ndim} dimensions"))
     rows = int(input.shape[0])
     first = [i for i in range(rows) for _ in range(i + 1, rows)]
     second = [j for i in range(rows) for j in range(i + 1, rows)]

@@ -11,7 +11,7 @@ from typing import Any
 
 from tracejit.eager.pointwise import where_of
 from tracejit.eager.shape import broadcast_tensors
-from tracejit.errors import user_stacklevel
+from tracejit.errors import at_user_line, user_stacklevel
 from tracejit.nn.functional.activation import logsigmoid
 from tracejit.nn.functional.check import check_all
 from tracejit.tensor import Tensor
@@ -36,7 +36,7 @@ def reduce_loss(loss: Any, reduction: str) -> Tensor:
         return loss.sum()
     if reduction == "none":
         return loss
-    raise ValueError(f"{reduction!r} is not a valid value for reduction")
+    raise ValueError(at_user_line(f"{reduction!r} is not a valid value for reduction"))
 
 
 def _pair(name: str, input: Any, target: Any) -> tuple[Any, Any]:
@@ -82,7 +82,7 @@ def smooth_l1_loss(
 ) -> Tensor:  # fmt: skip
     """``d**2 / (2 beta)`` where ``|d| < beta``, else ``|d| - beta / 2``."""
     if beta < 0:
-        raise RuntimeError("smooth_l1_loss: beta must not be negative")
+        raise RuntimeError(at_user_line("smooth_l1_loss: beta must not be negative"))
     x, y = _pair("smooth_l1_loss", input, target)
     reduction = legacy_reduction(size_average, reduce, reduction)
     distance = (x - y).abs()
@@ -98,7 +98,7 @@ def huber_loss(
 ) -> Tensor:
     """``d**2 / 2`` where ``|d| < delta``, else ``delta * (|d| - delta / 2)`` (Huber, 1964)."""
     if delta <= 0:
-        raise RuntimeError("huber_loss: delta must be positive")
+        raise RuntimeError(at_user_line("huber_loss: delta must be positive"))
     x, y = _pair("huber_loss", input, target)
     distance = (x - y).abs()
     near = distance.square() * 0.5
@@ -112,8 +112,12 @@ def binary_cross_entropy(
 ) -> Tensor:  # fmt: skip
     """``-(y log p + (1 - y) log(1 - p))`` with the logarithms kept above -100."""
     if tuple(input.shape) != tuple(target.shape):
-        raise ValueError(f"binary_cross_entropy: the target's shape {list(target.shape)} must be "
-                         f"the input's, {list(input.shape)}")  # fmt: skip
+        raise ValueError(
+            at_user_line(
+                f"binary_cross_entropy: the target's shape {list(target.shape)} must be "
+                f"the input's, {list(input.shape)}"
+            )
+        )
     check_all((input.detach() >= 0) & (input.detach() <= 1),
               "binary_cross_entropy: all elements of input should be between 0 and 1")  # fmt: skip
     yes, no = input.log().clamp(min=-100), (-input).log1p().clamp(min=-100)
@@ -132,8 +136,8 @@ def binary_cross_entropy_with_logits(
     """
     if tuple(input.shape) != tuple(target.shape):
         shapes = list(target.shape), list(input.shape)
-        raise ValueError("binary_cross_entropy_with_logits: the target's shape "
-                         f"{shapes[0]} must be the input's, {shapes[1]}")  # fmt: skip
+        raise ValueError(at_user_line("binary_cross_entropy_with_logits: the target's shape "
+                         f"{shapes[0]} must be the input's, {shapes[1]}"))  # fmt: skip
     log_p = logsigmoid(input)
     if pos_weight is None:
         loss = (1 - target) * input - log_p
@@ -193,7 +197,7 @@ def gaussian_nll_loss(
     """
     if isinstance(var, float):
         if var < 0:
-            raise ValueError("gaussian_nll_loss: var has negative entry/entries")
+            raise ValueError(at_user_line("gaussian_nll_loss: var has negative entry/entries"))
         var = input * 0 + var
     else:
         check_all(var.detach() >= 0, "gaussian_nll_loss: var has negative entry/entries")
@@ -202,7 +206,7 @@ def gaussian_nll_loss(
             var = var.unsqueeze(-1)
         elif tuple(input.shape[:-1]) != tuple(var.shape[:-1]) or var.shape[-1] != 1:
             if not all(a == b or b == 1 for a, b in zip(input.shape, var.shape, strict=True)):
-                raise ValueError("gaussian_nll_loss: var is of incorrect size")
+                raise ValueError(at_user_line("gaussian_nll_loss: var is of incorrect size"))
     var = var + (var.clamp(min=eps) - var).detach()
     loss = (var.log() + (input - target).square() / var) * 0.5
     if full:

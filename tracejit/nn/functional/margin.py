@@ -44,7 +44,9 @@ def margin_ranking_loss(
 ) -> Tensor:  # fmt: skip
     """``max(0, -y (x1 - x2) + margin)``: y of 1 wants x1 above x2."""
     if not input1.ndim == input2.ndim == target.ndim:
-        raise RuntimeError("margin_ranking_loss: all inputs must have equally many dimensions")
+        raise RuntimeError(
+            at_user_line("margin_ranking_loss: all inputs must have equally many dimensions")
+        )
     loss = (-target * (input1 - input2) + margin).clamp(min=0)
     return reduce_loss(loss, legacy_reduction(size_average, reduce, reduction))
 
@@ -70,7 +72,9 @@ def triplet_margin_loss(
 ) -> Tensor:  # fmt: skip
     """``max(0, d(a, p) - d(a, n) + margin)``; `swap` takes the nearer of a and p to n."""
     if margin <= 0:
-        raise ValueError(f"triplet_margin_loss: margin must be greater than 0, got {margin}")
+        raise ValueError(
+            at_user_line(f"triplet_margin_loss: margin must be greater than 0, got {margin}")
+        )
 
     def distance(x: Any, y: Any) -> Tensor:
         return pairwise_distance(x, y, p, eps)
@@ -88,7 +92,7 @@ def triplet_margin_with_distance_loss(
 ) -> Tensor:  # fmt: skip
     """`triplet_margin_loss` with a distance of one's own."""
     if margin <= 0:
-        raise ValueError(f"margin must be greater than 0, got {margin}")
+        raise ValueError(at_user_line(f"margin must be greater than 0, got {margin}"))
     distance = pairwise_distance if distance_function is None else distance_function
     near: Any = distance(anchor, positive)
     far: Any = distance(anchor, negative)
@@ -110,11 +114,11 @@ def multi_margin_loss(
 ) -> Tensor:  # fmt: skip
     """``sum over i != y of max(0, margin - x[y] + x[i])**p / C`` for each row."""
     if p not in (1, 2):
-        raise ValueError("multi_margin_loss: only p == 1 and p == 2 are supported")
+        raise ValueError(at_user_line("multi_margin_loss: only p == 1 and p == 2 are supported"))
     rows = input if input.ndim == 2 else input.reshape(1, -1)
     _check_rows("multi_margin_loss", rows)
     if weight is not None and weight.ndim != 1:
-        raise ValueError("multi_margin_loss: weight must be one-dimensional")
+        raise ValueError(at_user_line("multi_margin_loss: weight must be one-dimensional"))
     classes = target.reshape(-1).to(dtypes.int64)
     if target.ndim > 1 or classes.shape[0] != rows.shape[0] or target.dtype.kind == "f":
         raise RuntimeError(at_user_line(

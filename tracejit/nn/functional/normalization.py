@@ -162,7 +162,9 @@ def local_response_norm(
 ) -> Tensor:
     """``x / (k + alpha * mean of squares over `size` neighbouring channels)**beta``."""
     if input.ndim < 3:
-        raise ValueError(f"local_response_norm: expected at least 3 dimensions, got {input.ndim}")
+        raise ValueError(
+            at_user_line(f"local_response_norm: expected at least 3 dimensions, got {input.ndim}")
+        )
     if input.numel() == 0:
         return input
     sides = (0, 0) * (input.ndim - 2) + (size // 2, (size - 1) // 2)

@@ -76,7 +76,9 @@ def interpolate(
     """
     spatial = input.ndim - 2
     if (size is None) == (scale_factor is None):
-        raise ValueError("interpolate: exactly one of size and scale_factor must be given")
+        raise ValueError(
+            at_user_line("interpolate: exactly one of size and scale_factor must be given")
+        )
     if antialias:
         raise NotImplementedError(at_user_line("interpolate: antialias is not supported"))
     if mode in _RANKS and input.ndim != _RANKS[mode]:
@@ -84,7 +86,9 @@ def interpolate(
             f"interpolate: mode {mode!r} needs a {_RANKS[mode]}-d input, "
             f"got {type_of(input)}"))  # fmt: skip
     if align_corners is not None and mode not in _RANKS:
-        raise ValueError("align_corners can only be set with the linear and cubic modes")
+        raise ValueError(
+            at_user_line("align_corners can only be set with the linear and cubic modes")
+        )
     sizes, scales = _target(input, spatial, size, scale_factor, recompute_scale_factor)
     if mode == "area":
         pools: Any = {1: adaptive_avg_pool1d, 2: adaptive_avg_pool2d, 3: adaptive_avg_pool3d}
@@ -108,7 +112,9 @@ def interpolate(
 def _per_axis(value: Any, count: int, name: str) -> list[Any]:
     if isinstance(value, (tuple, list)):
         if len(value) != count:
-            raise ValueError(f"interpolate: {name} needs {count} numbers, got {list(value)}")
+            raise ValueError(
+                at_user_line(f"interpolate: {name} needs {count} numbers, got {list(value)}")
+            )
         return list(value)
     return [value] * count
 

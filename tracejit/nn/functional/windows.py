@@ -59,5 +59,5 @@ def repeated(value: Any, count: int, name: str = "value") -> tuple[int, ...]:
     if len(items) == 1:
         return items * count
     if len(items) != count:
-        raise RuntimeError(f"{name} must be one int or {count} of them, not {items}")
+        raise RuntimeError(at_user_line(f"{name} must be one int or {count} of them, not {items}"))
     return items

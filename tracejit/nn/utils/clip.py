@@ -12,6 +12,7 @@ from typing import Any
 from tracejit.eager.factories import tensor
 from tracejit.eager.joining import stack
 from tracejit.eager.modes import no_grad
+from tracejit.errors import at_user_line
 from tracejit.tensor import Tensor
 
 
@@ -30,8 +31,12 @@ def get_total_norm(
         return tensor(0.0)
     total: Any = norms[0] if len(norms) == 1 else stack(norms).norm(norm_type)
     if error_if_nonfinite and not bool(total.isfinite()):
-        raise RuntimeError(f"the total norm of order {norm_type} of the gradients is not finite; "
-                           "pass error_if_nonfinite=False to clip anyway")  # fmt: skip
+        raise RuntimeError(
+            at_user_line(
+                f"the total norm of order {norm_type} of the gradients is not finite; "
+                "pass error_if_nonfinite=False to clip anyway"
+            )
+        )
     return total
 
 

@@ -9,6 +9,7 @@ import copy
 from typing import Any
 
 from tracejit.eager.modes import no_grad
+from tracejit.errors import at_user_line
 from tracejit.nn.parameter import Parameter
 from tracejit.random import default_generator
 
@@ -58,16 +59,18 @@ def fuse_conv_bn_eval(conv: Any, bn: Any, transpose: bool = False) -> Any:
 def fuse_linear_bn_eval(linear: Any, bn: Any) -> Any:
     """A copy of `linear` that computes ``bn(linear(x))``; both must be in eval mode."""
     if linear.out_features != bn.num_features and bn.num_features != 1:
-        raise AssertionError("To fuse, linear.out_features == bn.num_features or "
-                             "bn.num_features == 1")  # fmt: skip
+        raise AssertionError(at_user_line("To fuse, linear.out_features == bn.num_features or "
+                             "bn.num_features == 1"))  # fmt: skip
     return _fused(linear, bn, False)
 
 
 def _fused(layer: Any, bn: Any, transpose: bool) -> Any:
     if layer.training or bn.training:
-        raise AssertionError("Fusion only for eval!")
+        raise AssertionError(at_user_line("Fusion only for eval!"))
     if bn.running_mean is None or bn.running_var is None:
-        raise AssertionError("Only support fusing BatchNorm with non-None running_var/running_mean")
+        raise AssertionError(
+            at_user_line("Only support fusing BatchNorm with non-None running_var/running_mean")
+        )
     fused = copy.deepcopy(layer)
     fused.weight, fused.bias = fuse_conv_bn_weights(
         layer.weight, layer.bias, bn.running_mean, bn.running_var, bn.eps, bn.weight, bn.bias,

@@ -15,6 +15,7 @@ from tracejit.eager.linalg import matmul
 from tracejit.eager.matrix_functions import matrix_exp
 from tracejit.eager.modes import no_grad
 from tracejit.eager.ranges import eye
+from tracejit.errors import at_user_line
 from tracejit.nn.module import Module
 from tracejit.nn.utils.parametrize import register_parametrization
 from tracejit.tensor import Tensor
@@ -75,8 +76,8 @@ class _Orthogonal(Module):
     def right_inverse(self, value: Any) -> Any:
         """The parameter (and base) for which the value is `value`."""
         if value.shape != self.shape:
-            raise ValueError(f"expected a matrix of shape {tuple(self.shape)}, "
-                             f"got {tuple(value.shape)}")  # fmt: skip
+            raise ValueError(at_user_line(f"expected a matrix of shape {tuple(self.shape)}, "
+                             f"got {tuple(value.shape)}"))  # fmt: skip
         with no_grad():
             wide = value.shape[-2] < value.shape[-1]
             tall = value.mT if wide else value
@@ -86,8 +87,11 @@ class _Orthogonal(Module):
                 return -identity.expand(value.shape)
             if self.orthogonal_map != "householder":
                 raise NotImplementedError(
-                    "a matrix can be assigned only with use_trivialization=True or the map "
-                    "'householder'")  # fmt: skip
+                    at_user_line(
+                        "a matrix can be assigned only with use_trivialization=True or the map "
+                        "'householder'"
+                    )
+                )
             vectors, factors = geqrf(tall)
             diagonal = vectors.diagonal(dim1=-2, dim2=-1)
             diagonal.copy_(diagonal.sign() * (1.0 - 2.0 * (factors == 0).to(factors.dtype)))
@@ -115,16 +119,25 @@ def orthogonal(
     """
     weight = getattr(module, name, None)
     if not isinstance(weight, Tensor):
-        raise ValueError(f"module {type(module).__name__} has no parameter or buffer {name!r}")
+        raise ValueError(
+            at_user_line(f"module {type(module).__name__} has no parameter or buffer {name!r}")
+        )
     if weight.ndim < 2:
-        raise ValueError(f"expected a matrix or batch of matrices, got a tensor of {weight.ndim} "
-                         "dimensions")  # fmt: skip
+        raise ValueError(
+            at_user_line(
+                f"expected a matrix or batch of matrices, got a tensor of {weight.ndim} dimensions"
+            )
+        )
     if orthogonal_map is None:
         square = weight.shape[-2] == weight.shape[-1]
         orthogonal_map = "matrix_exp" if square else "householder"
     if orthogonal_map not in _MAPS:
-        raise ValueError(f"orthogonal_map must be one of {', '.join(map(repr, _MAPS))}, "
-                         f"not {orthogonal_map!r}")  # fmt: skip
+        raise ValueError(
+            at_user_line(
+                f"orthogonal_map must be one of {', '.join(map(repr, _MAPS))}, "
+                f"not {orthogonal_map!r}"
+            )
+        )
     rule = _Orthogonal(weight, orthogonal_map, use_trivialization)
     register_parametrization(module, name, rule, unsafe=True)
     return module

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any, TypeVar
 
 from tracejit.eager.modes import no_grad
+from tracejit.errors import at_user_line
 from tracejit.nn.functional.linear import normalize
 from tracejit.nn.module import Module
 from tracejit.nn.utils.orthogonal import orthogonal
@@ -48,7 +49,9 @@ class _SpectralNorm(Module):
     def __init__(self, weight: Tensor, iterations: int, dim: int, eps: float) -> None:
         super().__init__()
         if iterations <= 0:
-            raise ValueError(f"n_power_iterations should be positive, got {iterations}")
+            raise ValueError(
+                at_user_line(f"n_power_iterations should be positive, got {iterations}")
+            )
         self.n_power_iterations = iterations
         self.dim = dim % weight.ndim
         self.eps = eps

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from tracejit.eager.modes import no_grad
+from tracejit.errors import at_user_line
 from tracejit.nn.containers import ModuleDict, ModuleList
 from tracejit.nn.module import Module
 from tracejit.nn.parameter import Parameter
@@ -62,8 +63,12 @@ class ParametrizationList(ModuleList):
             for module in reversed(list(self)):
                 inverse = getattr(module, "right_inverse", None)
                 if inverse is None:
-                    raise RuntimeError(f"{type(module).__name__} has no right_inverse: the "
-                                       "tensor cannot be assigned")  # fmt: skip
+                    raise RuntimeError(
+                        at_user_line(
+                            f"{type(module).__name__} has no right_inverse: the "
+                            "tensor cannot be assigned"
+                        )
+                    )
                 start = inverse(start)
             for key, new in zip(self._keys(), [start] if self.is_tensor else start, strict=True):
                 getattr(self, key).copy_(new)
@@ -119,8 +124,8 @@ def register_parametrization(
     table = next((t for t in (module._parameters, module._buffers) if tensor_name in t), None)
     original = None if table is None else table[tensor_name]
     if table is None or original is None:
-        raise ValueError(f"module {type(module).__name__} has no parameter or buffer "
-                         f"{tensor_name!r}")  # fmt: skip
+        raise ValueError(at_user_line(f"module {type(module).__name__} has no parameter or buffer "
+                         f"{tensor_name!r}"))  # fmt: skip
     parts = ParametrizationList([parametrization], original, unsafe)
     if not unsafe:
         _check_result(parts, original, tensor_name)
@@ -141,9 +146,9 @@ def _check_result(parts: ParametrizationList, original: Tensor, name: str) -> No
     with no_grad():
         result = parts()
     if result.shape != original.shape or result.dtype is not original.dtype:
-        raise ValueError(f"the parametrization of {name!r} gives {result.dtype}, "
+        raise ValueError(at_user_line(f"the parametrization of {name!r} gives {result.dtype}, "
                          f"{tuple(result.shape)} instead of {original.dtype}, "
-                         f"{tuple(original.shape)}; say unsafe=True to allow it")  # fmt: skip
+                         f"{tuple(original.shape)}; say unsafe=True to allow it"))  # fmt: skip
 
 
 def is_parametrized(module: Module, tensor_name: str | None = None) -> bool:
@@ -162,10 +167,14 @@ def remove_parametrizations(
     Raises ValueError if it is not parametrized, or has several originals to choose from.
     """
     if not is_parametrized(module, tensor_name):
-        raise ValueError(f"{type(module).__name__} has no parametrization on {tensor_name!r}")
+        raise ValueError(
+            at_user_line(f"{type(module).__name__} has no parametrization on {tensor_name!r}")
+        )
     parts = module.parametrizations[tensor_name]
     if not leave_parametrized and not parts.is_tensor:
-        raise ValueError("remove_parametrizations: several originals; leave_parametrized=True only")
+        raise ValueError(
+            at_user_line("remove_parametrizations: several originals; leave_parametrized=True only")
+        )
     stored = getattr(parts, parts._keys()[0])
     with no_grad():
         value = (parts() if leave_parametrized else stored).clone()

@@ -11,6 +11,7 @@ from typing import Any
 
 from tracejit.eager.factories import ones_like
 from tracejit.eager.joining import cat
+from tracejit.errors import at_user_line
 from tracejit.nn.module import Module
 from tracejit.random import rand
 from tracejit.tensor import Tensor
@@ -37,7 +38,9 @@ class BasePruningMethod:
 
     def compute_mask(self, t: Any, default_mask: Any) -> Any:
         """The mask for scores `t`: `default_mask` with more zeros."""
-        raise NotImplementedError(f"{type(self).__name__} does not define compute_mask")
+        raise NotImplementedError(
+            at_user_line(f"{type(self).__name__} does not define compute_mask")
+        )
 
     def apply_mask(self, module: Any) -> Any:
         """The masked tensor."""
@@ -60,8 +63,12 @@ class BasePruningMethod:
         original = getattr(module, name) if earlier is None else getattr(module, f"{name}_orig")
         scores = getattr(module, name) if importance_scores is None else importance_scores
         if scores.shape != original.shape:
-            raise ValueError(f"importance_scores of shape {tuple(scores.shape)} do not fit "
-                             f"{name!r} of shape {tuple(original.shape)}")  # fmt: skip
+            raise ValueError(
+                at_user_line(
+                    f"importance_scores of shape {tuple(scores.shape)} do not fit "
+                    f"{name!r} of shape {tuple(original.shape)}"
+                )
+            )
         if earlier is None:
             mask = method.compute_mask(scores.detach(), ones_like(original.detach()))
             del module._parameters[name]
@@ -84,8 +91,11 @@ class BasePruningMethod:
         """`t` masked, without a module."""
         scores = t if importance_scores is None else importance_scores
         if scores.shape != t.shape:
-            raise ValueError(f"importance_scores of shape {tuple(scores.shape)} do not fit "
-                             f"{tuple(t.shape)}")  # fmt: skip
+            raise ValueError(
+                at_user_line(
+                    f"importance_scores of shape {tuple(scores.shape)} do not fit {tuple(t.shape)}"
+                )
+            )
         start = ones_like(t) if default_mask is None else default_mask
         return t * self.compute_mask(scores, start).to(t.dtype)
 
@@ -119,10 +129,14 @@ class PruningContainer(BasePruningMethod):
     def add_pruning_method(self, method: BasePruningMethod) -> None:
         """Append a rule for the same tensor; ValueError if it is for another, TypeError if none."""
         if not isinstance(method, BasePruningMethod):
-            raise TypeError(f"{type(method)} is not a BasePruningMethod subclass")
+            raise TypeError(at_user_line(f"{type(method)} is not a BasePruningMethod subclass"))
         if self._methods and method._tensor_name != self._tensor_name:
-            raise ValueError(f"this container prunes {self._tensor_name!r}, the method "
-                             f"{method._tensor_name!r}")  # fmt: skip
+            raise ValueError(
+                at_user_line(
+                    f"this container prunes {self._tensor_name!r}, the method "
+                    f"{method._tensor_name!r}"
+                )
+            )
         self._tensor_name = method._tensor_name
         self._methods = (*self._methods, method)
 
@@ -158,17 +172,23 @@ class PruningContainer(BasePruningMethod):
 
 def _check_amount(amount: Any) -> None:
     if isinstance(amount, bool) or not isinstance(amount, (int, float)):
-        raise TypeError(f"the amount of pruning must be a number, got {amount!r}")
+        raise TypeError(at_user_line(f"the amount of pruning must be a number, got {amount!r}"))
     if (isinstance(amount, int) and amount < 0) or not (isinstance(amount, int) or
                                                         0.0 <= amount <= 1.0):  # fmt: skip
-        raise ValueError(f"amount={amount} should either be a float in [0, 1] or a non-negative "
-                         "integer")  # fmt: skip
+        raise ValueError(
+            at_user_line(
+                f"amount={amount} should either be a float in [0, 1] or a non-negative integer"
+            )
+        )
 
 
 def _count(amount: int | float, size: int) -> int:
     if isinstance(amount, int) and amount > size:
-        raise ValueError(f"amount={amount} should be smaller than the number of parameters to "
-                         f"prune={size}")  # fmt: skip
+        raise ValueError(
+            at_user_line(
+                f"amount={amount} should be smaller than the number of parameters to prune={size}"
+            )
+        )
     return amount if isinstance(amount, int) else round(amount * size)
 
 
@@ -216,10 +236,16 @@ class _Structured(_Amount):
 
     def _check(self, t: Any) -> None:
         if t.ndim <= 1:
-            raise ValueError("Structured pruning can only be applied to multidimensional tensors. "
-                             f"Found tensor of shape {tuple(t.shape)}")  # fmt: skip
+            raise ValueError(
+                at_user_line(
+                    "Structured pruning can only be applied to multidimensional tensors. "
+                    f"Found tensor of shape {tuple(t.shape)}"
+                )
+            )
         if not -t.ndim <= self.dim < t.ndim:
-            raise IndexError(f"Invalid index {self.dim} for tensor of size {tuple(t.shape)}")
+            raise IndexError(
+                at_user_line(f"Invalid index {self.dim} for tensor of size {tuple(t.shape)}")
+            )
 
     def _without_channels(self, t: Any, mask: Any, scores: Any) -> Any:
         keep = self._without(ones_like(scores), scores)
@@ -325,9 +351,11 @@ def global_unstructured(
     """
     places, given = list(parameters), importance_scores or {}
     if not places:
-        raise ValueError("global_unstructured: no parameters")
+        raise ValueError(at_user_line("global_unstructured: no parameters"))
     if pruning_method.PRUNING_TYPE != "unstructured":
-        raise TypeError(f"only unstructured methods can be global, not {pruning_method.__name__}")
+        raise TypeError(
+            at_user_line(f"only unstructured methods can be global, not {pruning_method.__name__}")
+        )
     tensors: list[Any] = [getattr(module, name) for module, name in places]
     scores = [given.get(place, t).detach().reshape(-1)
               for place, t in zip(places, tensors, strict=True)]  # fmt: skip
@@ -349,8 +377,12 @@ def remove(module: Module, name: str) -> Module:
     """Make the pruned value permanent; ValueError if `name` is not pruned."""
     found = _rule_of(module, name)
     if found is None:
-        raise ValueError(f"Parameter {name!r} of module {module} has to be pruned before pruning "
-                         "can be removed")  # fmt: skip
+        raise ValueError(
+            at_user_line(
+                f"Parameter {name!r} of module {module} has to be pruned before pruning "
+                "can be removed"
+            )
+        )
     target: Any = module
     del target._forward_pre_hooks[found[0]]
     found[1].remove(module)

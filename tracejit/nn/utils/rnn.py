@@ -14,6 +14,7 @@ import numpy as np
 from tracejit import dtypes
 from tracejit.eager.factories import arange, as_tensor, from_numpy, full
 from tracejit.eager.joining import cat, stack
+from tracejit.errors import at_user_line
 from tracejit.tensor import Tensor
 
 
@@ -92,15 +93,19 @@ def pack_padded_sequence(
     """Pack [T, N, *] (or [N, T, *]); `enforce_sorted` wants falling lengths."""
     counts = [int(n) for n in (lengths.tolist() if isinstance(lengths, Tensor) else lengths)]
     if any(n <= 0 for n in counts):
-        raise RuntimeError("length of all samples has to be greater than 0")
+        raise RuntimeError(at_user_line("length of all samples has to be greater than 0"))
     x = input.transpose(0, 1) if batch_first else input
     if len(counts) != x.shape[1]:
-        raise RuntimeError(f"expected {x.shape[1]} lengths, got {len(counts)}")
+        raise RuntimeError(at_user_line(f"expected {x.shape[1]} lengths, got {len(counts)}"))
     order = None
     if enforce_sorted:
         if any(a < b for a, b in zip(counts, counts[1:])):
-            raise RuntimeError("lengths must be sorted in decreasing order when enforce_sorted is "
-                               "True; pass enforce_sorted=False")  # fmt: skip
+            raise RuntimeError(
+                at_user_line(
+                    "lengths must be sorted in decreasing order when enforce_sorted is "
+                    "True; pass enforce_sorted=False"
+                )
+            )
     else:
         ranks = sorted(range(len(counts)), key=lambda i: -counts[i])
         order = as_tensor(np.asarray(ranks, np.int64))
@@ -140,8 +145,12 @@ def pad_packed_sequence(
     if total_length is not None:
         missing = total_length - len(x)
         if missing < 0:
-            raise ValueError("expected total_length to be at least the length of the longest "
-                             f"sequence, but got {total_length}")  # fmt: skip
+            raise ValueError(
+                at_user_line(
+                    "expected total_length to be at least the length of the longest "
+                    f"sequence, but got {total_length}"
+                )
+            )
         x = cat([x, x.new_zeros(missing, *x.shape[1:])])
         valid = cat([valid, valid.new_zeros(missing, *valid.shape[1:])])
     if padding_value != 0.0:
@@ -160,7 +169,7 @@ def pad_sequence(
 ) -> Tensor:  # fmt: skip
     """Sequences [T_i, *] as one tensor [T, N, *] (or [N, T, *])."""
     if padding_side not in ("left", "right"):
-        raise ValueError(f"padding_side must be left or right, not {padding_side!r}")
+        raise ValueError(at_user_line(f"padding_side must be left or right, not {padding_side!r}"))
     items = list(sequences)
     longest = max(int(s.shape[0]) for s in items)
     rows = []

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from tracejit.eager.register import FUNCTIONS
+from tracejit.errors import at_user_line
 from tracejit.nn.module import Module
 from tracejit.nn.version import bump
 from tracejit.tensor import Tensor
@@ -46,8 +47,11 @@ def _merged(dicts: Sequence[Tensors]) -> dict[str, Tensor]:
     merged: dict[str, Tensor] = {}
     for part in dicts:
         if merged.keys() & part.keys():
-            raise ValueError(f"functional_call: {sorted(merged.keys() & part.keys())[0]!r} is "
-                             "given twice")  # fmt: skip
+            raise ValueError(
+                at_user_line(
+                    f"functional_call: {sorted(merged.keys() & part.keys())[0]!r} is given twice"
+                )
+            )
         merged.update(part)
     return merged
 
@@ -68,8 +72,8 @@ def _with_tied(module: Module, tensors: Tensors) -> dict[str, Tensor]:
 def _check_names(module: Module, tensors: Tensors) -> None:
     names = {name for name, _ in _named_tensors(module)}
     if names != set(tensors):
-        raise RuntimeError(f"functional_call: missing {sorted(names - set(tensors))}, "
-                           f"unexpected {sorted(set(tensors) - names)}")  # fmt: skip
+        raise RuntimeError(at_user_line(f"functional_call: missing {sorted(names - set(tensors))}, "
+                           f"unexpected {sorted(set(tensors) - names)}"))  # fmt: skip
 
 
 def _table_of(module: Module, name: str) -> tuple[dict[str, Any], str]:
@@ -106,7 +110,7 @@ def stack_module_state(
     ``vmap(lambda p, b, x: functional_call(net, (p, b), (x,)), (0, 0, None))``.
     """
     if not models:
-        raise RuntimeError("stack_module_state: expected at least one model")
+        raise RuntimeError(at_user_line("stack_module_state: expected at least one model"))
     stack = FUNCTIONS["stack"]
 
     def stacked(tables: list[dict[str, Tensor]], leaf: bool) -> dict[str, Tensor]:

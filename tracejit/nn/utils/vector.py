@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from tracejit.eager.joining import cat
+from tracejit.errors import at_user_line
 from tracejit.tensor import Tensor
 
 
@@ -20,7 +21,7 @@ def parameters_to_vector(parameters: Iterable[Any]) -> Tensor:
 def vector_to_parameters(vec: Tensor, parameters: Iterable[Any]) -> None:
     """Overwrite the parameters' data with consecutive pieces of `vec`."""
     if not isinstance(vec, Tensor):
-        raise TypeError(f"expected a Tensor, but got {type(vec).__name__}")
+        raise TypeError(at_user_line(f"expected a Tensor, but got {type(vec).__name__}"))
     flat: Any = vec
     at = 0
     for p in parameters:

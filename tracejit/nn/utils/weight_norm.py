@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, TypeVar
 
 from tracejit.eager.modes import no_grad
+from tracejit.errors import at_user_line
 from tracejit.nn.functional.linear import normalize
 from tracejit.nn.parameter import Parameter
 
@@ -39,7 +40,7 @@ def _find(module: Any, kind: type, name: str) -> int:
     for key, (hook, _) in module._forward_pre_hooks.items():
         if isinstance(hook, kind) and hook.name == name:  # type: ignore[attr-defined]
             return int(key)
-    raise ValueError(f"{kind.__name__.strip('_')} of {name!r} not found in {module}")
+    raise ValueError(at_user_line(f"{kind.__name__.strip('_')} of {name!r} not found in {module}"))
 
 
 def weight_norm(module: M, name: str = "weight", dim: int | None = 0) -> M:
@@ -109,7 +110,9 @@ def spectral_norm(
     dim  the output dimension (default 0; 1 for transposed convolutions).
     """
     if n_power_iterations <= 0:
-        raise ValueError(f"n_power_iterations should be positive, got {n_power_iterations}")
+        raise ValueError(
+            at_user_line(f"n_power_iterations should be positive, got {n_power_iterations}")
+        )
     target: Any = module
     axis = int(getattr(target, "transposed", False)) if dim is None else dim
     rule = _SpectralNorm(name, n_power_iterations, axis, eps)

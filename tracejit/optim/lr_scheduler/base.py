@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tracejit.eager.modes import no_grad
+from tracejit.errors import at_user_line
 from tracejit.optim.optimizer import Optimizer
 from tracejit.tensor import Tensor
 
@@ -41,7 +42,7 @@ class LRScheduler:
 
     def __init__(self, optimizer: Optimizer, last_epoch: int = -1) -> None:
         if not isinstance(optimizer, Optimizer):
-            raise TypeError(f"{type(optimizer).__name__} is not an Optimizer")
+            raise TypeError(at_user_line(f"{type(optimizer).__name__} is not an Optimizer"))
         self.optimizer = optimizer
         for i, group in enumerate(optimizer.param_groups):
             if last_epoch == -1:
@@ -59,7 +60,7 @@ class LRScheduler:
 
     def get_lr(self) -> list[Any]:
         """The rates of epoch ``self.last_epoch``, one for each group."""
-        raise NotImplementedError(f"{type(self).__name__} defines no get_lr()")
+        raise NotImplementedError(at_user_line(f"{type(self).__name__} defines no get_lr()"))
 
     def get_last_lr(self) -> list[Any]:
         """The rates that the last `step` set."""

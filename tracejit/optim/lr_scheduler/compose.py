@@ -9,6 +9,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Any
 
+from tracejit.errors import at_user_line
 from tracejit.optim.lr_scheduler.base import LRScheduler, assign, number_of
 from tracejit.optim.optimizer import Optimizer
 
@@ -21,13 +22,17 @@ class SequentialLR(LRScheduler):
         last_epoch: int = -1,
     ) -> None:  # fmt: skip
         if not schedulers:
-            raise ValueError(f"{type(self).__name__} expects at least one scheduler")
+            raise ValueError(at_user_line(f"{type(self).__name__} expects at least one scheduler"))
         if len(milestones) != len(schedulers) - 1:
-            raise ValueError(f"{type(self).__name__} expects {len(schedulers) - 1} milestones for "
-                             f"{len(schedulers)} schedulers, got {len(milestones)}")  # fmt: skip
+            raise ValueError(
+                at_user_line(
+                    f"{type(self).__name__} expects {len(schedulers) - 1} milestones for "
+                    f"{len(schedulers)} schedulers, got {len(milestones)}"
+                )
+            )
         for scheduler in schedulers:
             if scheduler.optimizer is not optimizer:
-                raise ValueError("all schedulers must belong to the same optimizer")
+                raise ValueError(at_user_line("all schedulers must belong to the same optimizer"))
         self._schedulers = list(schedulers)
         self._milestones = list(milestones)
         self.last_epoch = last_epoch + 1
@@ -69,10 +74,10 @@ class ChainedScheduler(LRScheduler):
 
     def __init__(self, schedulers: Sequence[Any], optimizer: Optimizer | None = None) -> None:
         if not schedulers:
-            raise ValueError(f"{type(self).__name__} expects at least one scheduler")
+            raise ValueError(at_user_line(f"{type(self).__name__} expects at least one scheduler"))
         self.optimizer = schedulers[0].optimizer if optimizer is None else optimizer
         if any(s.optimizer is not self.optimizer for s in schedulers):
-            raise ValueError("all schedulers must belong to the same optimizer")
+            raise ValueError(at_user_line("all schedulers must belong to the same optimizer"))
         self._schedulers = list(schedulers)
         self._last_lr = [number_of(group["lr"]) for group in self.optimizer.param_groups]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from tracejit.errors import at_user_line
 from tracejit.optim.lr_scheduler.base import LRScheduler
 from tracejit.optim.optimizer import Optimizer
 
@@ -50,9 +51,9 @@ class CosineAnnealingWarmRestarts(LRScheduler):
         last_epoch: int = -1,
     ) -> None:  # fmt: skip
         if T_0 <= 0 or not isinstance(T_0, int):
-            raise ValueError(f"Expected positive integer T_0, but got {T_0}")
+            raise ValueError(at_user_line(f"Expected positive integer T_0, but got {T_0}"))
         if T_mult < 1 or not isinstance(T_mult, int):
-            raise ValueError(f"Expected integer T_mult >= 1, but got {T_mult}")
+            raise ValueError(at_user_line(f"Expected integer T_mult >= 1, but got {T_mult}"))
         self.T_0 = T_0
         self.T_i = T_0
         self.T_mult = T_mult
@@ -83,7 +84,7 @@ class CosineAnnealingWarmRestarts(LRScheduler):
     def _jump(self, epoch: float) -> None:
         """The place in the cycle at any epoch."""
         if epoch < 0:
-            raise ValueError(f"Expected non-negative epoch, but got {epoch}")
+            raise ValueError(at_user_line(f"Expected non-negative epoch, but got {epoch}"))
         if epoch < self.T_0:
             self.T_cur, self.T_i = epoch, self.T_0
         elif self.T_mult == 1:

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from tracejit.errors import at_user_line
 from tracejit.optim.lr_scheduler.base import LRScheduler, assign
 from tracejit.optim.optimizer import Optimizer
 
@@ -18,7 +19,7 @@ def _per_group(optimizer: Optimizer, value: Any, name: str) -> list[Any]:
     if not isinstance(value, (list, tuple)):
         return [value] * count
     if len(value) != count:
-        raise ValueError(f"{name} must have {count} values, got {len(value)}")
+        raise ValueError(at_user_line(f"{name} must have {count} values, got {len(value)}"))
     return list(value)
 
 
@@ -32,7 +33,9 @@ def set_momentum(group: dict[str, Any], value: Any) -> None:
 
 def _check_momentum(optimizer: Optimizer) -> None:
     if not {"momentum", "betas"} & optimizer.defaults.keys():
-        raise ValueError("optimizer must support momentum or beta1 with `cycle_momentum` enabled")
+        raise ValueError(
+            at_user_line("optimizer must support momentum or beta1 with `cycle_momentum` enabled")
+        )
 
 
 class CyclicLR(LRScheduler):
@@ -50,7 +53,7 @@ class CyclicLR(LRScheduler):
         last_epoch: int = -1,
     ) -> None:  # fmt: skip
         if mode not in ("triangular", "triangular2", "exp_range") and scale_fn is None:
-            raise ValueError("mode is invalid and scale_fn is None")
+            raise ValueError(at_user_line("mode is invalid and scale_fn is None"))
         base_lrs = _per_group(optimizer, base_lr, "base_lr")
         if last_epoch == -1:
             for group, lr in zip(optimizer.param_groups, base_lrs, strict=True):
@@ -129,10 +132,16 @@ class OneCycleLR(LRScheduler):
     ) -> None:  # fmt: skip
         self.total_steps = _total_steps(total_steps, epochs, steps_per_epoch)
         if not 0 <= pct_start <= 1:
-            raise ValueError(f"Expected float between 0 and 1 pct_start, but got {pct_start}")
+            raise ValueError(
+                at_user_line(f"Expected float between 0 and 1 pct_start, but got {pct_start}")
+            )
         if anneal_strategy not in ("cos", "linear"):
-            raise ValueError("anneal_strategy must be one of 'cos' or 'linear', instead got "
-                             f"{anneal_strategy}")  # fmt: skip
+            raise ValueError(
+                at_user_line(
+                    "anneal_strategy must be one of 'cos' or 'linear', instead got "
+                    f"{anneal_strategy}"
+                )
+            )
         self._anneal_func_type = anneal_strategy
         self.cycle_momentum = cycle_momentum
         self._phases = self._make_phases(pct_start, three_phase)
@@ -170,8 +179,12 @@ class OneCycleLR(LRScheduler):
     def get_lr(self) -> list[Any]:
         step = self.last_epoch
         if step > self.total_steps:
-            raise ValueError(f"Tried to step {step} times. The specified number of total steps is "
-                             f"{self.total_steps}")  # fmt: skip
+            raise ValueError(
+                at_user_line(
+                    f"Tried to step {step} times. The specified number of total steps is "
+                    f"{self.total_steps}"
+                )
+            )
         anneal = _cosine if self._anneal_func_type == "cos" else _linear
         start, left = 0.0, list(self._phases)
         while step > left[0][0] and len(left) > 1:
@@ -189,12 +202,18 @@ class OneCycleLR(LRScheduler):
 def _total_steps(total: int | None, epochs: int | None, per_epoch: int | None) -> int:
     if total is not None:
         if total <= 0 or not isinstance(total, int):
-            raise ValueError(f"Expected positive integer total_steps, but got {total}")
+            raise ValueError(
+                at_user_line(f"Expected positive integer total_steps, but got {total}")
+            )
         return total
     if epochs is None or per_epoch is None:
-        raise ValueError("You must define either total_steps OR (epochs AND steps_per_epoch)")
+        raise ValueError(
+            at_user_line("You must define either total_steps OR (epochs AND steps_per_epoch)")
+        )
     if not isinstance(epochs, int) or epochs <= 0:
-        raise ValueError(f"Expected positive integer epochs, but got {epochs}")
+        raise ValueError(at_user_line(f"Expected positive integer epochs, but got {epochs}"))
     if not isinstance(per_epoch, int) or per_epoch <= 0:
-        raise ValueError(f"Expected positive integer steps_per_epoch, but got {per_epoch}")
+        raise ValueError(
+            at_user_line(f"Expected positive integer steps_per_epoch, but got {per_epoch}")
+        )
     return epochs * per_epoch

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
+from tracejit.errors import at_user_line
 from tracejit.optim.lr_scheduler.base import LRScheduler
 from tracejit.optim.optimizer import Optimizer
 
@@ -35,7 +36,7 @@ class _Functions(LRScheduler):
         count = len(optimizer.param_groups)
         given = list(lr_lambda) if isinstance(lr_lambda, (list, tuple)) else [lr_lambda] * count
         if len(given) != count:
-            raise ValueError(f"Expected {count} lr_lambdas, but got {len(given)}")
+            raise ValueError(at_user_line(f"Expected {count} lr_lambdas, but got {len(given)}"))
         self.lr_lambdas = given
         super().__init__(optimizer, last_epoch)
 
@@ -123,7 +124,9 @@ class ConstantLR(LRScheduler):
         last_epoch: int = -1,
     ) -> None:  # fmt: skip
         if not 0 <= factor <= 1.0:
-            raise ValueError("Constant multiplicative factor expected to be between 0 and 1.")
+            raise ValueError(
+                at_user_line("Constant multiplicative factor expected to be between 0 and 1.")
+            )
         self.factor = factor
         self.total_iters = total_iters
         super().__init__(optimizer, last_epoch)
@@ -148,10 +151,16 @@ class LinearLR(LRScheduler):
         total_iters: int = 5, last_epoch: int = -1,
     ) -> None:  # fmt: skip
         if not 0 < start_factor <= 1.0:
-            raise ValueError("Starting multiplicative factor expected to be greater than 0 and "
-                             "less or equal to 1.")  # fmt: skip
+            raise ValueError(
+                at_user_line(
+                    "Starting multiplicative factor expected to be greater than 0 and "
+                    "less or equal to 1."
+                )
+            )
         if not 0 <= end_factor <= 1.0:
-            raise ValueError("Ending multiplicative factor expected to be between 0 and 1.")
+            raise ValueError(
+                at_user_line("Ending multiplicative factor expected to be between 0 and 1.")
+            )
         self.start_factor = start_factor
         self.end_factor = end_factor
         self.total_iters = total_iters

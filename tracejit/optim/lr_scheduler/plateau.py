@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tracejit.errors import at_user_line
 from tracejit.optim.lr_scheduler.base import LRScheduler, assign, number_of
 from tracejit.optim.optimizer import Optimizer
 
@@ -25,17 +26,17 @@ class ReduceLROnPlateau(LRScheduler):
         eps: float = 1e-8,
     ) -> None:  # fmt: skip
         if factor >= 1.0:
-            raise ValueError("Factor should be < 1.0.")
+            raise ValueError(at_user_line("Factor should be < 1.0."))
         if not isinstance(optimizer, Optimizer):
-            raise TypeError(f"{type(optimizer).__name__} is not an Optimizer")
+            raise TypeError(at_user_line(f"{type(optimizer).__name__} is not an Optimizer"))
         if mode not in ("min", "max"):
-            raise ValueError(f"mode {mode} is unknown!")
+            raise ValueError(at_user_line(f"mode {mode} is unknown!"))
         if threshold_mode not in ("rel", "abs"):
-            raise ValueError(f"threshold mode {threshold_mode} is unknown!")
+            raise ValueError(at_user_line(f"threshold mode {threshold_mode} is unknown!"))
         groups = len(optimizer.param_groups)
         floors = list(min_lr) if isinstance(min_lr, (list, tuple)) else [min_lr] * groups
         if len(floors) != groups:
-            raise ValueError(f"expected {groups} min_lrs, got {len(floors)}")
+            raise ValueError(at_user_line(f"expected {groups} min_lrs, got {len(floors)}"))
         self.optimizer = optimizer
         self.factor = factor
         self.min_lrs = floors

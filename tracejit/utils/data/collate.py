@@ -13,6 +13,7 @@ import numpy as np
 from tracejit import dtypes
 from tracejit.eager.factories import as_tensor, from_numpy, tensor
 from tracejit.eager.joining import stack
+from tracejit.errors import at_user_line
 from tracejit.tensor import Tensor
 
 
@@ -42,13 +43,17 @@ def default_collate(batch: Sequence[Any]) -> Any:
         return [default_collate(column) for column in _columns(batch)]
     if isinstance(first, Sequence):
         return [default_collate(column) for column in _columns(batch)]
-    raise TypeError("default_collate: batch must contain tensors, numpy arrays, numbers, dicts or "
-                    f"lists; found {type(first)}")  # fmt: skip
+    raise TypeError(
+        at_user_line(
+            "default_collate: batch must contain tensors, numpy arrays, numbers, dicts or "
+            f"lists; found {type(first)}"
+        )
+    )
 
 
 def _columns(batch: Sequence[Any]) -> list[tuple[Any, ...]]:
     if len({len(item) for item in batch}) != 1:
-        raise RuntimeError("each element in list of batch should be of equal size")
+        raise RuntimeError(at_user_line("each element in list of batch should be of equal size"))
     return list(zip(*batch, strict=True))
 
 

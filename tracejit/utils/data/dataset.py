@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
 from typing import Any, Generic, TypeVar
 
+from tracejit.errors import at_user_line
 from tracejit.random import Generator, randperm
 from tracejit.tensor import Tensor
 
@@ -21,7 +22,7 @@ class Dataset(Generic[T]):
     """A dataset with ``__getitem__`` (and usually ``__len__``), both defined by a subclass."""
 
     def __getitem__(self, index: Any) -> Any:
-        raise NotImplementedError(f"{type(self).__name__} defines no __getitem__()")
+        raise NotImplementedError(at_user_line(f"{type(self).__name__} defines no __getitem__()"))
 
     def __add__(self, other: Dataset[Any]) -> ConcatDataset:
         return ConcatDataset([self, other])
@@ -31,7 +32,7 @@ class IterableDataset(Dataset[T]):
     """A dataset that is iterated; a subclass defines ``__iter__``."""
 
     def __iter__(self) -> Iterator[Any]:
-        raise NotImplementedError(f"{type(self).__name__} defines no __iter__()")
+        raise NotImplementedError(at_user_line(f"{type(self).__name__} defines no __iter__()"))
 
     def __add__(self, other: Any) -> ChainDataset:  # type: ignore[override]
         return ChainDataset([self, other])
@@ -42,10 +43,10 @@ class TensorDataset(Dataset[Any]):
 
     def __init__(self, *tensors: Tensor) -> None:
         if not tensors:
-            raise ValueError("TensorDataset needs at least one tensor")
+            raise ValueError(at_user_line("TensorDataset needs at least one tensor"))
         sizes = {int(t._array.shape[0]) for t in tensors}
         if len(sizes) != 1:
-            raise AssertionError(f"size mismatch between tensors: {sorted(sizes)}")
+            raise AssertionError(at_user_line(f"size mismatch between tensors: {sorted(sizes)}"))
         self.tensors = tensors
 
     def __getitem__(self, index: Any) -> tuple[Any, ...]:
@@ -61,11 +62,13 @@ class StackDataset(Dataset[Any]):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         if bool(args) == bool(kwargs):
-            raise ValueError("StackDataset takes either positional or keyword datasets")
+            raise ValueError(
+                at_user_line("StackDataset takes either positional or keyword datasets")
+            )
         self.datasets: Any = args if args else kwargs
         lengths = {len(d) for d in (args if args else kwargs.values())}
         if len(lengths) != 1:
-            raise ValueError("size mismatch between datasets")
+            raise ValueError(at_user_line("size mismatch between datasets"))
         (self._length,) = lengths
 
     def __getitem__(self, index: int) -> Any:
@@ -83,9 +86,9 @@ class ConcatDataset(Dataset[Any]):
     def __init__(self, datasets: Iterable[Any]) -> None:
         self.datasets = list(datasets)
         if not self.datasets:
-            raise AssertionError("datasets should not be an empty iterable")
+            raise AssertionError(at_user_line("datasets should not be an empty iterable"))
         if any(isinstance(d, IterableDataset) for d in self.datasets):
-            raise AssertionError("ConcatDataset does not support IterableDataset")
+            raise AssertionError(at_user_line("ConcatDataset does not support IterableDataset"))
         self.cumulative_sizes = list(accumulate(len(d) for d in self.datasets))
 
     def __len__(self) -> int:
@@ -94,7 +97,7 @@ class ConcatDataset(Dataset[Any]):
     def __getitem__(self, index: int) -> Any:
         total = len(self)
         if not -total <= index < total:
-            raise IndexError(f"index {index} is out of range for {total} items")
+            raise IndexError(at_user_line(f"index {index} is out of range for {total} items"))
         at = index % total
         which = bisect.bisect_right(self.cumulative_sizes, at)
         before = self.cumulative_sizes[which - 1] if which else 0
@@ -142,12 +145,14 @@ def random_split(
     sizes = [int(n) for n in lengths]
     if math.isclose(sum(lengths), 1) and sum(lengths) <= 1:
         if any(not 0 <= f <= 1 for f in lengths):
-            raise ValueError("a fraction must be between 0 and 1")
+            raise ValueError(at_user_line("a fraction must be between 0 and 1"))
         sizes = [math.floor(total * f) for f in lengths]
         for i in range(total - sum(sizes)):
             sizes[i % len(sizes)] += 1
     if sum(sizes) != total:
-        raise ValueError("sum of input lengths does not equal the length of the input dataset")
+        raise ValueError(
+            at_user_line("sum of input lengths does not equal the length of the input dataset")
+        )
     order = randperm(total, generator=generator).tolist()
     ends = list(accumulate(sizes))
     return [Subset(dataset, order[end - n : end]) for n, end in zip(sizes, ends, strict=True)]

@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+from tracejit.errors import at_user_line
 from tracejit.random import Generator
 from tracejit.utils.data.sampler import RandomSampler, Sampler
 
@@ -33,7 +34,10 @@ class DistributedSampler(Sampler[int]):
         self.rank = 0 if rank is None else rank
         if not 0 <= self.rank < self.num_replicas:
             raise ValueError(
-                f"Invalid rank {rank}, rank should be in the interval [0, {self.num_replicas - 1}]"
+                at_user_line(
+                    f"Invalid rank {rank}, rank should be in the interval "
+                    f"[0, {self.num_replicas - 1}]"
+                )
             )
         self.dataset, self.shuffle, self.seed, self.drop_last = dataset, shuffle, seed, drop_last
         self.epoch = 0

@@ -11,6 +11,7 @@ import queue
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from tracejit.errors import at_user_line
 from tracejit.random import Generator, randint
 from tracejit.utils.data.collate import default_collate, default_convert, pinned
 from tracejit.utils.data.dataset import IterableDataset
@@ -82,16 +83,20 @@ class DataLoader:
         num_workers: int, timeout: float, prefetch_factor: int | None, persistent: bool
     ) -> None:
         if num_workers < 0:
-            raise ValueError("num_workers option should be non-negative; use num_workers=0 to "
-                             "disable multiprocessing")  # fmt: skip
+            raise ValueError(
+                at_user_line(
+                    "num_workers option should be non-negative; use num_workers=0 to "
+                    "disable multiprocessing"
+                )
+            )
         if timeout < 0:
-            raise ValueError("timeout option should be non-negative")
+            raise ValueError(at_user_line("timeout option should be non-negative"))
         if num_workers == 0 and prefetch_factor is not None:
-            raise ValueError("prefetch_factor needs num_workers > 0")
+            raise ValueError(at_user_line("prefetch_factor needs num_workers > 0"))
         if prefetch_factor is not None and prefetch_factor < 1:
-            raise ValueError("prefetch_factor option should be positive")
+            raise ValueError(at_user_line("prefetch_factor option should be positive"))
         if persistent and num_workers == 0:
-            raise ValueError("persistent_workers option needs num_workers > 0")
+            raise ValueError(at_user_line("persistent_workers option needs num_workers > 0"))
 
     def _choose_order(
         self, batch_size: int | None, shuffle: bool | None, sampler: Any, batch_sampler: Any,
@@ -99,19 +104,31 @@ class DataLoader:
     ) -> None:  # fmt: skip
         if isinstance(self.dataset, IterableDataset):
             if shuffle or sampler is not None or batch_sampler is not None:
-                raise ValueError("DataLoader with IterableDataset: shuffle, sampler and "
-                                 "batch_sampler are not possible")  # fmt: skip
+                raise ValueError(
+                    at_user_line(
+                        "DataLoader with IterableDataset: shuffle, sampler and "
+                        "batch_sampler are not possible"
+                    )
+                )
             sampler = _Endless()
         if sampler is not None and shuffle:
-            raise ValueError("sampler option is mutually exclusive with shuffle")
+            raise ValueError(at_user_line("sampler option is mutually exclusive with shuffle"))
         if batch_sampler is not None:
             if batch_size != 1 or shuffle or sampler is not None or drop_last:
-                raise ValueError("batch_sampler option is mutually exclusive with batch_size, "
-                                 "shuffle, sampler, and drop_last")  # fmt: skip
+                raise ValueError(
+                    at_user_line(
+                        "batch_sampler option is mutually exclusive with batch_size, "
+                        "shuffle, sampler, and drop_last"
+                    )
+                )
             batch_size, drop_last = None, False
         elif batch_size is None and drop_last:
-            raise ValueError("batch_size=None option disables auto-batching and is mutually "
-                             "exclusive with drop_last")  # fmt: skip
+            raise ValueError(
+                at_user_line(
+                    "batch_size=None option disables auto-batching and is mutually "
+                    "exclusive with drop_last"
+                )
+            )
         if sampler is None:
             sampler = (
                 RandomSampler(self.dataset, generator=self.generator)
@@ -245,11 +262,16 @@ class _Workers:
             dead = [p.pid for p in self.processes if not p.is_alive()]
             if dead:
                 self.close()
-                raise RuntimeError(f"DataLoader worker (pid {', '.join(map(str, dead))}) "
-                                   "exited unexpectedly")  # fmt: skip
+                raise RuntimeError(
+                    at_user_line(
+                        f"DataLoader worker (pid {', '.join(map(str, dead))}) exited unexpectedly"
+                    )
+                )
             if self.timeout and waited >= self.timeout:
                 self.close()
-                raise RuntimeError(f"DataLoader timed out after {self.timeout} seconds")
+                raise RuntimeError(
+                    at_user_line(f"DataLoader timed out after {self.timeout} seconds")
+                )
 
     def close(self) -> None:
         """Stop the workers."""

@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar
 
 from tracejit import dtypes
 from tracejit.eager.factories import as_tensor
+from tracejit.errors import at_user_line
 from tracejit.random import Generator, multinomial, randint, randperm
 from tracejit.tensor import Tensor
 
@@ -31,7 +32,7 @@ class Sampler(Generic[T]):
         pass
 
     def __iter__(self) -> Iterator[Any]:
-        raise NotImplementedError(f"{type(self).__name__} defines no __iter__()")
+        raise NotImplementedError(at_user_line(f"{type(self).__name__} defines no __iter__()"))
 
 
 class SequentialSampler(Sampler[int]):
@@ -59,7 +60,9 @@ class RandomSampler(Sampler[int]):
         self._num_samples = num_samples
         self.generator = generator
         if self.num_samples < 0 or (num_samples is not None and num_samples <= 0):
-            raise ValueError(f"num_samples should be a positive integer, got {num_samples}")
+            raise ValueError(
+                at_user_line(f"num_samples should be a positive integer, got {num_samples}")
+            )
 
     @property
     def num_samples(self) -> int:
@@ -103,10 +106,12 @@ class WeightedRandomSampler(Sampler[int]):
         generator: Generator | None = None,
     ) -> None:  # fmt: skip
         if not isinstance(num_samples, int) or isinstance(num_samples, bool) or num_samples <= 0:
-            raise ValueError(f"num_samples should be a positive integer, got {num_samples}")
+            raise ValueError(
+                at_user_line(f"num_samples should be a positive integer, got {num_samples}")
+            )
         self.weights = as_tensor(weights, dtype=dtypes.float64)
         if self.weights.ndim != 1:
-            raise ValueError("weights should be a 1d sequence")
+            raise ValueError(at_user_line("weights should be a 1d sequence"))
         self.num_samples = num_samples
         self.replacement = replacement
         self.generator = generator
@@ -125,9 +130,11 @@ class BatchSampler(Sampler[list[int]]):
 
     def __init__(self, sampler: Iterable[int], batch_size: int, drop_last: bool) -> None:
         if not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size <= 0:
-            raise ValueError(f"batch_size should be a positive integer, got {batch_size}")
+            raise ValueError(
+                at_user_line(f"batch_size should be a positive integer, got {batch_size}")
+            )
         if not isinstance(drop_last, bool):
-            raise ValueError(f"drop_last should be a boolean, got {drop_last}")
+            raise ValueError(at_user_line(f"drop_last should be a boolean, got {drop_last}"))
         self.sampler = sampler
         self.batch_size = batch_size
         self.drop_last = drop_last
