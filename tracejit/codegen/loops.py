@@ -16,9 +16,9 @@ from tracejit.dtypes import DType, float16, int64
 from tracejit.ir.node import Node
 from tracejit.ir.op import OPS
 from tracejit.ir.plan import KernelStep
-from tracejit.ir.sizes import size_key
+from tracejit.ir.sizes import is_one, size_key
 from tracejit.transforms.groups import is_reduction, reduction_lift
-from tracejit.transforms.views import AxisMap, base_and_views, is_one
+from tracejit.transforms.views import AxisMap, base_and_views
 
 SAVE_COST = 8  # additions from which a value is kept for a later loop rather than recomputed
 

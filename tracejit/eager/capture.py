@@ -196,8 +196,10 @@ class Capture:
         for tensor, before in self.leaves_before.values():
             tensor._node = before if tensor._requires_grad else None
         for tensor, node in self.new_leaves:  # what was computed from there still leads to the leaf
-            if tensor._requires_grad and id(tensor) in self.input_ids:
+            if tensor._requires_grad:
                 autograd_node(tensor).saved.add(node)
+        self.leaves_before.clear()  # a leaf made in here lives on only if the user holds it
+        self.new_leaves = [(t, n) for t, n in self.new_leaves if id(t) in self.input_ids]
 
     # --- gradients --------------------------------------------------------------------------
 

@@ -319,9 +319,14 @@ def save_value(node: Node, tensor: Tensor, kind: type[Saved] = Saved) -> None:
 
 def bump_version(tensor: Tensor) -> None:
     """Note that the tensor's memory was written to, and where."""
+    note_write(tensor, user_location())
+
+
+def note_write(tensor: Tensor, place: Location | None) -> None:
+    """The memory of a tensor was written to, by the user's code at `place`."""
     storage = storage_of(tensor)
     storage.version += 1
-    storage.changed_at = user_location()
+    storage.changed_at = place
 
 
 def changed_message(saved: Saved, op: str) -> str:

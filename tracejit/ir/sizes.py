@@ -2,14 +2,19 @@
 
 A `SymInt` is a polynomial over symbols and over ``//`` and ``%`` of such polynomials. It carries
 the value it has in the run being traced (`hint`). Invariant: every decision taken on a hint that
-does not hold for all values is recorded as a fact in the `SizeEnv`, and facts become guards.
+does not hold for all values is recorded as a fact in the `SizeEnv`, and facts become guards; once
+the guards stand, what compiles a trace may take no others (`all_sizes_alike`).
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, Union
+
+from tracejit.errors import CompileError
 
 Size = Union[int, "SymInt"]
 Atom = tuple[Any, ...]
@@ -74,7 +79,16 @@ class SizeEnv:
         """Note that ``poly relation 0`` had `outcome`: the trace holds only where it has again."""
         if not self.closed:
             self.facts[relation, _freeze(poly)] = outcome
+        elif _compiling.depth and not self._is_fact(relation, poly):
+            asked = f"{_poly_source(poly)} {relation} 0"
+            raise CompileError(f"a decision on a size that varies: {asked}")
         return outcome
+
+    def _is_fact(self, relation: str, poly: Poly) -> bool:
+        """Whether the decision was taken before; ``a == b`` is ``b == a``."""
+        if (relation, _freeze(poly)) in self.facts:
+            return True
+        return relation == "==" and ("==", _freeze(_add({}, poly, -1))) in self.facts
 
     def guards(self) -> list[str]:
         """The facts as Python expressions over the symbols."""
@@ -83,6 +97,25 @@ class SizeEnv:
             text = f"{_poly_source(dict(frozen))} {relation} 0"
             lines.append(text if outcome else f"not ({text})")
         return lines
+
+
+class _Compiling(threading.local):
+    depth = 0
+
+
+_compiling = _Compiling()
+
+
+@contextmanager
+def all_sizes_alike() -> Iterator[None]:
+    """While what is made must hold for all sizes that meet the facts: another decision on a size
+    that varies raises CompileError, since no guard would know of it.
+    """
+    _compiling.depth += 1
+    try:
+        yield
+    finally:
+        _compiling.depth -= 1
 
 
 _TRIES_HASHING = frozenset({("einops.einops", "_apply_recipe")})
@@ -306,6 +339,18 @@ def _exact_quotient(a: Poly, b: Poly) -> Poly | None:
             return None
         quotient[tuple(rest)] = coefficient // factor
     return quotient
+
+
+def is_zero(size: Any) -> bool:
+    """Whether `size` is 0: a decision while its trace is open, afterwards only if it always is."""
+    if type(size) is SymInt and size.env.closed:
+        return False
+    return bool(size == 0)
+
+
+def is_one(size: Any) -> bool:
+    """Whether `size` is the literal 1 (not merely 1 in this run)."""
+    return type(size) is not SymInt and size == 1
 
 
 def hint_of(size: Any) -> int:

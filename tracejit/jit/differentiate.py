@@ -20,6 +20,7 @@ from tracejit.eager.tape import (
     changed_message,
     node_of,
     storage_of,
+    type_of,
 )
 from tracejit.errors import at_user_line
 from tracejit.ir.graph import Graph
@@ -38,15 +39,16 @@ from tracejit.transforms.partition import residuals
 class EagerSaves:
     """What the eager tape saved of the same run: what a backward pass may rely on unchanged.
 
-    inputs, outputs  positions of input tensors (numbers come after `tensors` of them), of outputs.
+    inputs, outputs  positions of input tensors (numbers come after `tensors` of them), of outputs,
+                     each with the results whose gradients read it.
     spends           for each result with a gradient those whose gradients read what its backward
                      pass frees.
     frees, reads     for each the nodes whose saved values it frees, those it reads.
     """
 
     def __init__(
-        self, tensors: int, inputs: set[int], outputs: set[int], spends: Sequence[set[int]],
-        frees: Sequence[set[Node]], reads: Sequence[set[Node]],
+        self, tensors: int, inputs: dict[int, set[int]], outputs: dict[int, set[int]],
+        spends: Sequence[set[int]], frees: Sequence[set[Node]], reads: Sequence[set[Node]],
     ):  # fmt: skip
         self.tensors = tensors
         self.inputs = inputs
@@ -80,9 +82,8 @@ class BackwardPass:
         """Make the graph; inputs: the path's inputs that are read, what it saved, the seeds."""
         call = self.call
         known: dict[int, Node] = {id(n): n for n in (*call.inputs, *call.seeds)}
-        for i, node in enumerate(call.saved):
-            if id(node) not in known:
-                known[id(node)] = OPS["input"](type=node.type, name=f"saved{i}")
+        for i, node in enumerate(call.saved):  # also an input's value before the call wrote to it
+            known[id(node)] = OPS["input"](type=node.type, name=f"saved{i}")
         saved = [known[id(n)] for n in call.saved]
         results = rebuild(self.gradients, known)
         nodes = topological(results)
@@ -114,6 +115,7 @@ class Differentiable:
         new_leaves: Sequence[tuple[int, Node]], eager: EagerSaves,
     ):  # fmt: skip
         self.wrt = [*wrt, *(i for i, _ in new_leaves)]  # positions among the path's inputs
+        self.new_leaves = list(new_leaves)
         self.eager = eager
         self.tracked = list(tracked)  # positions among the path's outputs
         self.inputs = list(inputs)  # tensors, then numbers
@@ -131,20 +133,24 @@ class Differentiable:
         self.live = [i for i, n in zip(self.wrt, targets, strict=True) if n in whole.found]
         self.passes = {frozenset(usable): whole}
         self.ways: dict[int, set[Node]] = {}
-        at_hand = [n for i, n in enumerate(inputs) if eager.may_read(i)]
+        self.mutated = set(written)
+        at_hand = [n for i, n in enumerate(inputs) if self._may_read(i)]
         kept = [n for i, n in enumerate(outputs) if i in eager.outputs]
         self.saved = residuals(whole.gradients, [*at_hand, *self.seeds], self.outputs, kept)
-        self.mutated = set(written)
         self.extra, self.saved_at = _places(self.saved, outputs, eager)
         below = topological(whole.gradients)
         self.constants = _constants(self.outputs, targets, {*below, *self.saved})
         reached = {id(n) for n in below}
         self.needed_on_tape = [i for i, n in enumerate(inputs) if id(n) in reached]
-        self.unwatched = [i for i in self.needed_on_tape if not eager.may_read(i)]
+        self.unwatched = [i for i in self.needed_on_tape if not self._may_read(i)]
         whole.close()
         self.held = {*whole.read_inputs, *self.needed_on_tape}  # inputs that a call keeps
         if len(usable) > 1:
             self.held.update(size_givers([n for n in below if n.inputs], self.inputs))
+
+    def _may_read(self, position: int) -> bool:
+        """Whether an input has the value in the backward pass that the call met."""
+        return self.eager.may_read(position) and position not in self.mutated
 
     def _positions(self, reached: set[Node], targets: Sequence[Node]) -> list[int]:
         return [i for i, n in zip(self.wrt, targets, strict=True) if n in reached]
@@ -209,11 +215,13 @@ class Differentiable:
         for i in self.held:
             kept[i] = values[i]
         watched = [
-            (storage_of(tensors[i]), self._version(i, tensors[i])) for i in self.eager.inputs
+            (storage_of(tensors[i]), self._version(i, tensors[i]), by, i)
+            for i, by in self.eager.inputs.items()
         ]
         for at, result in zip(self.tracked, results, strict=True):
             if at in self.eager.outputs:
-                watched.append((storage_of(result), storage_of(result).noticed))
+                storage, by = storage_of(result), self.eager.outputs[at]
+                watched.append((storage, storage.noticed, by, -1 - at))
         before = {i: self._version(i, tensors[i]) for i in self.unwatched}
         return SavedCall((kept, watched, [outputs[i] for i in self.saved_at], before))
 
@@ -231,14 +239,14 @@ class Differentiable:
                 "backward through the same graph a second time: its saved values were freed; "
                 "pass retain_graph=True to the first backward"))  # fmt: skip
         tensors, watched, saved, _ = node.saved.array
-        for storage, version in watched:
-            if storage.noticed != version:
+        chosen = self._pass_from(g.given)
+        for storage, version, by, place in watched:
+            if storage.noticed != version and (by & g.given or self._reads(chosen, place)):
                 stale = Saved(None, storage)
                 stale.version, stale.hidden = version, 0
                 raise RuntimeError(at_user_line(changed_message(stale, "a compiled function")))
         if not self.live:  # no gradient flows, though the results depend on leaves
             return [None] * len(node.inputs)
-        chosen = self._pass_from(g.given)
         if walk.create_graph:
             made = self._on_tape(walk, node, g, chosen)
         else:
@@ -252,6 +260,12 @@ class Differentiable:
         of = dict(zip(chosen.found, made, strict=True))
         targets = (n for n in self.targets if n in self.whole.found)
         return [of.get(n) for n in targets]
+
+    def _reads(self, chosen: BackwardPass, place: int) -> bool:
+        """Whether a backward graph reads an input, or (from -1 downwards) an output."""
+        if place >= 0:
+            return place in chosen.read_inputs
+        return any(self.saved_at[i] == -1 - place for i in chosen.read_saved)
 
     def inputs_of(self, call: Node, position: int) -> list[Node]:
         """Of the nodes above which the call is on the tape those that a result depends on."""
@@ -298,11 +312,13 @@ class Differentiable:
             if isinstance(tensor, Tensor):
                 if storage_of(tensor).noticed == before.get(i, storage_of(tensor).noticed):
                     known[id(node)] = walk.node(tensor)
-                else:  # what was read is gone; what was computed from it is among `saved`
-                    fresh = OPS["input"](type=node_of(tensor).type, name="gone")
-                    known[id(node)] = parents.get(i, fresh)
+                else:
+                    known[id(node)] = _gone(tensor, before[i], parents.get(i))
             elif tensor is not None:
                 known[id(node)] = OPS["full"](value=tensor, type=node.type)
+        for i, node in self.new_leaves:  # what a leaf is from the write on: the leaf of the tape
+            if i in parents:
+                known[id(node)] = parents[i]
         for seed, value in zip(self.seeds, g, strict=True):
             known[id(seed)] = value
         sizes = self._sizes(tensors, g)
@@ -349,6 +365,16 @@ def _constants(
     order = topological(outputs)
     active = depends_on(order, targets)
     return [n for n in order if n in read and n not in active and n.inputs]
+
+
+def _gone(tensor: Tensor, version: int, parent: Node | None) -> Node:
+    """The node of a value that was overwritten since: what was computed from it is among the saved
+    values, and reading it raises."""
+    node = OPS["input"](type=type_of(tensor), name="gone") if parent is None else (
+        OPS["alias"](parent))  # fmt: skip
+    node.saved = Saved(tensor._array, storage_of(tensor))
+    node.saved.version, node.saved.hidden = version, 0
+    return node
 
 
 def _places(

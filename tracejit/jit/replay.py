@@ -12,7 +12,8 @@ from typing import Any
 from tracejit.eager.capture import Draw
 from tracejit.eager.dispatch import view
 from tracejit.eager.modes import MODULE_VERSION, state
-from tracejit.eager.tape import storage_of
+from tracejit.eager.tape import note_write
+from tracejit.errors import Location
 from tracejit.ir.interpret import at_sizes
 from tracejit.ir.sizes import evaluate
 from tracejit.tensor import Tensor, new_tensor
@@ -94,6 +95,7 @@ class Finish:
         self.build: Any = None
         self.is_single = False  # the result is one tensor, not nested in anything
         self.written: list[int] = []  # input positions whose memory was written
+        self.written_at: list[Location | None] = []  # where, for those who read it too late
         self.grads: list[tuple[int, Result | None]] = []  # (input position, new .grad)
         self.assigns: list[tuple[Any, Result]] = []  # (source, value) attributes and items
         self.constants: list[tuple[Any, Any]] = []  # (source, value) of flags to set
@@ -114,8 +116,8 @@ class Finish:
             printed.say([r.make(tensors, outputs, made) for r in results])
         for draw in self.draws:
             draw.generator.take(evaluate(draw.count, sizes))
-        for position in self.written:
-            storage_of(tensors[position]).version += 1
+        for position, place in zip(self.written, self.written_at, strict=True):
+            note_write(tensors[position], place)
         if self.backward is not None:
             tracked = [r.make(tensors, outputs, made) for r in self.tracked]
             self.backward.attach(tensors, numbers, outputs, tracked)

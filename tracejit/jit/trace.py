@@ -14,7 +14,14 @@ from tracejit.eager.backward import leaves_below
 from tracejit.eager.capture import Branch, Capture
 from tracejit.eager.integers import LiftedInt
 from tracejit.eager.scalars import CallNumber, SymFloat
-from tracejit.eager.tape import FREED, nodes_read, replay_views, root_of
+from tracejit.eager.tape import (
+    FREED,
+    nodes_read,
+    replay_views,
+    root_of,
+    rule_needs,
+    storage_of,
+)
 from tracejit.ir.node import Node, topological
 from tracejit.ir.op import OPS
 from tracejit.ir.sizes import SymInt
@@ -324,10 +331,14 @@ class PathBuilder:
 
     def eager_saves(self, tracked: Sequence[Tensor]) -> EagerSaves:
         """What the tape of the captured run keeps for the backward pass of the results `tracked`"""
-        inputs = {
-            self._position(t) for t, _ in self.capture.inputs if _is_saved(self._tape_node(t))
-        }
-        outputs = {r.index for t, r in self.made if _is_saved(self.capture.node_of(t))}
+        values = [_values_read(self._way(t)) for t in tracked]
+
+        def readers(node: Node) -> set[int]:
+            return {i for i, nodes in enumerate(values) if _is_saved(node) and node in nodes}
+
+        inputs = {self._position(t): by for t, _ in self.capture.inputs
+                  if (by := readers(self._tape_node(t)))}  # fmt: skip
+        outputs = {r.index: by for t, r in self.made if (by := readers(self.capture.node_of(t)))}
         reads = [self._read_by(t) for t in tracked]
         given = {n for _, n in self.capture.inputs} & set().union(*reads)
         frees = [{n for n in self._way(t) if n in given or _is_freed_with(n)} for t in tracked]
@@ -374,6 +385,7 @@ class PathBuilder:
     def _effect(self, tensor: Tensor) -> tuple[Node, Node]:
         position = self._position(tensor)
         self.finish.written.append(position)
+        self.finish.written_at.append(storage_of(tensor).changed_at)
         node = self._node(self.capture.node_of(tensor))
         return self.inputs.nodes[position], node
 
@@ -411,6 +423,23 @@ class PathBuilder:
 
     def _final_grads(self) -> list[Any]:
         return [tensor._grad for tensor, _ in self.capture.grads.values()]
+
+
+def _values_read(way: set[Node]) -> set[Node]:
+    """The nodes of the tape whose values the gradient that passes `way` reads."""
+    found: set[Node] = set()
+    for node in way:
+        if node.op.vjp is None:
+            continue
+        wanted, own = rule_needs(node, tuple([x in way for x in node.inputs]))
+        if own:
+            found.add(node)
+        for value in (node.inputs[i] for i in wanted):
+            found.add(value)
+            while value.op.name in ("cast", "broadcast_to"):  # the operand is what was saved
+                value = value.inputs[0]
+                found.add(value)
+    return found
 
 
 _KEEPS_ORDER = ("elementwise", "movement", "structure", "reduction", "scan", "composite")

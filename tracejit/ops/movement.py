@@ -14,7 +14,7 @@ from tracejit.dtypes import int64
 from tracejit.errors import ShapeError
 from tracejit.ir.node import Node
 from tracejit.ir.op import OPS, Op
-from tracejit.ir.sizes import product
+from tracejit.ir.sizes import SymInt, is_one, product
 from tracejit.ir.types import TensorType
 from tracejit.ops.declare import check_arity, check_same
 from tracejit.ops.source import full
@@ -51,20 +51,29 @@ transpose = Op(
 )  # fmt: skip
 
 
+def _spreads(size: Any, to: Any) -> bool:
+    return is_one(size) or bool(size == to or size == 1)
+
+
 def _infer_broadcast_to(types: Sequence[TensorType], *, shape: tuple[Any, ...]) -> TensorType:
     check_arity("broadcast_to", types, 1)
     own = types[0].shape
     extra = len(shape) - len(own)
-    if extra < 0 or any(a != b and a != 1 for a, b in zip(own, shape[max(extra, 0) :])):
+    if extra < 0 or not all(map(_spreads, own, shape[max(extra, 0) :])):
         raise ShapeError(f"broadcast_to: {types[0]} does not broadcast to {list(shape)}")
     return types[0].with_shape(shape)
+
+
+def _was_spread(size: Any, to: Any) -> bool:
+    """What `broadcast_to` asked is asked again: of sizes that vary only facts are at hand."""
+    return size != to if type(size) is SymInt else size == 1 and not is_one(to)
 
 
 def unbroadcast(g: Node, shape: tuple[Any, ...]) -> Node:
     """The sum of `g` over the axes along which `shape` was broadcast."""
     extra = g.ndim - len(shape)
     axes = tuple(
-        i for i in range(g.ndim) if i < extra or (shape[i - extra] == 1 and g.shape[i] != 1)
+        i for i in range(g.ndim) if i < extra or _was_spread(shape[i - extra], g.shape[i])
     )
     if axes:
         g = OPS["reduce_sum"](g, axes=axes)

@@ -15,6 +15,7 @@ from tracejit.dtypes import DType, accumulator, bool_, int64
 from tracejit.errors import ShapeError
 from tracejit.ir.node import Node, full_like
 from tracejit.ir.op import NONDIFF, Op
+from tracejit.ir.sizes import is_zero
 from tracejit.ir.types import TensorType
 from tracejit.ops.declare import (
     ANY,
@@ -57,7 +58,7 @@ def reduction(
         check_arity(name, types, 1)
         check_domain(name, types, domain)
         shape = _reduced(types[0], axes)
-        if needs_elements and any(types[0].shape[a] == 0 for a in axes):
+        if needs_elements and any(is_zero(types[0].shape[a]) for a in axes):
             raise IndexError(f"{name}: no elements along a reduced axis of {types[0]}")
         reduced = types[0].with_shape(shape)
         return reduced if result is None else reduced.with_dtype(result)
@@ -180,7 +181,7 @@ def _narrow(y: Node, dtype: DType) -> Node:
 
 def _decompose_logsumexp(x: Node, *, axes: tuple[int, ...]) -> Node:
     wide = _wide(x)
-    if any(x.shape[a] == 0 for a in axes):
+    if any(is_zero(x.shape[a]) for a in axes):
         return _narrow(log(reduce_sum(exp(wide), axes=axes)), x.dtype)
     powers, top = shifted_exp(wide, axes)
     return _narrow(log(reduce_sum(powers, axes=axes)) + top, x.dtype)
@@ -216,7 +217,7 @@ def _numpy_softmax(x: np.ndarray, axis: int) -> np.ndarray:
 
 
 def _decompose_softmax(x: Node, *, axis: int) -> Node:
-    if x.shape[axis] == 0:
+    if is_zero(x.shape[axis]):
         return x
     wide = _wide(x)
     e = exp(sub(wide, expand_reduced(reduce_max(wide, axes=(axis,)), wide, (axis,))))
@@ -244,7 +245,7 @@ def _numpy_log_softmax(x: np.ndarray, axis: int) -> np.ndarray:
 
 
 def _decompose_log_softmax(x: Node, *, axis: int) -> Node:
-    if x.shape[axis] == 0:
+    if is_zero(x.shape[axis]):
         return x
     wide = _wide(x)
     shifted = sub(wide, expand_reduced(reduce_max(wide, axes=(axis,)), wide, (axis,)))

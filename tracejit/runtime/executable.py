@@ -25,6 +25,7 @@ from tracejit.ir.graph import Graph
 from tracejit.ir.node import Node, full_like
 from tracejit.ir.op import OPS
 from tracejit.ir.plan import KernelStep, Plan, verify_plan
+from tracejit.ir.sizes import all_sizes_alike
 from tracejit.ir.types import TensorType
 from tracejit.ops import control
 from tracejit.runtime.frame import Frame
@@ -47,7 +48,8 @@ MAX_ARENA_BYTES = 1 << 28  # of all idle frames but the newest
 def as_compile_error(doing: str) -> Iterator[None]:
     """Turn a fault of the compiler into a CompileError, so that callers can fall back."""
     try:
-        yield
+        with all_sizes_alike():
+            yield
     except (CompileError, DTypeError, ShapeError):
         raise  # the last two are about the arrays that were given
     except FAULTS as error:

@@ -21,7 +21,7 @@ from tracejit.errors import CheckFailed, ShapeError
 from tracejit.ir.interpret import evaluate_node
 from tracejit.ir.node import Node
 from tracejit.ir.plan import HostStep, KernelStep
-from tracejit.ir.sizes import SymInt, evaluate
+from tracejit.ir.sizes import SymInt, evaluate, is_one
 from tracejit.runtime.arena import Arena, Buffer
 from tracejit.runtime.buffers import empty_maker
 from tracejit.runtime.bundle import bundled
@@ -40,7 +40,6 @@ from tracejit.transforms.views import (
     base_and_views,
     contiguous,
     contiguous_strides,
-    is_one,
 )
 
 if TYPE_CHECKING:

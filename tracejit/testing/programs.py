@@ -25,7 +25,7 @@ from tracejit.tensor import Tensor
 
 INDENT = "    "
 _FILE = re.compile(r"<fuzz \d+>")
-_USE = re.compile(r"the gradient of \w+")
+_USE = re.compile(r"the gradient of (a compiled function|\w+)")
 """What the message about a saved value names: the op of the tape, or the input of the trace."""
 _PRELUDE = """\
 import math

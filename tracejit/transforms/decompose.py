@@ -14,8 +14,8 @@ from tracejit.dtypes import accumulator, bool_, int64, uint8
 from tracejit.ir.graph import Graph, rebuilt
 from tracejit.ir.node import Node, full_like
 from tracejit.ir.op import OPS
-from tracejit.ir.sizes import SymInt, product
-from tracejit.transforms.simplify import constant_value, is_one
+from tracejit.ir.sizes import SymInt, is_one, is_zero, product, size_key
+from tracejit.transforms.simplify import constant_value
 from tracejit.transforms.views import base_and_views, regroups_ones_only
 
 _SPLITTABLE = ("reduce_sum", "reduce_prod", "reduce_max", "reduce_min")
@@ -53,7 +53,7 @@ def bool_as_byte(node: Node) -> Node | None:
     if node.op.name not in names or node.inputs[0].dtype is not bool_:
         return None
     shape, axes = node.inputs[0].shape, node.params["axes"]
-    if any(type(shape[a]) is not SymInt and shape[a] == 0 for a in axes):
+    if any(is_zero(shape[a]) for a in axes):
         return full_like(node, names[node.op.name] == "reduce_min")
     byte = OPS["cast"](node.inputs[0], dtype=uint8)
     reduced = OPS[names[node.op.name]](byte, axes=axes)
@@ -100,7 +100,8 @@ def scatter_one_per_row(node: Node) -> Node | None:
     zero = constant_value(x)
     if zero is None or zero != 0 or not is_one(index.shape[axis]):
         return None
-    if any(repr(a) != repr(b) for i, (a, b) in enumerate(zip(x.shape, index.shape)) if i != axis):
+    others = [(size_key(n), size_key(m)) for n, m in zip(x.shape, index.shape, strict=True)]
+    if any(n != m for i, (n, m) in enumerate(others) if i != axis):
         return None
     place = OPS["iota"](type=index.type.with_shape(x.shape), axis=axis)
     hit = OPS["eq"](place, OPS["broadcast_to"](index, shape=x.shape))

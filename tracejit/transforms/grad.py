@@ -98,7 +98,8 @@ def on_way(output: Node, wrt: Sequence[Node]) -> set[Node]:
         node = stack.pop()
         if node in active and node not in found:
             found.add(node)
-            stack.extend(node.inputs)
+            if _passes(node):  # a leaf that was written to is a detached value
+                stack.extend(node.inputs)
     return found
 
 

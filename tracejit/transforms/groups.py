@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from tracejit.ir.node import Node
-from tracejit.ir.sizes import size_key
-from tracejit.transforms.views import AxisMap, base_and_views, is_one
+from tracejit.ir.sizes import is_one, size_key
+from tracejit.transforms.views import AxisMap, base_and_views
 
 UNCHECKED = 1 << 30  # the rank of what no check needs
 REDUCTIONS = frozenset({"reduce_sum", "reduce_prod", "reduce_max", "reduce_min"})

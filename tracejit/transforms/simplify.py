@@ -18,7 +18,7 @@ from tracejit.dtypes import DType
 from tracejit.ir.graph import Graph, rebuilt
 from tracejit.ir.node import Node, full_like
 from tracejit.ir.op import OPS
-from tracejit.ir.sizes import SymInt, size_key
+from tracejit.ir.sizes import SymInt, is_one, size_key
 
 Rule = Callable[[Node], Node | None]
 RULES: dict[str, list[Rule]] = {}
@@ -52,11 +52,6 @@ def _is_number(node: Node, number: float) -> bool:
 def same_sizes(a: tuple[Any, ...], b: tuple[Any, ...]) -> bool:
     """Whether two shapes are equal for all values of the symbols."""
     return tuple(map(size_key, a)) == tuple(map(size_key, b))
-
-
-def is_one(size: Any) -> bool:
-    """Whether a size is the literal 1 (not merely 1 in this run)."""
-    return type(size) is not SymInt and size == 1
 
 
 @rule("mul")

@@ -9,18 +9,13 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from tracejit.ir.node import Node
-from tracejit.ir.sizes import SymInt, size_key
+from tracejit.ir.sizes import is_one, size_key
 
 VIEW_OPS = frozenset(
     {"transpose", "broadcast_to", "reshape", "slice", "flip", "windows", "diagonal", "as_strided"}
 )
 REPEATING = frozenset({"broadcast_to", "windows", "as_strided"})  # elements may appear again
 AxisMap = tuple[int | None, ...]
-
-
-def is_one(size: Any) -> bool:
-    """Whether a size is the literal 1 (not merely 1 in this run)."""
-    return type(size) is not SymInt and size == 1
 
 
 def base_and_views(node: Node) -> tuple[Node, tuple[Node, ...]]:
