@@ -8,6 +8,7 @@ the guards stand, what compiles a trace may take no others (`all_sizes_alike`).
 
 from __future__ import annotations
 
+import itertools
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -66,12 +67,15 @@ class SizeEnv:
     def __init__(self) -> None:
         self.hints: dict[str, int] = {}
         self.facts: dict[tuple[str, tuple[Any, ...]], bool] = {}
+        self.reserved: set[str] = set()  # names that mean sizes which the trace may not meet
         self.closed = False  # the trace is finished: sizes that escaped it are plain numbers
         self.as_float: Callable[[SymInt], Any] | None = None  # a traced float of a size
 
-    def symbol(self, hint: int) -> SymInt:
-        """A new symbol that has the value `hint` in this run."""
-        name = f"s{len(self.hints)}"
+    def symbol(self, hint: int, name: str | None = None) -> SymInt:
+        """A new symbol (one of the `reserved`, if named) that has the value `hint` in this run."""
+        if name is None:
+            free = (f"s{i}" for i in itertools.count(len(self.hints)))
+            name = next(s for s in free if s not in self.reserved and s not in self.hints)
         self.hints[name] = hint
         return SymInt(self, {(("sym", name),): 1}, hint)
 

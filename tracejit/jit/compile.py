@@ -272,9 +272,10 @@ class CompiledFunction:
         self, readset: ReadSet, args: Any, kwargs: Any, group: Group | None, reason: str
     ) -> tuple[Any, str]:
         """Run the function under a capture and keep it if possible; its value, and what to say."""
-        known = len(self.misses)
+        misses = len(self.misses)
         self.shapes.note(readset)
-        capture = Capture(self.shapes.symbolic_for(readset), self.lift_items)
+        known = {} if group is None else group.inputs.types()
+        capture = Capture(self.shapes.symbolic_for(readset, known), self.lift_items)
         lifted = LiftedCall(self.numbers, capture, readset, args, kwargs)
         modes, settings = modes_now(), settings_now()
         state.capture = capture
@@ -297,7 +298,7 @@ class CompiledFunction:
             self._give_up(str(refusal), None)
         except CompileError as error:
             self._give_up(f"code generation failed: {error}", None, final=True)
-        if len(self.misses) > known:
+        if len(self.misses) > misses:
             reason = f"{reason}; not kept: {self.misses.pop().reason}"
         return plain(value) if capture.has_numbers else value, reason
 
@@ -314,6 +315,8 @@ class CompiledFunction:
         signature = self.signatures.get(key)
         if signature is None:
             signature = TracedFunction(self, len(args), tuple(kwargs))
+        if group is not None and not group.inputs.fit(capture, readset):
+            group = None  # a path of its own tree
         fresh = group is None
         if group is None:
             group = Group(readset, modes)

@@ -5,11 +5,11 @@ Invariant: a dimension that has varied stays symbolic for that input.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tracejit.ir.node import Node
-from tracejit.ir.sizes import SizeEnv, size_source, symbols_of
+from tracejit.ir.sizes import SizeEnv, size_source, symbol_name, symbols_of
 from tracejit.ir.types import TensorType, TupleType
 from tracejit.jit.readset import ReadSet
 from tracejit.jit.source import source_key
@@ -64,25 +64,34 @@ class Shapes:
                     self.varying.setdefault(key, set()).update(varying)
             self.last[key] = shape
 
-    def symbolic_for(self, readset: ReadSet) -> Any:
-        """A function that gives an input's type with symbols for the sizes that vary, or None."""
+    def symbolic_for(self, readset: ReadSet, known: Mapping[Any, TensorType]) -> Any:
+        """A function that gives an input's type with symbols for the sizes that vary, or None.
+
+        The trace to be is a path of a tree whose inputs have the types `known`, by source: there
+        the same sizes vary, under the same names.
+        """
         if not self.varying:
             return None
-        env_symbols: dict[tuple[Any, int], Any] = {}
+        taken = {s for kind in known.values() for size in kind.shape for s in symbols_of(size)}
 
         def symbolic(tensor: Tensor, env: SizeEnv) -> TensorType | None:
             source = readset.seen.get(id(tensor))
-            if source is None:
+            if source is None or (tensor._requires_grad and not tensor.is_leaf):
                 return None
-            key = source_key(source)
-            axes = self.varying.get(key)
-            if not axes or key in self.fixed or (tensor._requires_grad and not tensor.is_leaf):
+            env.reserved = taken
+            key, own = source_key(source), tensor._array.shape
+            if key in known:
+                names = [symbol_name(size) for size in known[key].shape]
+            elif key in self.fixed:
+                return None
+            else:  # a dimension of 1 broadcasts: kernels must know
+                axes = self.varying.get(key, ())
+                names = ["" if i in axes and n != 1 else None for i, n in enumerate(own)]
+            if all(name is None for name in names):
                 return None
             shape = tuple(
-                env_symbols.setdefault((key, i), env.symbol(n))
-                if i in axes and n != 1  # a dimension of 1 broadcasts: kernels must know
-                else n
-                for i, n in enumerate(tensor._array.shape)
+                n if name is None else env.symbol(n, name or None)
+                for n, name in zip(own, names, strict=True)
             )
             return TensorType(tensor.dtype, shape, tensor._device)
 

@@ -24,7 +24,8 @@ from tracejit.eager.tape import (
 )
 from tracejit.ir.node import Node, topological
 from tracejit.ir.op import OPS
-from tracejit.ir.sizes import SymInt
+from tracejit.ir.sizes import SymInt, size_key
+from tracejit.ir.types import TensorType
 from tracejit.jit.differentiate import EagerSaves
 from tracejit.jit.effects import Effects
 from tracejit.jit.guards import TensorInput, layout_of, overlaps_itself
@@ -57,6 +58,24 @@ class Inputs:
         self.positions: dict[Any, int] = {}  # source key -> position
         self.scalars: list[tuple[Any, Node]] = []  # (read, node)
         self.scalar_keys: dict[str, int] = {}
+
+    def types(self) -> dict[Any, TensorType]:
+        """The types of the tensors by their sources."""
+        return {key: self.nodes[i].type for key, i in self.positions.items()}
+
+    def fit(self, capture: Capture, readset: ReadSet) -> bool:
+        """Whether a capture met the tensors with the sizes varying that vary here."""
+        known = self.types()
+        for tensor, node in capture.inputs:
+            source = readset.seen.get(id(tensor))
+            held = None if source is None else known.get(source_key(source))
+            if (
+                held is not None
+                and held.shape
+                and ([*map(size_key, held.shape)] != [*map(size_key, node.type.shape)])
+            ):
+                return False
+        return True
 
 
 class PathBuilder:
