@@ -13,6 +13,7 @@ from random_graphs import input_node
 from tracejit import config
 from tracejit.codegen import gemm_kernel
 from tracejit.codegen.compiler import compile_kernel
+from tracejit.dtypes import float64
 from tracejit.ir.graph import Graph
 from tracejit.ir.op import OPS
 from tracejit.runtime import gemm, gemm_libraries
@@ -386,6 +387,18 @@ def test_openblas_gets_its_threads_back():
         assert wrong == [] and openblas_threads() == 2
     finally:
         set_threads(before)
+
+
+@pytest.mark.parametrize("wish", PROVIDERS)
+def test_one_program_multiplies_both_widths(wish):
+    with config.override(gemm=wish):
+        x, y = input_node("x", (3, 4)), input_node("y", (4, 5))
+        u, v = input_node("u", (2, 3), float64), input_node("v", (3, 2), float64)
+        arrays = [random((3, 4)), random((4, 5)), *(random(s).astype(F8) for s in ((2, 3), (3, 2)))]
+        results = (OPS["matmul"](x, y), OPS["matmul"](u, v))
+        narrow, wide = build(Graph("both", (x, y, u, v), results)).run(arrays)
+    np.testing.assert_allclose(narrow, arrays[0] @ arrays[1], rtol=1e-5)
+    np.testing.assert_allclose(wide, arrays[2] @ arrays[3], rtol=1e-12)
 
 
 @pytest.mark.skipif(gemm_libraries.find("openblas", F4) is None, reason="no openblas")

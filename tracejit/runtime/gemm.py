@@ -66,6 +66,9 @@ class Epilogue(NamedTuple):
     units_per_row: int
 
 
+_holders: dict[int, Words] = {}  # by the function that sets a library's threads
+
+
 class Provider:
     """A library function for one dtype, linked and guarded. Use `provider(dtype)`."""
 
@@ -87,6 +90,8 @@ class Provider:
         guard[layout.CONTEXT_SET] = library.set_threads
         if library.call == "builtin":
             self._kernels = _add_micro_kernels(guard, dtype)
+        self.held = _holders.setdefault(library.set_threads, guard) if process_wide else None
+        """What a program holds while it runs: one guard for a library, whatever the dtypes."""
         self.run: Callable[..., None] = native_driver.builtin("guarded_entry", "gemm", guard)
 
 
@@ -164,7 +169,7 @@ def product(
     if epilogue is not None:
         left = add_epilogue(table, epilogue, matrices * int(table[layout.GEMM_ROWS]))
         keep += (left, epilogue)
-    step = Step(chosen.addresses["gemm_tiles"], address_of(table), units, grain, chosen.guard)
+    step = Step(chosen.addresses["gemm_tiles"], address_of(table), units, grain, chosen.held)
     return Product(step, table, keep)
 
 
