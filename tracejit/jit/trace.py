@@ -461,8 +461,8 @@ def _values_read(way: set[Node]) -> set[Node]:
     return found
 
 
-_KEEPS_ORDER = ("elementwise", "movement", "structure", "reduction", "scan", "composite")
-"""Kinds of ops whose results may lie in memory as their inputs do."""
+_NEW_ORDER = ("contraction", "random", "source")
+"""Kinds of ops whose results are in row-major order, however their inputs lie in memory."""
 
 
 def _same_order(roots: Sequence[Node]) -> list[Node]:
@@ -477,7 +477,7 @@ def _same_order(roots: Sequence[Node]) -> list[Node]:
         seen.add(id(node))
         if node.op.name == "input":
             found.append(node)
-        elif node.op.kind in _KEEPS_ORDER or node.op.name in ("detach", "alias", "with_value"):
+        elif node.op.kind not in _NEW_ORDER:
             stack.extend(node.inputs)
     return found
 
