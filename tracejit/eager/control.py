@@ -200,6 +200,8 @@ class _Loop:
                     self.constants.setdefault(id(outside), outside)
         texts = [self._text(name, part) for name, part in (("condition", ask), ("body", body))]
         operands = [self.outer.node_of(x) for x in self.init]
+        for operand in operands:
+            _plain(operand.type)  # the texts have the sizes that these have now
         node = OPS["while_loop"](
             *operands, *self.constants.values(),
             condition=texts[0], body=texts[1], count=len(operands),
