@@ -10,9 +10,11 @@ import pytest
 
 import tracejit as torch
 from tracejit import nn
-from tracejit.errors import DivergenceError, TraceWarning
+from tracejit.errors import CompileError, DivergenceError, TraceWarning
+from tracejit.ir.graph import Graph
 from tracejit.ir.node import Node
 from tracejit.ir.op import OPS
+from tracejit.jit.check import interpreted_gradient
 from tracejit.testing import reproduce
 from tracejit.transforms import pipeline
 
@@ -167,3 +169,18 @@ def test_memory_of_ctypes_is_refused() -> None:
 
     with pytest.warns(TraceWarning, match="c_long, whose changes cannot be seen"):
         assert [f(torch.ones(1)).item() for _ in range(3)] == [1.0, 2.0, 3.0]
+
+
+def test_a_gradient_without_kernels_is_interpreted(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(graph: Graph) -> None:
+        raise CompileError(f"no kernels for {graph.name}")
+
+    x = torch.tensor([0.5, 2.0], requires_grad=True)
+    f = torch.compile(lambda x: (x * x).sum())
+    f(x)
+    monkeypatch.setattr("tracejit.jit.differentiate.build", refuse)
+    with pytest.warns(TraceWarning, match="gradient is interpreted: no kernels for backward"):
+        f(x).backward()
+    f(x).backward()
+    assert x.grad.tolist() == [2.0, 8.0]
+    assert interpreted_gradient(f) == "no kernels for backward"

@@ -239,14 +239,26 @@ def segments(group: Group) -> Iterator[Any]:
 
 def graphs(function: CompiledFunction) -> Iterator[Graph]:
     """The graphs of all segments of a compiled function, and those of their gradients."""
+    for group in _groups(function):
+        yield from (s.graph for s in segments(group) if s.graph is not None)
+    yield from (backward.graph for backward in _gradients(function))
+
+
+def interpreted_gradient(function: CompiledFunction) -> str | None:
+    """Why a gradient of a compiled function is interpreted, if one is."""
+    passes = [p for backward in _gradients(function) for p in backward.passes.values()]
+    return next((p.why_not for p in passes if p.why_not is not None), None)
+
+
+def _groups(function: CompiledFunction) -> Iterator[Group]:
     for signature in function.signatures.values():
-        for group in signature.groups:
-            for segment in segments(group):
-                if segment.graph is not None:
-                    yield segment.graph
-                backward = segment.leaf.finish.backward if segment.leaf is not None else None
-                if backward is not None:
-                    yield backward.graph
+        yield from signature.groups
+
+
+def _gradients(function: CompiledFunction) -> Iterator[Any]:
+    for leaf in (leaf for group in _groups(function) for leaf in _leaves(group)):
+        if leaf.finish.backward is not None:
+            yield leaf.finish.backward
 
 
 def adds_up(graph: Graph) -> bool:

@@ -7,8 +7,11 @@ compiled gradients are one computation; under `create_graph` its nodes go on the
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
 
 from tracejit.eager.tape import (
     FREED,
@@ -22,14 +25,15 @@ from tracejit.eager.tape import (
     storage_of,
     type_of,
 )
-from tracejit.errors import at_user_line
+from tracejit.errors import CompileError, TraceWarning, at_user_line, user_stacklevel
 from tracejit.ir.graph import Graph
-from tracejit.ir.interpret import at_sizes
+from tracejit.ir.interpret import at_sizes, interpret
 from tracejit.ir.node import Node, topological
 from tracejit.ir.op import OPS
 from tracejit.ir.sizes import SymInt, size_source
 from tracejit.ir.types import TupleType
 from tracejit.jit.shapes import size_givers
+from tracejit.runtime.device_array import DeviceArray
 from tracejit.runtime.target import build
 from tracejit.tensor import Tensor
 from tracejit.transforms.grad import Cotangents, backpropagate, depends_on, on_way
@@ -65,7 +69,8 @@ class EagerSaves:
 class BackwardPass:
     """The backward graph from some results of a call, and its program once it has run.
 
-    found  the gradient of each input of the call that has one.
+    found        the gradient of each input of the call that has one.
+    why_not      why it is interpreted: its kernels could not be made.
     """
 
     def __init__(self, call: Differentiable, results: Sequence[int], candidates: Sequence[int]):
@@ -77,6 +82,7 @@ class BackwardPass:
         self.found = {n: g for n, g in zip(call.targets, gradients, strict=True) if g is not None}
         self.gradients = list(self.found.values())
         self.built: Any = None
+        self.why_not: str | None = None
 
     def close(self) -> None:
         """Make the graph; inputs: the path's inputs that are read, what it saved, the seeds."""
@@ -104,6 +110,22 @@ class BackwardPass:
         if self.built is None:
             self.built = build(self.graph)
         return self.built
+
+    def run(self, arrays: Sequence[Any]) -> Sequence[Any]:
+        """The gradients for these inputs; interpreted, with a warning, if kernels fail."""
+        if self.why_not is None:
+            try:
+                return self.program.run(arrays) if self.gradients else ()
+            except CompileError as error:
+                if any(type(a) is DeviceArray for a in arrays):
+                    raise
+                self.built, self.why_not = None, str(error)
+                warnings.warn(
+                    f"tracejit: a compiled function's gradient is interpreted: {error}",
+                    TraceWarning, stacklevel=user_stacklevel(),
+                )  # fmt: skip
+        with np.errstate(all="ignore"):
+            return interpret(self.graph, [np.asarray(a) for a in arrays])
 
 
 class Differentiable:
@@ -254,7 +276,7 @@ class Differentiable:
             arrays += [saved[i] for i in chosen.read_saved]
             arrays += [walk.evaluate(g[i]) for i in chosen.read_seeds]
             made = []
-            for array, gradient in zip(chosen.program.run(arrays), chosen.gradients, strict=True):
+            for array, gradient in zip(chosen.run(arrays), chosen.gradients, strict=True):
                 made.append(OPS["input"](type=_concrete(gradient.type, array), name="g"))
                 walk.evaluate.set(made[-1], array)
         of = dict(zip(chosen.found, made, strict=True))

@@ -22,7 +22,7 @@ import tracejit
 from tracejit.ir.graph import Graph
 from tracejit.ir.interpret import at_sizes, interpret, sizes_met
 from tracejit.ir.types import TensorType
-from tracejit.jit.check import CLOSE, SUMS, adds_up, graphs, segments
+from tracejit.jit.check import CLOSE, SUMS, adds_up, graphs, interpreted_gradient, segments
 from tracejit.jit.compile import CompiledFunction
 from tracejit.jit.observe import EXACT, Observer, Tolerance, compare_logs, equal_bits
 from tracejit.testing.programs import load
@@ -93,6 +93,8 @@ def check(source: str) -> Outcome:
         return Outcome(Failure(_kind(found), found), way, function)
     reason = function.eager_reason
     if reason is not None and reason.startswith("code generation failed"):
+        return Outcome(Failure("compile", reason), way, function)
+    if (reason := interpreted_gradient(function)) is not None:
         return Outcome(Failure("compile", reason), way, function)
     text = interpreted(function)
     return Outcome(None if text is None else Failure("interpreter", text), way, function)
