@@ -58,7 +58,7 @@ def scenarios_by_file() -> dict[str, list[Any]]:
         rows = [s for s in importlib.import_module("scenario").SCENARIOS if s.file == path.name]
         if rows:
             title = str(module.__doc__).partition("\n")[0].rstrip(".")
-            found[title] = list({row.code: row for row in rows}.values())
+            found[title] = list({(row.code, row.title): row for row in rows}.values())
     return found
 
 

@@ -113,9 +113,13 @@ def verify_way(row: Scenario, made: list[Any], warned: list[str]) -> None:
     leaves = [g.tree.leaves for c in made for s in c.signatures.values() for g in s.groups]
     lost = sum("not kept" in reason for reason in story)
     branched = any(n > 1 for n in leaves)
-    if os.environ.get("TRACEJIT_ACCEPT") and (captures, lost) != (row.traces, row.lost):
-        accept(row, captures, lost)
-        return
+    if os.environ.get("TRACEJIT_ACCEPT"):
+        does = "eager" if reasons else "branch" if branched else row.does
+        if does in ("branch", "eager") and not (reasons or branched):
+            does = "guard" if captures > 2 else "input"
+        if (captures, lost, does) != (row.traces, row.lost, row.does):
+            accept(row, does, captures, lost)
+            return
     if row.does == "eager":
         assert reasons, f"expected to run eagerly, but: {captures} captures, {story}"
         assert len(warned) == len(reasons), warned
@@ -127,17 +131,18 @@ def verify_way(row: Scenario, made: list[Any], warned: list[str]) -> None:
     assert captures == row.traces, f"{captures} captures instead of {row.traces}: {story}"
 
 
-def accept(row: Scenario, captures: int, lost: int) -> None:
+def accept(row: Scenario, does: str, captures: int, lost: int) -> None:
     """Write the counts of a run into the declaration (TRACEJIT_ACCEPT=1)."""
     with open(row.code.co_filename) as file:
         lines = file.readlines()
-    first = row.code.co_firstlineno - 1
-    last = next(i for i in range(first, len(lines)) if lines[i].startswith("def "))
+    first = next((i for i, line in enumerate(lines) if f'"{row.title}"' in line),
+                 row.code.co_firstlineno - 1)  # fmt: skip
+    last = min(first + 4, len(lines))
     text = "".join(lines[first:last])
-    text = re.sub(rf'("{row.does}",\s*){row.traces}\b', rf"\g<1>{captures}", text, count=1)
+    text = re.sub(rf'("{row.does}",\s*){row.traces}\b', rf'"{does}", {captures}', text, count=1)
     text = re.sub(r", lost=\d+", "", text)
-    if lost and row.does != "eager":
-        text = re.sub(rf'("{row.does}",\s*\d+)', rf"\1, lost={lost}", text, count=1)
+    if lost and does != "eager":
+        text = re.sub(rf'("{does}",\s*\d+)', rf"\1, lost={lost}", text, count=1)
     lines[first:last] = text.splitlines(keepends=True)
     with open(row.code.co_filename, "w") as file:
         file.writelines(lines)

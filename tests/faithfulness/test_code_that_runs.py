@@ -140,7 +140,7 @@ def test_cache_cleared(compile):
     yield from cached_scale(compile, warm=True)
 
 
-@scenario("functools.cache is filled, and cleared", "the new value", "guard", 3, lost=1)
+@scenario("functools.cache is filled, and cleared", "the new value", "guard", 4, lost=3)
 def test_cache_filled_and_cleared(compile):
     yield from cached_scale(compile, warm=False)
 
@@ -209,3 +209,129 @@ def test_library_object_with_slots(compile):
         yield f(arange(3, start=k))
     field.default = 3.0
     yield f(arange(3))
+
+
+def cached_table(compile, cache):
+    @cache
+    def table(n):
+        return torch.arange(n, dtype=torch.float32)
+
+    def run(x):
+        kept = table(3)
+        return x + kept, kept
+
+    f = compile(run)
+    yield f(arange(3)), f(arange(3)), table(3)
+    table(3).mul_(10)
+    yield f(arange(3)), f(arange(3)), table(3) is f(arange(3))[1]
+    table.cache_clear()
+    yield f(arange(3)), f(arange(3))
+    table(3).add_(1)
+    yield f(arange(3)), f(arange(3)), table(3)
+
+
+@scenario("functools.cache keeps a tensor, which is written to", "the kept one", "guard", 4, lost=2)
+def test_cached_tensor(compile):
+    yield from cached_table(compile, functools.cache)
+
+
+@scenario("functools.lru_cache keeps a tensor, which is written to", "the kept one", "guard", 4,
+          lost=2)  # fmt: skip
+def test_lru_cached_tensor(compile):
+    yield from cached_table(compile, functools.lru_cache)
+
+
+@scenario("a cached tensor is written to inside", "each call sees the last", "input", 2, lost=1)
+def test_cached_tensor_written_inside(compile):
+    @functools.cache
+    def total():
+        return torch.zeros(3)
+
+    def run(x):
+        return total().add_(x) * 2
+
+    f = compile(run)
+    for _ in range(4):
+        yield f(arange(3)), total()
+
+
+@scenario("functools.cache by size and by number: the body runs once for each", "one run each",
+          "guard", 18, lost=6)  # fmt: skip
+def test_cached_by_number(compile):
+    calls = []
+
+    @functools.lru_cache
+    def table(n):
+        calls.append(n)
+        return torch.ones(3) * n
+
+    f = compile(lambda x, n: x * table(n) + table(x.size(1)))
+    for n in (3, 2, 4, 3, 5, 5, 2, 0.5, 1.5, 0.5):
+        yield f(arange(n if type(n) is int else 1, 3), n), f(arange(3, 3), n), list(calls)
+
+
+@scenario("lru_cache called with keywords, and typed", "what each call kept", "eager", 7)
+def test_cached_by_keyword(compile):
+    @functools.lru_cache
+    def table(a, b=1, *, c=2):
+        return [a, b, c]
+
+    @functools.lru_cache(typed=True)
+    def typed(a):
+        return [a]
+
+    f = compile(lambda x: x * sum(table(1, c=3)) + sum(table(2, b=5)))
+    g = compile(lambda x: x * typed(1)[0])
+    for k in range(5):
+        if k == 3:
+            table(1, c=3).append(5)
+            typed(1)[0] = 9
+        yield f(arange(3)), g(arange(3))
+
+
+@scenario("a cached list is appended to between calls", "its items", "guard", 3, lost=1)
+def test_cached_list(compile):
+    @functools.lru_cache
+    def scales():
+        return [1.0, 2.0]
+
+    f = compile(lambda x: x * sum(scales()))
+    for k in range(5):
+        if k == 3:
+            scales().append(5.0)
+        yield f(arange(3))
+
+
+@scenario("an lru_cache that is full", "what it keeps", "eager", 5)
+def test_full_cache(compile):
+    calls = []
+
+    @functools.lru_cache(maxsize=2)
+    def table(n):
+        calls.append(n)
+        return torch.full((3,), float(n))
+
+    f = compile(lambda x, k: x + table(k))
+    for k in (1, 2, 1, 2, 1, 3, 1, 2, 3, 1, 1, 2):
+        yield f(arange(3), k), list(calls)
+
+
+@scenario("cached_property keeps a tensor, which is written to, and deleted", "the kept one",
+          "guard", 4, lost=2)  # fmt: skip
+def test_cached_property(compile):
+    class Model:
+        scale = 2.0
+
+        @functools.cached_property
+        def table(self):
+            return torch.ones(3) * self.scale
+
+    m = Model()
+    f = compile(lambda x: x + m.table)
+    yield f(arange(3)), f(arange(3))
+    m.table.mul_(7)
+    yield f(arange(3)), f(arange(3))
+    Model.scale = 3.0
+    yield f(arange(3)), f(arange(3))
+    del m.table
+    yield f(arange(3)), f(arange(3))

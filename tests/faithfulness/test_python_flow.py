@@ -164,7 +164,7 @@ def test_context_managers(compile):
         yield f(arange(3, start=k))
 
 
-@scenario("functools.cache inside", "cached as plain", "input", 1)
+@scenario("functools.cache inside", "cached as plain", "input", 2, lost=1)
 def test_functools_cache(compile):
     @functools.cache
     def table(n):

@@ -90,6 +90,7 @@ class Capture:
     picks     (result, where from, version of that) of indexing by 0-d tensors: views that the
               trace takes for copies.
     unsound   (reason, location) of what a replay could not repeat.
+    missed    (tensor, name) of attributes that the user's code looked for in vain.
     custom    results of ``autograd.Function`` by the id of their node: (node, node of what forward
               computed, storage, its version then).
     """
@@ -119,6 +120,7 @@ class Capture:
         self.layouts: list[tuple[Node, bool]] = []
         self.picks: list[tuple[Tensor, Tensor, int]] = []
         self.used_backward = False
+        self.missed: list[tuple[Tensor, str]] = []
         self.custom: dict[int, tuple[Node, Node, Any, int]] = {}
 
     # --- nodes ------------------------------------------------------------------------------

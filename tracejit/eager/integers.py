@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from tracejit.eager.scalars import CallNumber, SymFloat
+from tracejit.eager.scalars import CallNumber, SymFloat, plain_number
 from tracejit.ir.node import Node
 from tracejit.ir.sizes import SymInt, prefers_symbols
 
@@ -38,7 +38,6 @@ class LiftedInt:
     """
 
     __slots__ = ("capture", "hint", "read", "label", "roots")
-    __array_ufunc__ = None  # NumPy's operators leave the work to the methods below
 
     def __init__(self, capture: Any, hint: int, read: Read, label: str, roots: frozenset[Hashable]):
         self.capture = capture
@@ -140,11 +139,14 @@ class LiftedInt:
 
     __int__ = __trunc__ = __floor__ = __ceil__ = __index__
 
+    def __complex__(self) -> complex:
+        return complex(self.pinned())
+
     def __float__(self) -> float:
         return float(self.pinned())
 
     def __round__(self, digits: int | None = None) -> int:
-        return round(self.pinned(), digits)
+        return self.pinned() if digits is None else round(self.pinned(), digits)
 
     def __hash__(self) -> int:
         if not self.capture.env.closed and prefers_symbols():
@@ -164,6 +166,9 @@ class LiftedInt:
         if not hasattr(int, name):
             raise AttributeError(f"'int' object has no attribute {name!r}")
         return getattr(self.pinned(), name)
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        return getattr(ufunc, method)(*map(plain_number, inputs), **kwargs)
 
     def __copy__(self) -> LiftedInt:
         return self
@@ -190,10 +195,18 @@ _APPLY: dict[str, Callable[[Any, Any], Any]] = {
 }  # fmt: skip
 
 
+def _power(number: LiftedInt, other: Any, modulus: Any = None) -> Any:
+    if modulus is not None:
+        return pow(number.pinned(), plain_number(other), plain_number(modulus))
+    return number._binary("pow", other, False)
+
+
 def _install() -> None:
     for name in _APPLY:
         setattr(LiftedInt, f"__{name}__", lambda s, o, n=name: s._binary(n, o, False))
         setattr(LiftedInt, f"__r{name}__", lambda s, o, n=name: s._binary(n, o, True))
+    setattr(LiftedInt, "__pow__", _power)
+    LiftedInt.__name__ = LiftedInt.__qualname__ = "int"  # in Python's messages
     for name in ("eq", "ne", "lt", "le", "gt", "ge"):
         apply = getattr(operator, name)
         setattr(LiftedInt, f"__{name}__", lambda s, o, f=apply: s._compare(o, f))

@@ -7,8 +7,11 @@ outside its capture it behaves as the plain number it had.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
+
+import numpy as np
 
 from tracejit.dtypes import float64
 from tracejit.ir.node import Node
@@ -135,6 +138,29 @@ class SymFloat:
     def __int__(self) -> int:
         return int(self.pinned())
 
+    __trunc__ = __int__
+
+    def __floor__(self) -> int:
+        return math.floor(self.pinned())
+
+    def __ceil__(self) -> int:
+        return math.ceil(self.pinned())
+
+    def __round__(self, digits: int | None = None) -> Any:
+        return round(self.pinned(), digits)
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
+        return np.asarray(self.pinned(), dtype)
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        return getattr(ufunc, method)(*map(plain_number, inputs), **kwargs)
+
+    def __copy__(self) -> SymFloat:
+        return self
+
+    def __reduce__(self) -> Any:
+        return float, (self.pinned(),)
+
     def __hash__(self) -> int:
         return hash(self.pinned())
 
@@ -157,6 +183,17 @@ class SymFloat:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> float:
         return self.pinned()
+
+
+def plain_number(value: Any) -> Any:
+    """The number itself of a number of a trace, which then depends on it; else `value`."""
+    return value.pinned() if hasattr(value, "scalar_node") else value
+
+
+def _power(number: SymFloat, other: Any, modulus: Any = None) -> Any:
+    if modulus is not None:
+        return pow(number.pinned(), plain_number(other), modulus)
+    return number._binary("pow", other, lambda a, b: a**b, False)
 
 
 def _reader(
@@ -198,6 +235,8 @@ def _install() -> None:
     for python, (name, apply) in arithmetic.items():
         setattr(SymFloat, f"__{python}__", lambda s, o, n=name, f=apply: s._binary(n, o, f, False))
         setattr(SymFloat, f"__r{python}__", lambda s, o, n=name, f=apply: s._binary(n, o, f, True))
+    setattr(SymFloat, "__pow__", _power)
+    SymFloat.__name__ = SymFloat.__qualname__ = "float"  # in Python's messages
     setattr(SymFloat, "__divmod__", lambda s, o: (s // o, s % o))
     setattr(SymFloat, "__rdivmod__", lambda s, o: (o // s, o % s))
     comparisons: dict[str, Callable[[Any, Any], bool]] = {

@@ -44,6 +44,11 @@ def settings_now() -> dict[str, Any]:
     return {name: read() for name, read in SETTINGS.items()}
 
 
+def changed_settings(before: dict[str, Any]) -> list[str]:
+    """Which settings are no longer as they were."""
+    return [name for name, value in settings_now().items() if before.get(name, value) != value]
+
+
 def is_inference_mode_enabled() -> bool:
     """Whether this thread is inside `inference_mode`."""
     return bool(ask(SETTINGS["the inference mode"]))

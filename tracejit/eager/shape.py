@@ -5,6 +5,7 @@ Invariant: everything that can share memory does, through `dispatch.view`.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -100,6 +101,9 @@ def stride(self: Tensor, dim: int | None = None) -> Any:
     """Steps in memory, counted in elements."""
     if state.capture is not None:
         state.capture.ask_layout(self, exact=True)
+        is_flat = self._array.flags.c_contiguous  # then the first size is in no stride
+        for size in sizes_of(self)[1 if is_flat else 0 :]:
+            operator.index(size)
     strides = tuple(s // self._array.itemsize for s in self._array.strides)
     return strides if dim is None else strides[dim]
 

@@ -9,11 +9,14 @@ the guards stand, what compiles a trace may take no others (`all_sizes_alike`).
 from __future__ import annotations
 
 import itertools
+import operator
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Union
+
+import numpy as np
 
 from tracejit.errors import CompileError
 
@@ -240,7 +243,7 @@ class SymInt:
         self.env.decide("==", _add(self.poly, {_ONE: self.hint} if self.hint else {}, -1), True)
         return self.hint
 
-    __int__ = __trunc__ = __index__
+    __int__ = __trunc__ = __floor__ = __ceil__ = __index__
 
     def __float__(self) -> float:
         return float(self.__index__())
@@ -263,8 +266,33 @@ class SymInt:
             raise AttributeError(f"'int' object has no attribute {name!r}")
         return getattr(self.__index__(), name)
 
+    def __copy__(self) -> SymInt:
+        return self
+
     def __deepcopy__(self, memo: dict[int, Any]) -> SymInt:
         return self
+
+    def __reduce__(self) -> Any:
+        return int, (self.__index__(),)
+
+    def __round__(self, digits: int | None = None) -> Any:
+        return self if digits is None else round(self.__index__(), digits)
+
+    def __rdivmod__(self, other: Any) -> Any:
+        return other // self, other % self
+
+    def __invert__(self) -> Any:
+        return -self - 1
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
+        return np.asarray(self.__index__(), dtype)
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        values = [v.__index__() if type(v) is SymInt else v for v in inputs]
+        return getattr(ufunc, method)(*values, **kwargs)
+
+    def __complex__(self) -> complex:
+        return complex(self.__index__())
 
     def _combine(
         self, other: Any, polys: Callable[[Poly, Poly], Poly], hints: Callable[[int, int], int]
@@ -286,6 +314,24 @@ class SymInt:
         holds = _RELATIONS[relation](self.hint, hint_of(other))
         return self.env.decide(relation, difference, holds)
 
+
+def _install_bits() -> None:
+    """The operators on bits take the size as it is, which fixes it."""
+    for name in ("lshift", "rshift", "and", "or", "xor"):
+        apply = getattr(operator, f"__{name}__")
+        setattr(SymInt, f"__{name}__", lambda s, o, f=apply: _on_bits(f, s, o, False))
+        setattr(SymInt, f"__r{name}__", lambda s, o, f=apply: _on_bits(f, s, o, True))
+    SymInt.__name__ = SymInt.__qualname__ = "int"  # in Python's messages
+
+
+def _on_bits(apply: Callable[[Any, Any], Any], size: SymInt, other: Any, swap: bool) -> Any:
+    if not isinstance(other, int):
+        return NotImplemented
+    left, right = (other, size) if swap else (size, other)
+    return apply(left.__index__(), right.__index__())
+
+
+_install_bits()
 
 _RELATIONS: dict[str, Callable[[Any, Any], bool]] = {
     "==": lambda a, b: a == b,

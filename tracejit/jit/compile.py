@@ -23,7 +23,7 @@ from tracejit import config
 from tracejit.config import DISABLED
 from tracejit.eager.capture import Capture
 from tracejit.eager.modes import state
-from tracejit.eager.settings import WHEN_REPLACED, settings_now
+from tracejit.eager.settings import WHEN_REPLACED, changed_settings, settings_now
 from tracejit.eager.tape import root_of
 from tracejit.errors import (
     CaptureError,
@@ -34,13 +34,14 @@ from tracejit.errors import (
     user_stacklevel,
 )
 from tracejit.jit import report
-from tracejit.jit.describe import why_missed
+from tracejit.jit.describe import Miss, why_missed
 from tracejit.jit.differentiate import Differentiable
 from tracejit.jit.effects import Effects
 from tracejit.jit.foresee import Foresight, first_line
 from tracejit.jit.group import Group, NewBranch, modes_now
 from tracejit.jit.guards import MISS, are_apart
 from tracejit.jit.lift import LiftedCall, Numbers, drop_lifted
+from tracejit.jit.missing import MissingNames
 from tracejit.jit.prints import PrintHook
 from tracejit.jit.readset import ReadSet, Refusal
 from tracejit.jit.scrub import plain, scrub_state
@@ -53,13 +54,8 @@ from tracejit.runtime.target import build
 _MAX_FAILURES = 3
 """Captures that may fail in a row before a function stays eager for good."""
 
-
-class Miss:
-    """Why no trace fitted a call, and what it cost: shown by ``explain()``."""
-
-    def __init__(self, reason: str, milliseconds: float):
-        self.reason = reason
-        self.milliseconds = milliseconds
+_MAX_PASSING = 64
+"""Captures that may go because the run set something up for later ones, as a cache."""
 
 
 class TracedFunction:
@@ -109,7 +105,7 @@ class CompiledFunction:
             self.signatures: dict[Any, TracedFunction] = {}
             self.ready: dict[int, list[Any]] = {}
             self.misses: list[Miss] = []
-            self.failures = 0
+            self.failures = self.passing = 0
             self.eager_reason: str | None = None
             self.foresight = Foresight(self.function)
             self.lift_items: set[Any] = set()
@@ -275,12 +271,14 @@ class CompiledFunction:
         misses = len(self.misses)
         self.shapes.note(readset)
         known = {} if group is None else group.inputs.types()
-        capture = Capture(self.shapes.symbolic_for(readset, known), self.lift_items)
+        lifted_items = self.lift_items if readset.stand_ins else ()
+        capture = Capture(self.shapes.symbolic_for(readset, known), lifted_items)
         lifted = LiftedCall(self.numbers, capture, readset, args, kwargs)
         modes, settings = modes_now(), settings_now()
         state.capture = capture
         try:
-            with PrintHook(), lifted, Watcher() as watcher:
+            with PrintHook(), MissingNames(readset, capture) as missing, lifted, \
+                    Watcher() as watcher:  # fmt: skip
                 value = self.function(*lifted.args, **lifted.kwargs)
         finally:
             state.capture = None
@@ -291,11 +289,12 @@ class CompiledFunction:
         try:
             lifted.check()
             self._check_settings(settings)
+            readset.entries.extend(missing.entries())
             self._grow(capture, readset, watcher, value, args, kwargs, group, modes)
         except Refusal as refusal:
             lifted.settle()
             self.shapes.fixed |= refusal.fixed
-            self._give_up(str(refusal), None)
+            self._give_up(str(refusal), None, is_passing=refusal.is_passing)
         except CompileError as error:
             self._give_up(f"code generation failed: {error}", None, final=True)
         if len(self.misses) > misses:
@@ -366,10 +365,9 @@ class CompiledFunction:
 
     def _check_settings(self, before: dict[str, Any]) -> None:
         """A replay would not leave a setting of the library changed, as the run did."""
-        for name, value in settings_now().items():
-            if before.get(name, value) != value:
-                self._give_up(f"changes {name}", None, final=True)
-                raise Refusal("")
+        for name in changed_settings(before):
+            self._give_up(f"changes {name}", None, final=True)
+            raise Refusal("")
 
     def _check_watched(self, capture: Capture, readset: ReadSet, watcher: Watcher) -> None:
         unforeseen = {c: g for c, g in watcher.codes.items() if c not in readset.codes}
@@ -426,8 +424,6 @@ class CompiledFunction:
             if tensor._requires_grad and state.grad and not tensor.is_leaf:
                 raise Refusal("changes in place a tensor with a gradient history from outside")
 
-    # --- shapes -----------------------------------------------------------------------------
-
     # --- falling back -----------------------------------------------------------------------
 
     def _bound_traces(self, reason: str) -> None:
@@ -436,9 +432,15 @@ class CompiledFunction:
         if dropped > config.max_traces and not self.options.get("fullgraph"):
             self._give_up(f"{self.captures} traces, the last because {reason}", None, final=True)
 
-    def _give_up(self, reason: str, location: Location | None, final: bool = False) -> None:
+    def _give_up(
+        self, reason: str, location: Location | None, final: bool = False, is_passing: bool = False
+    ) -> None:
         """Note a failed capture; after several (or a final one) stay eager, and say so once."""
         if not reason:
+            return
+        if is_passing and self.passing < _MAX_PASSING:
+            self.passing += 1
+            self.misses.append(Miss(reason, 0.0))
             return
         self.failures += 1
         location = location or first_line(self.function)

@@ -23,6 +23,14 @@ _MOST_GROUPS = 8
 """Traces that a miss is compared with: the comparison must stay cheap beside the capture."""
 
 
+class Miss:
+    """Why no trace fitted a call, and what it cost: shown by ``explain()``."""
+
+    def __init__(self, reason: str, milliseconds: float):
+        self.reason = reason
+        self.milliseconds = milliseconds
+
+
 def why_missed(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], group: Any) -> str:
     """Why a call of a compiled function must be captured, from the trace that comes closest.
 

@@ -9,14 +9,15 @@ made of lifted ints (a counter) is an effect; any other number that it wrote to 
 
 from __future__ import annotations
 
+import collections
 from typing import Any
 
 from tracejit.eager.capture import MOST_DECISIONS, Capture
 from tracejit.eager.integers import LiftedInt, fits
 from tracejit.eager.scalars import SymFloat
-from tracejit.jit.names import names_of
 from tracejit.jit.readset import Entry, ReadSet, Refusal
 from tracejit.jit.snapshot import same
+from tracejit.jit.standins import identities
 from tracejit.jit.trace import SourceNumber, source_key
 
 _KINDS = ("equal", "module number")
@@ -49,20 +50,23 @@ class LiftedCall:
         self.readset = readset
         flat = [*args, *kwargs.values()]
         signature = (len(args), *kwargs)
-        asks_types = any("type" in names_of(code).globals for code in readset.codes)
-        for entry in readset.entries:
-            if entry.kind not in _KINDS or type(entry.value) not in (int, float) or asks_types:
-                continue
+        found = [e for e in readset.entries if e.kind in _KINDS and type(e.value) in (int, float)]
+        if readset.tells_identity and len(found) > 1:
+            self._tell_apart([e.source for e in found])
+        objects = collections.Counter(id(e.value) for e in found)
+        for entry in found:
             source = entry.source
             key = (signature, source_key(source))
             is_argument = source.parent is None and source.step == "arg"
             if not (is_argument or _is_place(source, readset.args)):
                 continue
-            if not numbers.note(key, entry.value):
+            if not numbers.note(key, entry.value) or not readset.stand_ins:
                 continue
             kind = type(entry.value)
             if kind is int and not fits(entry.value):
                 continue
+            if readset.tells_identity and objects[id(entry.value)] > 1:
+                continue  # no two stand-ins are one object
             number = self._number(key, entry)
             if is_argument:
                 flat[source.key] = number
@@ -73,6 +77,13 @@ class LiftedCall:
             entry.source, entry.kind, entry.value = source.then("type"), "is", kind
         self.args = tuple(flat[: len(args)])
         self.kwargs = dict(zip(kwargs, flat[len(args) :], strict=True))
+
+    def _tell_apart(self, sources: list[Any]) -> None:
+        """The function may ask which numbers are the same object: a guard on that."""
+        def now(args: Any) -> Any:
+            return identities([source.read(args) for source in sources])
+
+        self.capture.conditions.append((now, now(self.readset.args)))
 
     def _number(self, key: Any, entry: Entry) -> Any:
         source, value = entry.source, entry.value

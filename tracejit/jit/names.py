@@ -21,7 +21,13 @@ _BY_NAME = {"getattr": 1, "hasattr": 1, "setattr": 1, "delattr": 1}  # position 
 _BY_ANY_NAME = {"vars", "dir", "locals", "globals", "eval", "exec", "attrgetter", "methodcaller",
                 "__dict__", "__getattribute__", "__globals__", "getattr_static", "getmembers"
             }  # fmt: skip
+_LISTINGS = {"vars", "dir", "__dict__", "getmembers"}
 _BY_ANY_GLOBAL = {"globals", "locals", "eval", "exec", "__globals__", "vars"}
+
+
+_NO_STEPS = {"EXTENDED_ARG", "PUSH_NULL", "NOP", "CACHE"}
+_MARKS = (None, True, False, ...)
+"""What objects are compared with by identity that are no numbers."""
 
 
 class Names:
@@ -31,6 +37,10 @@ class Names:
     attributes   names of attributes, and strings that could serve as such.
     modules      (name, level) of modules imported inside the code.
     any_attribute, any_global  whether names made at run time are looked up.
+    may_miss     whether the code can go on after a look-up that finds no attribute.
+    tells_types  whether it can tell a number from what stands for one, by its very type.
+    tells_identity    whether it can tell two equal numbers apart.
+    lists_attributes  whether it can ask which attributes an object has.
     """
 
     def __init__(self, code: types.CodeType):
@@ -38,22 +48,37 @@ class Names:
         self.modules: list[tuple[str, int]] = []
         self._scan(code)
         self.attributes = set(code.co_names) | set(_strings(code.co_consts))
-        suspects = set(code.co_names) & (_BY_ANY_NAME | _BY_NAME.keys())
+        lookups = set(code.co_names)
+        self.tells_types |= not lookups.isdisjoint(("__import__", "import_module"))  # of whatever
+        self.may_miss = bool(code.co_exceptiontable) or not lookups.isdisjoint(_BY_NAME)
+        self.lists_attributes = not lookups.isdisjoint(_LISTINGS)
+        suspects = lookups & (_BY_ANY_NAME | _BY_NAME.keys())
         free = _uses_made_names(code) if suspects else set()
         self.any_attribute = bool(free)
         self.any_global = bool(free & _BY_ANY_GLOBAL)
 
     def _scan(self, code: types.CodeType) -> None:
         before: list[Any] = []
-        for instruction in dis.get_instructions(code):
-            if instruction.opname == "EXTENDED_ARG":
-                continue
+        self.tells_types = self.tells_identity = False
+        steps = [i for i in dis.get_instructions(code) if i.opname not in _NO_STEPS]
+        for instruction, following in zip(steps, [*steps[1:], steps[-1]], strict=True):
             if instruction.opname in _GLOBAL_OPS:
                 self.globals.add(instruction.argval)
+                self.tells_types |= _tells_type(instruction.argval, following)
+            elif instruction.opname == "IS_OP":
+                self.tells_identity |= before[-1] not in _MARKS
             elif instruction.opname == "IMPORT_NAME":
                 level = before[-2] if len(before) > 1 else 0
                 self.modules.append((instruction.argval, level if type(level) is int else 0))
             before = [*before[-1:], instruction.argval]
+
+
+def _tells_type(name: str, following: dis.Instruction) -> bool:
+    """Whether a global of this name, used so, shows the type of a number: ``type(n)`` (but not
+    ``type(self)``), ``float.hex(n)``."""
+    if name == "type":
+        return following.argval not in ("self", "cls")
+    return name in ("int", "float") and following.opname in ("LOAD_ATTR", "LOAD_METHOD")
 
 
 _known: dict[types.CodeType, Names] = {}

@@ -9,7 +9,6 @@ import _thread
 import datetime
 import decimal
 import fractions
-import gc
 import logging
 import operator
 import pathlib
@@ -24,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from tracejit.jit.source import KNOWN_LIBRARIES, is_user_file
+from tracejit.jit.source import KNOWN_LIBRARIES, is_user_file, own_names
 from tracejit.tensor import Tensor
 
 _INERT = (
@@ -58,7 +57,7 @@ def own_dict(value: Any) -> dict[str, Any] | None:
 
 def own_attributes(tensor: Tensor) -> dict[str, Any]:
     """The attributes that a user gave a tensor."""
-    return {k: v for k, v in tensor.__dict__.items() if k != "_array" and not hasattr(Tensor, k)}
+    return {name: tensor.__dict__[name] for name in own_names(tensor)}
 
 
 def slots_of(value: Any) -> Iterator[tuple[str, Any]]:
@@ -72,12 +71,6 @@ def slots_of(value: Any) -> Iterator[tuple[str, Any]]:
                     yield name, descriptor.__get__(value, type(value))
                 except AttributeError:
                     continue
-
-
-def cache_of(cached: Any) -> dict[Any, Any] | None:
-    """The dictionary in which a function with `functools.cache` keeps its values."""
-    found = [r for r in gc.get_referents(cached) if type(r) is dict and r is not cached.__dict__]
-    return found[0] if len(found) == 1 else None
 
 
 def is_inert(value: Any) -> bool:

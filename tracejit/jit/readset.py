@@ -24,9 +24,9 @@ import numpy as np
 from tracejit.dtypes import DType
 from tracejit.eager.methods import hooks_of
 from tracejit.ir.types import Device
+from tracejit.jit.caches import CacheState, cache_state, has_int_keys
 from tracejit.jit.names import imported_module, names_of
 from tracejit.jit.objects import (
-    cache_of,
     is_inert,
     is_library_module,
     is_user_class,
@@ -46,6 +46,7 @@ from tracejit.jit.source import (
     is_user_file,
     source_key,
 )
+from tracejit.jit.standins import module_takes_stand_ins, takes_stand_ins
 from tracejit.random import Generator
 from tracejit.tensor import Size, Tensor
 
@@ -57,8 +58,6 @@ _CONSTANT = (DType, Device, np.dtype, np.generic, enum.Enum, types.CodeType)
 _READ_CELLS = {"__closure__", "getclosurevars"}
 """By these names, code reads the closure of a function without running it."""
 _MAX_ENTRIES = 50_000
-_MAX_CACHED = 512
-"""Values in a `functools.cache` that are guarded at most."""
 _OWN_ITERATION = tuple(
     kind.__iter__ for kind in (dict, collections.OrderedDict, types.MappingProxyType)
 )
@@ -86,6 +85,8 @@ class ReadSet:
         self.codes: set[types.CodeType] = set()
         self.extra = list(extra)  # (code, globals) that ran before without being foreseen
         self.counters: list[tuple[Source, Any]] = []  # ints that the run replaced: `lift`
+        self.tells_identity = False
+        self.stand_ins = True  # whether numbers of a trace may stand for numbers: `standins`
         self.free_numbers: set[tuple[int, str]] = set()  # attributes of modules that are inputs
         while True:
             before = len(self.names), len(self.codes)
@@ -94,7 +95,7 @@ class ReadSet:
             self.seen: dict[int, Source] = {}
             self.tensor_attributes: list[tuple[Source, Tensor, Any]] = []  # names of users' own
             self.aliases: dict[int, Source] = {}  # id of a tensor's source -> where it was first
-            self.caches: list[tuple[Any, int, Any]] = []  # functools.cache, its hits, its items
+            self.caches: list[CacheState] = []
             self.globals_done: set[tuple[int, str]] = set()
             self._walk_all(function)
             if (len(self.names), len(self.codes)) == before:
@@ -140,6 +141,8 @@ class ReadSet:
             if self.ran is not None and inner not in self.ran:
                 continue
             names = names_of(inner)
+            self.stand_ins &= not names.tells_types
+            self.tells_identity |= names.tells_identity
             if inner not in self.codes:
                 self.codes.add(inner)
                 self.names |= names.attributes
@@ -164,7 +167,10 @@ class ReadSet:
 
     def _import(self, name: str | None) -> None:
         """A module that the code imports when it runs."""
-        if name is None or is_library_module(name):
+        if name is None:
+            return
+        self.stand_ins = self.stand_ins and module_takes_stand_ins(name)
+        if is_library_module(name):
             return
         source = constant_source(sys.modules).then("item", name)
         if name in sys.modules:
@@ -195,6 +201,9 @@ class ReadSet:
         (which hooks they are is guarded with the tensor).
         """
         own = own_attributes(tensor)
+        if is_user_class(type(tensor)):
+            self.class_attributes(type(tensor))
+            self.add(source.then("own names"), "equal", tuple(own))  # one may hide the class's
         self.tensor_attributes.append((source, tensor, own.keys()))
         for name in own:
             if self.reads(name):
@@ -207,6 +216,7 @@ class ReadSet:
             self.add(source, "is", value)
             return
         self.seen[id(value)] = source
+        self.stand_ins = self.stand_ins and takes_stand_ins(value)
         for kinds, walk in _WALKS:
             if isinstance(value, kinds):
                 walk(self, source, value)
@@ -366,10 +376,9 @@ class ReadSet:
         held = own_dict(value)
         wrapped = None if held is None else held.get("__wrapped__")
         if callable(wrapped):  # a compiled function, functools.cache
-            if isinstance(value, functools._lru_cache_wrapper):
-                known = tuple((cache_of(value) or {}).items())
-                self.caches.append((value, value.cache_info().hits, known))
             self.value(source.then("dict").then("item", "__wrapped__"), wrapped)
+            if isinstance(value, functools._lru_cache_wrapper):
+                self._cached(value)
         elif is_inert(value):
             self.add(source, "is", value)
         elif isinstance(value, Iterator):
@@ -383,18 +392,18 @@ class ReadSet:
         else:
             self._library_instance(source, held)
 
-    def answered(self) -> Iterator[Entry]:
-        """Guards of the caches (functools.cache) that gave a value from before since the walk:
-        that value rests on state as it was then, so it must not have been forgotten.
-        """
-        for cached, hits, held in self.caches:
-            if cached.cache_info().hits == hits:
-                continue
-            values = cache_of(cached)
-            if values is None or len(held) > _MAX_CACHED:
-                raise Refusal(f"{cached.__qualname__}() answers from a cache that is too large")
-            for key, item in held:
-                yield Entry(Source(None, "const", values).then("raw item", key), "is", item)
+    def answered(self) -> list[Entry]:
+        """Guards of the caches (functools.cache) that gave a value from before since the walk."""
+        return [entry for state in self.caches for entry in state.answered()]
+
+    def _cached(self, cached: Any) -> None:
+        """A function with a cache: the values in it that may change."""
+        state = cache_state(cached)
+        if state is not None:
+            self.stand_ins = self.stand_ins and not has_int_keys(cached)
+            self.caches.append(state)
+            for result in state.results or ():
+                self.value(constant_source(result), result)
 
     def _library_instance(self, source: Source, held: dict[str, Any]) -> None:
         """An object of a library's class: its methods may read any of its attributes."""

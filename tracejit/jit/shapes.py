@@ -70,7 +70,7 @@ class Shapes:
         The trace to be is a path of a tree whose inputs have the types `known`, by source: there
         the same sizes vary, under the same names.
         """
-        if not self.varying:
+        if not self.varying or not readset.stand_ins:
             return None
         taken = {s for kind in known.values() for size in kind.shape for s in symbols_of(size)}
 

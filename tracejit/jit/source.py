@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from tracejit.tensor import Tensor
+
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _LIBRARIES = tuple(
     os.path.abspath(p) + os.sep
@@ -68,6 +70,16 @@ def _holds_packages(folder: str) -> bool:
     return bool(glob.glob(os.path.join(glob.escape(folder), "*.dist-info")))
 
 
+def is_own_file(filename: str) -> bool:
+    """Whether code of this file is tracejit's."""
+    return filename.startswith(_PACKAGE)
+
+
+def own_names(tensor: Any) -> tuple[str, ...]:
+    """The names of the attributes that a user gave a tensor."""
+    return tuple(k for k in tensor.__dict__ if k != "_array" and not hasattr(Tensor, k))
+
+
 def is_stdlib_file(filename: str) -> bool:
     """Whether code of this file belongs to Python's own library."""
     inside = filename.startswith(STDLIB) and not filename.startswith(_SITE)
@@ -78,11 +90,15 @@ class Refusal(Exception):
     """The state cannot be guarded; the message says why.
 
     fixed  keys of inputs whose sizes must be fixed in the next capture, which may then succeed.
+    is_passing  whether the run set something up that later ones will find.
     """
 
-    def __init__(self, message: str, fixed: frozenset[Any] = frozenset()):
+    def __init__(
+        self, message: str, fixed: frozenset[Any] = frozenset(), is_passing: bool = False
+    ):
         super().__init__(message)
         self.fixed = fixed
+        self.is_passing = is_passing
 
 
 UNSET = object()
@@ -163,6 +179,7 @@ class Source:
             "deref": f"{inner}()",
             "context": f"{inner}.get({constant(UNSET)})",
             "slot": f"getattr({inner}, {constant(self.key)})",
+            "own names": f"{constant(own_names)}({inner})",
             "type": f"type({inner})",
         }[self.step]
 
@@ -203,6 +220,7 @@ _READ: dict[str, Callable[[Any, Any], Any]] = {
     "slot": getattr,
     "type": lambda holder, key: type(holder),
     "raw item": dict.__getitem__,  # past the code of a subclass
+    "own names": lambda holder, key: own_names(holder),
 }
 
 
