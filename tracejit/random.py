@@ -238,8 +238,8 @@ def normal(
 ) -> Tensor:  # fmt: skip
     """Normal with the given mean(s) and deviation(s)."""
     tensors = [x for x in (mean, std) if isinstance(x, Tensor)]
-    spread = std._array if isinstance(std, Tensor) else np.asarray(std)
-    if (spread < 0).any():
+    is_negative = (std._array < 0).any() if isinstance(std, Tensor) else std < 0
+    if is_negative:
         raise RuntimeError(at_user_line("normal: expects every std >= 0"))
     if size is None:
         size = np.broadcast_shapes(*(x._array.shape for x in tensors))

@@ -15,6 +15,7 @@ from tracejit.dtypes import DType
 from tracejit.eager.inplace import deliver
 from tracejit.eager.modes import state
 from tracejit.eager.register import FUNCTIONS, public
+from tracejit.eager.scalars import SymFloat, as_float
 from tracejit.eager.shape import sizes_of, unpack_sizes
 from tracejit.eager.tape import attach, type_of
 from tracejit.errors import DTypeError, ShapeError, at_user_line, user_location
@@ -68,6 +69,9 @@ def constant_tensor(array: np.ndarray) -> Tensor:
 
 
 # --- from data -------------------------------------------------------------------------------
+
+_MOST_NUMBERS = 64
+"""Numbers of a trace in one sequence: each is a node of its own."""
 
 
 def _array_from(data: Any, dtype: DType | None) -> np.ndarray:
@@ -135,6 +139,21 @@ def from_traced(number: Any, kind: DType | None) -> Tensor:
     return made.to(natural if kind is None else kind)
 
 
+def _from_traced_sequence(data: Any, kind: DType | None) -> Tensor | None:
+    """A tensor of nested sequences of floats some of which a capture does not fix; else None."""
+    if not isinstance(data, (list, tuple)) or not _holds_traced(data):
+        return None
+    if all(isinstance(item, (list, tuple)) for item in data):
+        rows = [_from_traced_sequence(x, kind) if _holds_traced(x) else tensor(x, dtype=kind)
+                for x in data]  # fmt: skip
+        same = None not in rows and len({(r.shape, r.dtype) for r in rows if r is not None}) == 1
+        return FUNCTIONS["stack"](rows) if same else None
+    numbers = all(type(x) in (SymFloat, float) or (type(x) is int and abs(x) < 2**53) for x in data)
+    if not numbers or len(data) > _MOST_NUMBERS or (kind is not None and kind.kind != "f"):
+        return None
+    return FUNCTIONS["stack"]([tensor(as_float(x), dtype=kind) for x in data])
+
+
 def _without_traced(data: Any) -> Any:
     """Nested sequences with the traced numbers in them fixed to what they are."""
     if isinstance(data, (list, tuple)) and any(map(_holds_traced, data)):
@@ -165,6 +184,9 @@ def tensor(
     if hasattr(data, "scalar_node") and kind is not dtypes.bool_:
         result = from_traced(data, kind)
         return finish(result, requires_grad, device)
+    made = _from_traced_sequence(data, kind)
+    if made is not None:
+        return finish(made, requires_grad, device)
     data = _without_traced(data)
     array = _array_from(data, kind)
     if requires_grad and array.dtype.kind != "f":

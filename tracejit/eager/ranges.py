@@ -12,6 +12,7 @@ from tracejit.eager.factories import arange, constant_tensor, empty, finish
 from tracejit.eager.inplace import deliver, resize
 from tracejit.eager.pointwise import where_of
 from tracejit.eager.register import FUNCTIONS, public
+from tracejit.eager.scalars import SymFloat
 from tracejit.eager.shape import expand, reshape, sizes_of, unpack_sizes
 from tracejit.errors import DTypeError, at_user_line
 from tracejit.tensor import Tensor
@@ -23,6 +24,18 @@ def _number(name: str, value: Any) -> float:
             raise RuntimeError(at_user_line(f"{name}: start and end must be numbers or 0-d"))
         value = value.item()
     return value
+
+
+def _even_of_numbers(name: str, start: Any, end: Any, steps: int, kind: dtypes.DType) -> Any:
+    """`_even` as a tensor; where a number is one of a trace, the trace computes it."""
+    traced = any(type(x) is SymFloat for x in (start, end)) and kind.kind == "f" and steps > 1
+    if not traced:
+        return constant_tensor(_even(name, start, end, steps, kind).astype(kind.numpy))
+    low, high = _number(name, start), _number(name, end)
+    step, place = (high - low) / (steps - 1), np.arange(steps)
+    first = constant_tensor(place < steps // 2)
+    up, down = (constant_tensor(p.astype(np.float64)) for p in (place, steps - 1 - place))
+    return where_of(first, up * step + low, -(down * step) + high, dtypes.float64).to(kind)
 
 
 def _even(name: str, start: Any, end: Any, steps: int, kind: dtypes.DType) -> np.ndarray:
@@ -45,8 +58,7 @@ def linspace(
 ) -> Tensor:  # fmt: skip
     """`steps` numbers evenly spaced from `start` to `end`, both included."""
     kind = _kind(dtype, out)
-    values = _even("linspace", start, end, steps, kind)
-    result = constant_tensor(values.astype(kind.numpy))
+    result = _even_of_numbers("linspace", start, end, steps, kind)
     return finish(result, requires_grad, device) if out is None else deliver(result, out)
 
 

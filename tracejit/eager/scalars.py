@@ -185,6 +185,11 @@ class SymFloat:
         return self.pinned()
 
 
+def as_float(value: Any) -> Any:
+    """``float(value)``; a number of a trace stays one."""
+    return value * 1.0 if hasattr(value, "scalar_node") else float(value)
+
+
 def plain_number(value: Any) -> Any:
     """The number itself of a number of a trace, which then depends on it; else `value`."""
     return value.pinned() if hasattr(value, "scalar_node") else value

@@ -20,6 +20,7 @@ from tracejit.eager.pointwise import (
     where_of,
 )
 from tracejit.eager.register import FUNCTIONS, public
+from tracejit.eager.scalars import as_float
 from tracejit.errors import DTypeError, at_user_line
 from tracejit.ir.op import OPS
 from tracejit.tensor import Tensor
@@ -187,7 +188,7 @@ def float_power(input: Any, exponent: Any) -> Tensor:
     """``input ** exponent`` in float64."""
     operands = (input, exponent)
     common_dtype(operands)
-    wide = [x.to(dtypes.float64) if isinstance(x, Tensor) else float(x) for x in operands]
+    wide = [x.to(dtypes.float64) if isinstance(x, Tensor) else as_float(x) for x in operands]
     if not any(isinstance(x, Tensor) for x in wide):
         raise TypeError(at_user_line("float_power: at least one argument must be a tensor"))
     return pow(*wide)

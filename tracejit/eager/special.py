@@ -13,6 +13,7 @@ from tracejit import dtypes
 from tracejit.eager.dispatch import common_dtype, is_scalar, pointwise
 from tracejit.eager.pointwise import check_tensors, isnan, where_of
 from tracejit.eager.register import FUNCTIONS, F, public, with_names
+from tracejit.eager.scalars import as_float
 from tracejit.errors import DTypeError, at_user_line
 from tracejit.ir.op import OPS
 from tracejit.ops.bessel import BESSEL
@@ -54,7 +55,7 @@ def _operands(name: str, *values: Any) -> dtypes.DType:
 
 
 def _convert(value: Any, kind: dtypes.DType) -> Any:
-    return value.to(kind) if isinstance(value, Tensor) else float(value)
+    return value.to(kind) if isinstance(value, Tensor) else as_float(value)
 
 
 @_special()

@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 
 from tracejit.eager.dispatch import apply
-from tracejit.eager.factories import constant_tensor
+from tracejit.eager.factories import constant_tensor, ones_like
+from tracejit.eager.pointwise import where_of
+from tracejit.eager.scalars import SymFloat
 from tracejit.eager.tape import type_of
 from tracejit.errors import ShapeError, at_user_line
 from tracejit.ir.op import OPS
@@ -64,6 +66,10 @@ def _constant(input: Any, pairs: list[tuple[int, int, int]], value: float) -> Te
     if not any(lows) and not any(highs):
         return result.clone() if result is input else result
     kind = {"f": float, "b": bool}.get(input.dtype.kind, int)
+    if type(value) is SymFloat and kind is float:  # a number that varies from call to call
+        params = {"low": tuple(lows), "high": tuple(highs), "value": 0.0}
+        inside = apply(OPS["pad"], (ones_like(result),), params)
+        return where_of(inside > 0, apply(OPS["pad"], (result,), params), value, input.dtype)
     params = {"low": tuple(lows), "high": tuple(highs), "value": kind(value)}
     return apply(OPS["pad"], (result,), params)
 
