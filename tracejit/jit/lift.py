@@ -47,6 +47,7 @@ class LiftedCall:
         self.numbers = numbers
         self.capture = capture
         self.places: list[tuple[Any, Entry, Any]] = []
+        self.tuples: dict[Any, tuple[Any, Any]] = {}  # (source, tuple) whose items are lifted
         self.readset = readset
         flat = [*args, *kwargs.values()]
         signature = (len(args), *kwargs)
@@ -94,9 +95,21 @@ class LiftedCall:
         return SymFloat(self.capture, node, value, source.read, label)
 
     def __enter__(self) -> LiftedCall:
+        args = self.readset.args
         for _, entry, number in self.places:
-            _source(entry).write(self.readset.args, number)
+            source = _source(entry)
+            holder = source.parent
+            if holder is not None and type(held := holder.read(args)) is tuple:
+                self.tuples.setdefault(source_key(holder), (holder, held))
+            source.write(args, number)
         return self
+
+    def _put_back_tuples(self) -> None:
+        """Tuples that were given stand-ins are the objects they were, unless they were replaced."""
+        for source, before in reversed(self.tuples.values()):
+            now = source.read(self.readset.args)
+            if type(now) is tuple and len(now) == len(before) and all(map(same, now, before)):
+                source.write(self.readset.args, before)
 
     def __exit__(self, *exc: object) -> None:
         self.changed: list[str] = []
@@ -113,6 +126,7 @@ class LiftedCall:
                 continue
             self.numbers.fixed.add(key)
             self.changed.append(source.describe())
+        self._put_back_tuples()
         self.settle()
 
     def settle(self) -> None:
@@ -137,12 +151,14 @@ def _source(entry: Entry) -> Any:
 
 
 def _is_place(source: Any, args: Any) -> bool:
-    """Whether a value can be put there: an item of a dict or list, a closure cell."""
+    """Whether a value can be put there: an item of a dict or list, a closure cell; an item of a
+    tuple that lies in such a place."""
     if source.step == "cell":
         return True
     if source.step != "item" or source.parent is None:
         return False
-    return type(source.parent.read(args)) in (dict, list)  # no tuple, no class, no own __setitem__
+    holder = type(source.parent.read(args))  # no class, no own __setitem__
+    return holder in (dict, list) or (holder is tuple and _is_place(source.parent, args))
 
 
 def drop_lifted(readset: ReadSet, capture: Capture) -> None:
