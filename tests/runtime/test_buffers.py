@@ -220,7 +220,9 @@ def test_a_large_arena_takes_the_place_of_what_the_pool_kept():
     small, large = Arena(), Arena()
     small.new(1000)
     small.plan()
+    small.reserve()
     assert buffers.memory_stats()["cached"] >= 3 << 22
     large.new(LARGE + 12345)
     large.plan()
+    large.reserve()
     assert buffers.memory_stats()["cached"] == 0

@@ -344,7 +344,7 @@ def test_faults_of_the_compiler_are_compile_errors(monkeypatch: pytest.MonkeyPat
     def broken(*arguments: Any) -> None:
         raise KeyError("a fault")
 
-    monkeypatch.setattr("tracejit.runtime.frame._Builder.build", broken)
+    monkeypatch.setattr("tracejit.runtime.builder.Builder.build", broken)
     with pytest.raises(CompileError, match="KeyError: 'a fault'") as caught:
         executable.run([rand(4)])
     assert isinstance(caught.value.__cause__, KeyError)

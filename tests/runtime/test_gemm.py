@@ -303,15 +303,14 @@ def test_epilogues_run_once_on_every_finished_row(any_provider, shape, batch):
     a, b, bias = random((count, m, k)), random((count, k, n), seed=1), random(n, seed=2)
     plain = matmul(a, b)
     c, sums = np.empty((count, m, n), F4), np.zeros((count, m), F4)
-    offsets = (
-        [(i * m * k * 4, i * k * n * 4, i * m * n * 4) for i in range(batch)] if batch else None
-    )
+    places = [(i * m * k * 4, i * k * n * 4, i * m * n * 4) for i in range(count)]
+    offsets = np.array(places, np.int64) if batch else None
     for source, other, units in ((RELU, bias, n), (ROW_SUM, sums, 1)):
         kernel, table = compile_kernel("epilogue", source), aligned_words(3)
         table[:] = address_of(c), address_of(other), n
         end = Epilogue(kernel.address, address_of(table), units)
         layouts = (Layout(k), Layout(n), Layout(n))
-        step = product(F4, shape, *layouts, offsets=offsets, epilogue=end)
+        step = product(F4, shape, *layouts, matrices=count, offsets=offsets, epilogue=end)
         patches = [Patch(step.a, 0), Patch(step.b, 1), Patch(step.c, 2)]
         program = Program([step.step], patches, 3, [step, kernel, table])
         program.run(a, b, c)

@@ -15,8 +15,8 @@ TILE = 32  # elements along each side
 
 
 def wants_tiles(sizes: Sequence[int], strides: Sequence[Sequence[int]]) -> bool:
-    """Whether some operand is dense along the last axis but one, and there are tiles to fill."""
-    if len(sizes) < 2 or min(sizes[-2:]) < TILE:
+    """Whether some operand is dense along the last axis but one."""
+    if len(sizes) < 2:
         return False
     return any(s[-2] == 1 and s[-1] not in (0, 1) for s in strides)
 

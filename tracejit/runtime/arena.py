@@ -6,12 +6,15 @@ touches the other.
 
 from __future__ import annotations
 
-from typing import Any
+from bisect import insort
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from tracejit.runtime.buffers import empty, empty_cache, memory_stats
 from tracejit.runtime.device_array import address_of_array
+from tracejit.runtime.recorded import at, plain
 
 ALIGNMENT = 64
 LARGE = 1 << 24  # bytes of an arena that is worth giving others back for
@@ -20,12 +23,13 @@ LARGE = 1 << 24  # bytes of an arena that is worth giving others back for
 class Buffer:
     """Memory of a frame: an 'argument' of the call, a 'constant', the 'arena', or an 'index'.
 
-    `index` is the argument's position, `array` the constant; `offset` the place in the arena.
+    `index` is the argument's position or the number among the arena's, `array` the constant;
+    `offset` the place in the arena.
     """
 
     __slots__ = ("kind", "index", "nbytes", "array", "first", "last", "offset", "arena")
 
-    def __init__(self, kind: str, index: int, nbytes: int, array: Any = None):
+    def __init__(self, kind: str, index: int, nbytes: Any, array: Any = None):
         self.kind = kind
         self.index = index
         self.nbytes = nbytes
@@ -52,6 +56,29 @@ class Buffer:
         return 0
 
 
+class Room(NamedTuple):
+    """Memory for the temporaries of one frame; `places` are offsets, by the buffers' numbers."""
+
+    memory: Any
+    nbytes: int
+    address: int
+    places: np.ndarray[Any, np.dtype[np.int64]]
+
+
+def reserved(nbytes: int) -> tuple[np.ndarray[Any, Any], int]:
+    """Memory from the pool (a frame for new sizes gets pages that are in use), and its address.
+
+    If a large one gets new pages, what the pool still keeps of a capture's eager results goes back
+    to the system, so that both are not held at once.
+    """
+    misses = memory_stats()["misses"]
+    memory = empty((nbytes + ALIGNMENT,), np.dtype(np.uint8))
+    if nbytes >= LARGE and memory_stats()["misses"] > misses:
+        empty_cache()
+    start = int(memory.ctypes.data)
+    return memory, (start + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT
+
+
 class Arena:
     """One block of memory for all temporaries of a frame."""
 
@@ -61,43 +88,75 @@ class Arena:
         self.memory: np.ndarray[Any, Any] = np.empty(0, np.uint8)
         self.address = 0
 
-    def new(self, nbytes: int) -> Buffer:
-        """A temporary of `nbytes`."""
+    def new(self, nbytes: Any) -> Buffer:
+        """A temporary of `nbytes`, which may be a recorded number."""
         rounded = (nbytes + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT
-        buffer = Buffer("arena", 0, rounded)
+        buffer = Buffer("arena", len(self.buffers), rounded)
         buffer.arena = self
         self.buffers.append(buffer)
         return buffer
 
     def plan(self) -> None:
         """Give every buffer its offset: first fit among those alive at the same time."""
-        alive: list[Buffer] = []
+        alive: list[tuple[int, int, Buffer]] = []
         for buffer in sorted(self.buffers, key=lambda b: b.first):
-            alive = [b for b in alive if b.last >= buffer.first]
+            size = plain(buffer.nbytes)
+            alive = [held for held in alive if held[2].last >= buffer.first]
             at = 0
-            for other in sorted(alive, key=lambda b: b.offset):
-                if at + buffer.nbytes <= other.offset:
+            for low, high, _ in alive:
+                if at + size <= low:
                     break
-                at = max(at, other.offset + other.nbytes)
+                at = max(at, high)
             buffer.offset = at
-            alive.append(buffer)
-            self.nbytes = max(self.nbytes, at + buffer.nbytes)
-        self.reserve()
+            insort(alive, (at, at + size, buffer), key=lambda held: held[0])
+            self.nbytes = max(self.nbytes, at + size)
 
     def reserve(self) -> None:
-        """Memory for all of it, from the pool: a frame for new sizes gets pages that are in use.
+        """Memory for all of it."""
+        self.memory, self.address = reserved(self.nbytes)
 
-        If a large one gets new pages, what the pool still keeps of a capture's eager results goes
-        back to the system, so that both are not held at once.
-        """
-        misses = memory_stats()["misses"]
-        self.memory = empty((self.nbytes + ALIGNMENT,), np.dtype(np.uint8))
-        if self.nbytes >= LARGE and memory_stats()["misses"] > misses:
-            empty_cache()
-        start = int(self.memory.ctypes.data)
-        self.address = (start + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT
+    def room(self) -> Room:
+        """The memory and the offsets that were planned."""
+        places = np.array([b.offset for b in self.buffers], np.int64)
+        return Room(self.memory, self.nbytes, self.address, places)
 
     def view(self, buffer: Buffer) -> np.ndarray[Any, Any]:
         """The bytes of a buffer."""
         first = self.address - int(self.memory.ctypes.data) + buffer.offset
         return self.memory[first : first + buffer.nbytes]
+
+
+class Stack:
+    """A planned arena for other sizes: each buffer lies on top of the same ones as planned.
+
+    For the sizes that were planned the offsets are the planned ones; others may waste some bytes.
+    """
+
+    def __init__(self, arena: Arena):
+        self._sizes = [b.nbytes for b in arena.buffers]
+        self._order: list[tuple[int, list[int]]] = []
+        lower: list[Buffer] = []
+        for buffer in sorted(arena.buffers, key=lambda b: b.offset):
+            under: list[Buffer] = []
+            for other in reversed(lower):
+                meets = _meet(other, buffer)
+                if meets and not any(_meet(other, between) for between in under):
+                    under.append(other)
+            self._order.append((buffer.index, [b.index for b in under]))
+            lower.append(buffer)
+
+    def room(self, values: Sequence[Any]) -> Room:
+        """Memory for the sizes of a replay (see `Record`)."""
+        sizes = [at(n, values) for n in self._sizes]
+        ends = [0] * len(sizes)
+        for number, under in self._order:
+            start = max([ends[i] for i in under]) if under else 0
+            ends[number] = start + sizes[number]
+        nbytes = max(ends, default=0)
+        memory, address = reserved(nbytes)
+        return Room(memory, nbytes, address, np.array(ends, np.int64) - np.array(sizes, np.int64))
+
+
+def _meet(a: Buffer, b: Buffer) -> bool:
+    """Whether two buffers are alive at the same time."""
+    return a.first <= b.last and b.first <= a.last

@@ -14,15 +14,15 @@ from typing import Any
 from tracejit.codegen.compiler import compile_kernel
 from tracejit.codegen.library_kernels import MANY_SOURCE
 from tracejit.runtime.arena import Buffer
-from tracejit.runtime.driver import aligned_words
 from tracejit.runtime.gemm_step import GemmLaunch
 from tracejit.runtime.launch import Launch, Operand
-from tracejit.runtime.program import Patch, Step, address_of
+from tracejit.runtime.program import Patch, Step
+from tracejit.runtime.recorded import call, plain
 from tracejit.runtime.table_launch import AnyLaunch
+from tracejit.runtime.tables import At, Table
 
 MOST_UNITS = 1 << 18  # larger launches fill all threads by themselves
 _PIECES = 4  # units of a bundle that are worth a second thread
-_HEAD, _ROW = 2, 4
 
 
 class Bundle:
@@ -36,16 +36,19 @@ class Bundle:
     def step(self, patches: list[Patch], keep: list[Any]) -> Step:
         """The step: kernel, tables, then a row per table as `MANY_SOURCE` reads it."""
         steps = [launch.step(patches, keep) for launch in self.launches]
-        table = aligned_words(_HEAD + _ROW * len(steps))
-        table[:_HEAD] = steps[0].kernel, len(steps)
-        size = max(64, self.launches[0].grain // _PIECES // 64 * 64)
-        total = 0
-        for number, step in enumerate(steps):
-            row = _HEAD + _ROW * number
-            table[row : row + _ROW] = step.table, total, step.units, size
+        table = Table([steps[0].kernel, len(steps)])
+        size = call(_piece, self.launches[0].grain)
+        total: Any = 0
+        for step in steps:
+            table.words += (step.table, total, step.units, size)
             total += -(-step.units // size)
-        keep.extend((table, self.kernel))
-        return Step(self.kernel.address, address_of(table), total, _PIECES)
+        keep.append(self.kernel)
+        return Step(self.kernel.address, At(table), total, _PIECES)
+
+
+def _piece(grain: int) -> int:
+    """Units of a table that are one unit of the bundle."""
+    return max(64, grain // _PIECES // 64 * 64)
 
 
 Bundles = Callable[[list[Launch]], Sequence[AnyLaunch]]
@@ -103,7 +106,7 @@ def _is_small(launch: Launch) -> bool:
     reads lives until the bundle runs.
     """
     most = {"map": MOST_UNITS, "column": launch.grain, "full": launch.grain}
-    return launch.units <= most.get(launch.kernel.shape, 0)
+    return plain(launch.units) <= plain(most.get(launch.kernel.shape, 0))
 
 
 def accesses(launch: AnyLaunch) -> tuple[list[Buffer], list[Buffer]]:

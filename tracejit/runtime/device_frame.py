@@ -23,6 +23,7 @@ from tracejit.ir.node import Node
 from tracejit.ir.plan import HostStep
 from tracejit.ir.types import CPU, placed
 from tracejit.runtime.arena import Arena
+from tracejit.runtime.builder import Builder
 from tracejit.runtime.bundle import bundled
 from tracejit.runtime.cublas import matrix_of
 from tracejit.runtime.device import Allocation, Backend
@@ -38,7 +39,7 @@ from tracejit.runtime.device_work import (
     work_of,
 )
 from tracejit.runtime.executable import Executable, Kernel
-from tracejit.runtime.frame import Frame, _Builder
+from tracejit.runtime.frame import Frame, input_layouts
 from tracejit.runtime.host_call import HostCall
 from tracejit.runtime.launch import Collapsed, Operand
 from tracejit.runtime.overlap import span
@@ -118,7 +119,7 @@ class _HostCall(HostCall):
         return 0
 
 
-class _DeviceBuilder(_Builder):
+class _DeviceBuilder(Builder):
     """Builds one frame of a device."""
 
     host_call = _HostCall
@@ -126,7 +127,7 @@ class _DeviceBuilder(_Builder):
     tiles = False
 
     def __init__(self, executable: DeviceExecutable, arrays: Sequence[Any], in_place: Any):
-        super().__init__(executable, arrays, in_place)
+        super().__init__(executable, input_layouts(executable.graph, arrays), in_place)
         self.backend = executable.backend
         self.arena = _DeviceArena(self.backend)
         self.aligned = [
@@ -248,7 +249,8 @@ class DeviceFrame(Frame):
     def __init__(self, executable: DeviceExecutable, arrays: Sequence[Any], in_place: bool = True):
         builder = _DeviceBuilder(executable, arrays, executable.in_place if in_place else {})
         builder.build()
-        self.segments = builder.segments
+        builder.arena.reserve()
+        self.segments = [builder.segment(item) for item in builder.items]
         self.outputs = builder.output_specs
         backend = self.backend = executable.backend
         self.queue = backend.queue

@@ -17,18 +17,18 @@ from tracejit.runtime.launch import Operand
 from tracejit.transforms.views import Layout, base_and_views
 
 if TYPE_CHECKING:
-    from tracejit.runtime.frame import _Builder
+    from tracejit.runtime.builder import Builder
 
-Rule = Callable[["_Builder", HostStep], bool]
+Rule = Callable[["Builder", HostStep], bool]
 
 
-def plan_on_device(builder: _Builder, step: HostStep) -> bool:
+def plan_on_device(builder: Builder, step: HostStep) -> bool:
     """Append the launches of a library step; False if the device has no kernels for it."""
     rule = _RULES.get(step.node.op.name)
     return rule is not None and rule(builder, step)
 
 
-def _source(builder: _Builder, node: Any) -> Operand:
+def _source(builder: Builder, node: Any) -> Operand:
     return builder.operand(*base_and_views(node))
 
 
@@ -42,14 +42,14 @@ def _last(operand: Operand, axis: int) -> Operand:
     return Operand(operand.buffer, Layout(moved(shape), moved(strides), offset), operand.dtype)
 
 
-def _give(builder: _Builder, step: HostStep, found: list[Operand], axis: int) -> None:
+def _give(builder: Builder, step: HostStep, found: list[Operand], axis: int) -> None:
     """Copy results, whose axis stands last, to where the plan wants them."""
     for part in step.stores:
         target = builder.new_value(part)
         builder.copy(found[part.params["index"]], _last(target, axis))
 
 
-def _sort(builder: _Builder, step: HostStep) -> bool:
+def _sort(builder: Builder, step: HostStep) -> bool:
     """Merges of ever longer runs between two pairs of buffers."""
     node = step.node
     axis, descending = node.params["axis"], node.params["descending"]
@@ -75,7 +75,7 @@ def _sort(builder: _Builder, step: HostStep) -> bool:
     return True
 
 
-def _searchsorted(builder: _Builder, step: HostStep) -> bool:
+def _searchsorted(builder: Builder, step: HostStep) -> bool:
     node = step.node
     rows, x = (builder.row_major(_source(builder, v)) for v in node.inputs)
     out = builder.new_value(step.stores[0])
@@ -89,7 +89,7 @@ def _searchsorted(builder: _Builder, step: HostStep) -> bool:
     return True
 
 
-def _cumextreme(builder: _Builder, step: HostStep) -> bool:
+def _cumextreme(builder: Builder, step: HostStep) -> bool:
     node = step.node
     source = _source(builder, node.inputs[0])
     if not source.layout.shape or source.dtype.kind == "b":

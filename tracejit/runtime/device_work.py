@@ -16,7 +16,9 @@ from tracejit.codegen.cuda import many_source, per_thread_source, threads_of
 from tracejit.errors import DeviceCheckFailed
 from tracejit.runtime.device import THREADS, Backend
 from tracejit.runtime.launch import Launch, Operand
-from tracejit.runtime.program import Patch, address_of
+from tracejit.runtime.program import Patch
+from tracejit.runtime.table_launch import table_of
+from tracejit.runtime.tables import At
 
 Words = np.ndarray[Any, Any]
 MANY_WORDS = 512  # of one launch: 4096 bytes of kernel parameters are what every GPU takes
@@ -24,17 +26,19 @@ MOST_THREADS = 1 << 20  # a launch of more threads gains nothing from company
 
 
 class CallWords:
-    """The words of a launch and how a call sets those that are its arguments."""
+    """The words of a launch and how a call sets those that are its arguments.
+
+    `patches` name words of the one table.
+    """
 
     def __init__(self, table: Words, patches: Sequence[Patch]):
         self.table = table
-        base = address_of(table)
         floats = table.view(np.float64)
         self.pointers = [
-            ((p.word - base) // 8, p.argument, p.offset) for p in patches if p.kind == "pointer"
+            (p.word.word, p.argument, p.offset) for p in patches if p.kind == "pointer"
         ]
         self.numbers = [
-            (floats if p.kind == "float64" else table, (p.word - base) // 8, p.argument)
+            (floats if p.kind == "float64" else table, p.word.word, p.argument)
             for p in patches
             if p.kind != "pointer"
         ]
@@ -124,18 +128,9 @@ class DeviceTableLaunch:
         self.operands = [w for w in words if isinstance(w, Operand)]
 
     def work(self, backend: Backend) -> Work:
-        words = np.zeros(len(self.words), np.int64)
-        base, patches = address_of(words), []
-        for place, word in enumerate(self.words):
-            if not isinstance(word, Operand):
-                words[place] = word
-                continue
-            offset = word.layout.offset * word.dtype.itemsize
-            if word.buffer.kind == "argument":
-                patches.append(Patch(base + 8 * place, word.buffer.index, offset))
-            else:
-                words[place] = word.buffer.address + offset
-        return KernelWork(self.kernel, CallWords(words, patches), self.units)
+        patches: list[Patch] = []
+        table = table_of(self.words, patches)
+        return KernelWork(self.kernel, CallWords(table.numbers(), patches), self.units)
 
 
 class Product:
@@ -179,9 +174,8 @@ class DeviceBundle:
             table = launch.fill(own)
             row = 1 + stride * number
             words[row] = blocks
-            words[row + 1 : row + stride] = table
-            moved = address_of(words) + 8 * (row + 1) - address_of(table)
-            patches += [p._replace(word=p.word + moved) for p in own]
+            words[row + 1 : row + stride] = table.numbers()
+            patches += [p._replace(word=At(table, row + 1 + p.word.word)) for p in own]
             blocks += max(1, -(-_threads(launch) // THREADS))
         text = many_source(first.text, first.words)
         kernel = backend.load(f"many_{first.name}", text, len(words))
@@ -214,6 +208,6 @@ def work_of(launch: Any, backend: Backend) -> Work:
         made: Work = launch.work(backend)
         return made
     patches: list[Patch] = []
-    words = CallWords(launch.fill(patches), patches)
+    words = CallWords(launch.fill(patches).numbers(), patches)
     kernel: Any = launch.kernel
     return KernelWork(kernel.loaded, words, _threads(launch))

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
+from typing import Any
 
-from tracejit.runtime import gemm, native_gemm
+from tracejit.runtime import gemm
 from tracejit.runtime.arena import Buffer
 from tracejit.runtime.bundle import accesses
 from tracejit.runtime.gemm_step import GemmLaunch
 from tracejit.runtime.launch import Launch, Operand
 from tracejit.runtime.overlap import ConditionCheck
 from tracejit.runtime.program import Patch, Step
+from tracejit.runtime.recorded import plain
 from tracejit.runtime.table_launch import AnyLaunch
 from tracejit.runtime.threads import get_num_threads
 from tracejit.transforms.views import contiguous_strides
@@ -28,7 +30,7 @@ _NEAR = 12  # launches after a product that are looked at
 class ProductWithEpilogue:
     """A product and the kernel that runs on its finished panels."""
 
-    def __init__(self, product: GemmLaunch, launch: Launch, units_per_row: int):
+    def __init__(self, product: GemmLaunch, launch: Launch, units_per_row: Any):
         self.product = product
         self.launch = launch
         self.kernel = launch.kernel
@@ -40,8 +42,7 @@ class ProductWithEpilogue:
         step = self.product.step(patches, keep)
         after = self.launch.step(patches, keep)
         epilogue = gemm.Epilogue(after.kernel, after.table, self.units_per_row)
-        table = self.product.product.table
-        keep.append(gemm.add_epilogue(table, epilogue, _panels(self.product)))
+        self.product.product.add_epilogue(epilogue)
         return step
 
 
@@ -69,9 +70,9 @@ def with_epilogues(item: Sequence[AnyLaunch], foreign: set[int]) -> list[AnyLaun
     return result
 
 
-def _panels(product: GemmLaunch) -> int:
+def _panels(product: GemmLaunch) -> Any:
     """Groups of tiles that share their rows, through the whole batch."""
-    return int(product.product.step.units // product.product.table[native_gemm.GEMM_COLUMNS])
+    return product.product.step.units // product.product.tiles[1]
 
 
 def _reads(launch: Launch, product: GemmLaunch) -> bool:
@@ -79,12 +80,12 @@ def _reads(launch: Launch, product: GemmLaunch) -> bool:
     return any(o.buffer is result for o in launch.operands[: len(launch.program.loads)])
 
 
-def _units_per_row(product: GemmLaunch, launch: Launch) -> int:
+def _units_per_row(product: GemmLaunch, launch: Launch) -> Any:
     """Units of the launch for each row of the product; 0 if it does not go row by row."""
     if launch.kernel.shape not in ("map", "row"):
         return 0
-    table, c = product.product.table, product.operands[2]
-    n = int(table[native_gemm.GEMM_N])
+    c = product.operands[2]
+    n = product.product.n
     if c.layout.strides != contiguous_strides(c.layout.shape):
         return 0
     if prod(launch.sizes) != prod(c.layout.shape):
@@ -118,9 +119,9 @@ def _may_move(
         if written & (reads | writes) or read & writes:
             return False
     step = product.product.step
-    if step.units <= step.grain:
-        return launch.units <= launch.grain
-    return _panels(product) >= _PANELS_PER_THREAD * get_num_threads()
+    if plain(step.units) <= plain(step.grain):
+        return plain(launch.units) <= plain(launch.grain)
+    return plain(_panels(product)) >= _PANELS_PER_THREAD * get_num_threads()
 
 
 def _ids(buffers: Sequence[Buffer]) -> set[int]:

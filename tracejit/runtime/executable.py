@@ -25,10 +25,10 @@ from tracejit.ir.graph import Graph
 from tracejit.ir.node import Node, full_like
 from tracejit.ir.op import OPS
 from tracejit.ir.plan import KernelStep, Plan, verify_plan
-from tracejit.ir.sizes import all_sizes_alike
+from tracejit.ir.sizes import SymInt, all_sizes_alike
 from tracejit.ir.types import TensorType
 from tracejit.ops import control
-from tracejit.runtime.frame import Frame
+from tracejit.runtime.frame import Blueprint, Frame, Leaves
 from tracejit.runtime.placement import Readings
 from tracejit.transforms import fuse, memory, pipeline
 
@@ -42,6 +42,8 @@ FAULTS = (
 
 MAX_FRAMES = 256  # shapes kept; beyond that the oldest goes
 MAX_ARENA_BYTES = 1 << 28  # of all idle frames but the newest
+MAX_BLUEPRINTS = 8  # recorded ways to build frames
+MAX_RECORDS = 16  # tries to get one, some of which hold for one size only
 
 
 @contextmanager
@@ -163,6 +165,8 @@ class Executable:
         self._programs: dict[int, LoopProgram] = {}
         self._kernels: dict[tuple[int, Variant], Kernel] = {}
         self._frames: dict[Any, list[Frame]] = {}
+        self._blueprints: dict[bool, list[Blueprint]] = {True: [], False: []}
+        self._records_left = -1  # not known yet
         self._lock = threading.RLock()
         inputs = list(enumerate(self.graph.inputs))
         self._arrays = [(i, n.dtype.numpy) for i, n in inputs if not is_scalar_input(n)]
@@ -245,8 +249,27 @@ class Executable:
             return self.frame(arguments, True)
 
     def frame(self, arguments: Sequence[Any], in_place: bool) -> Frame:
-        """The plan made concrete for the layouts of these arguments."""
-        return Frame(self, arguments, in_place)
+        """The plan made concrete for the layouts of these arguments.
+
+        From the second frame on, if sizes vary, building is recorded, and further sizes replay it.
+        """
+        known = self._blueprints[in_place]
+        for blueprint in known:
+            made = blueprint.frame_for(arguments)
+            if made is not None:
+                return made
+        if self._records_left > 0 and len(known) < MAX_BLUEPRINTS:
+            self._records_left -= 1
+            recorded = Blueprint(self, arguments, in_place, Leaves(self.graph, arguments))
+            if recorded.is_native:
+                if recorded.is_general:
+                    known.append(recorded)
+                return recorded.frame()
+        built = Blueprint(self, arguments, in_place)
+        if self._records_left < 0:
+            varies = any(type(n) is SymInt for x in self.graph.inputs for n in x.shape)
+            self._records_left = MAX_RECORDS if varies and built.is_native else 0
+        return built.frame()
 
     def _idle(self, key: tuple[Any, ...]) -> Frame | None:
         """A frame for this key that no call uses, now the caller's."""

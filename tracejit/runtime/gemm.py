@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,10 +29,13 @@ from tracejit.runtime.gemm_cut import (
     builtin_tile_shape,
     cut_along_k,
     part_places,
+    part_steps,
     tile_shape,
 )
 from tracejit.runtime.gemm_libraries import Library
 from tracejit.runtime.program import Step, address_of
+from tracejit.runtime.recorded import call
+from tracejit.runtime.tables import ArrayAt, At, Table
 from tracejit.runtime.threads import get_num_threads, ready_driver
 
 Array = np.ndarray[Any, Any]
@@ -62,7 +65,7 @@ class Epilogue(NamedTuple):
     """
 
     kernel: int
-    table: int
+    table: Any
     units_per_row: int
 
 
@@ -97,27 +100,44 @@ class Provider:
 
 class Product(NamedTuple):
     """A product as a step. Patch the words `a`, `b`, `c` (addresses) with operands that come as
-    arguments.
+    arguments; `n` are the columns of C, `tiles` those of one matrix, down and across.
     """
 
     step: Step
-    table: Words
+    table: Table
+    n: Any
+    tiles: tuple[Any, Any]
     keep: tuple[Any, ...]
 
     @property
-    def a(self) -> int:
-        """Address of the word that holds the address of A."""
-        return address_of(self.table) + 8 * layout.GEMM_A
+    def a(self) -> At:
+        """The word that holds the address of A."""
+        return At(self.table, layout.GEMM_A)
 
     @property
-    def b(self) -> int:
-        """Address of the word that holds the address of B."""
-        return address_of(self.table) + 8 * layout.GEMM_B
+    def b(self) -> At:
+        """The word that holds the address of B."""
+        return At(self.table, layout.GEMM_B)
 
     @property
-    def c(self) -> int:
-        """Address of the word that holds the address of C."""
-        return address_of(self.table) + 8 * layout.GEMM_C
+    def c(self) -> At:
+        """The word that holds the address of C."""
+        return At(self.table, layout.GEMM_C)
+
+    def add_epilogue(self, epilogue: Epilogue) -> None:
+        """Enter an epilogue and the counters of panels into the descriptor."""
+        words = self.table.words
+        across = self.tiles[1]
+        left = call(_counters, self.step.units, across)
+        words[layout.GEMM_LEFT] = ArrayAt(left)
+        words[layout.GEMM_EPILOGUE] = epilogue.kernel
+        words[layout.GEMM_EPILOGUE_TABLE] = epilogue.table
+        words[layout.GEMM_EPILOGUE_UNITS] = epilogue.units_per_row
+
+
+def _counters(tiles: int, across: int) -> Words:
+    """For each panel its tiles that are still to be done."""
+    return np.full(max(1, tiles // across), across, np.int64)
 
 
 class Layout(NamedTuple):
@@ -131,7 +151,7 @@ class Layout(NamedTuple):
 
 def parts_of(dtype: np.dtype[Any], m: int, n: int, k: int) -> int:
     """Parts that a product is cut into along k; only tracejit's own are, which have no -0.0."""
-    return cut_along_k(m, n, k) if provider(dtype).library.call == "builtin" else 1
+    return call(cut_along_k, m, n, k) if provider(dtype).library.call == "builtin" else 1
 
 
 def product(
@@ -143,46 +163,31 @@ def product(
     *,
     alpha: float = 1.0,
     beta: float = 0.0,
-    offsets: Sequence[tuple[int, int, int]] | np.ndarray | None = None,
+    matrices: int = 1,
+    offsets: Any = None,
     epilogue: Epilogue | None = None,
 ) -> Product:
     """C = alpha * op(A) @ op(B) + beta * C as a step of a program.
 
     Arguments: `dtype` float32 or float64; `sizes` m, n, k, each 0 or more; `a`, `b`, `c` the
-    layouts (C is never transposed); `offsets` for a batch, the bytes from the operands' addresses
-    to each of its matrices. The addresses of A, B and C are the words `a`, `b`, `c` of the result,
-    0 until they are set or patched. Raises ValueError for other dtypes, and for k = 0 with a beta
-    other than 0 or 1.
+    layouts (C is never transposed); `offsets` for a batch of so many `matrices`, the bytes from the
+    operands' addresses to each of its matrices (three int64 each). Sizes may be recorded numbers,
+    and `offsets` what a record computes. The addresses of A, B and C are the words `a`, `b`, `c` of
+    the result, 0 until they are set or patched. Raises ValueError for other dtypes, and for k = 0
+    with a beta other than 0 or 1.
 
     Example: ``product(np.dtype("f4"), (32, 256, 784), Layout(784), Layout(256), Layout(256))``.
     """
     chosen = provider(dtype)
-    matrices = 1 if offsets is None else len(offsets)
-    words, units, grain = _describe(chosen, sizes, (a, b, c), (alpha, beta), matrices)
-    table = aligned_words(layout.GEMM_WORDS)
-    table[: len(words)] = words
-    keep: tuple[Any, ...] = (chosen, table)
+    words, units, grain, tiles = _describe(chosen, sizes, (a, b, c), (alpha, beta), matrices)
+    table = Table([*words, *[0] * (layout.GEMM_WORDS - len(words))])
     if offsets is not None:
-        places = np.ascontiguousarray(offsets, np.int64)
-        table[layout.GEMM_OFFSETS] = address_of(places)
-        keep += (places,)
+        table.words[layout.GEMM_OFFSETS] = ArrayAt(offsets)
+    step = Step(chosen.addresses["gemm_tiles"], At(table), units, grain, chosen.held)
+    made = Product(step, table, sizes[1], tiles, (chosen,))
     if epilogue is not None:
-        left = add_epilogue(table, epilogue, matrices * int(table[layout.GEMM_ROWS]))
-        keep += (left, epilogue)
-    step = Step(chosen.addresses["gemm_tiles"], address_of(table), units, grain, chosen.held)
-    return Product(step, table, keep)
-
-
-def add_epilogue(table: Words, epilogue: Epilogue, panels: int) -> Words:
-    """Enter an epilogue into a descriptor; the counters of panels, for the caller to keep."""
-    columns = int(table[layout.GEMM_COLUMNS])
-    left = aligned_words(max(1, panels))
-    left[:] = columns
-    table[layout.GEMM_LEFT] = address_of(left) if columns > 1 else 0
-    table[layout.GEMM_EPILOGUE] = epilogue.kernel
-    table[layout.GEMM_EPILOGUE_TABLE] = epilogue.table
-    table[layout.GEMM_EPILOGUE_UNITS] = epilogue.units_per_row
-    return left
+        made.add_epilogue(epilogue)
+    return made
 
 
 def _describe(
@@ -191,18 +196,20 @@ def _describe(
     layouts: tuple[Layout, Layout, Layout],
     factors: tuple[float, float],
     matrices: int,
-) -> tuple[list[int], int, int]:
-    """The words of a descriptor without addresses, its units and its grain."""
+) -> tuple[list[int], int, int, tuple[int, int]]:
+    """The words of a descriptor without addresses, its units, its grain, and the tiles down and
+    across.
+    """
     m, n, k = sizes
     a, b, c = layouts
     item = chosen.dtype.itemsize
     if chosen.library.call == "builtin":
         unit = int(chosen.guard[layout.CONTEXT_BLOCK_ROWS])
-        rows, columns = builtin_tile_shape(m, n, k, unit, get_num_threads())
+        rows, columns = call(builtin_tile_shape, m, n, k, unit, get_num_threads())
     else:
-        rows, columns = tile_shape(m, n, k)
+        rows, columns = call(tile_shape, m, n, k)
     down, across = -(-m // rows), -(-n // columns)
-    call = _routine(chosen, sizes, c, factors[1])
+    routine = _routine(chosen, sizes, c, factors[1])
     words = [0] * (layout.GEMM_CONTEXT + 1)
     words[layout.GEMM_LDA : layout.GEMM_K + 1] = (
         *(a.leading, b.leading, c.leading),
@@ -211,7 +218,7 @@ def _describe(
     )
     words[layout.GEMM_ALPHA : layout.GEMM_LIBRARY + 1] = (
         *(_bits(chosen.dtype, factor) for factor in factors),
-        *(call, chosen.library.function),
+        *(routine, chosen.library.function),
     )
     words[layout.GEMM_TILE_M : layout.GEMM_ITEM + 1] = (
         *(rows, columns, down, across),
@@ -220,8 +227,12 @@ def _describe(
         *(item * c.leading, item),
     )
     words[layout.GEMM_CONTEXT] = address_of(chosen.guard)
-    grain = max(1, _SERIAL_WORK // max(1, rows * max(columns, LEAST_COLUMNS) * k))
-    return words, matrices * down * across, grain
+    return words, matrices * down * across, call(_grain, rows, columns, k), (down, across)
+
+
+def _grain(rows: int, columns: int, k: int) -> int:
+    """Tiles that are worth a second thread."""
+    return max(1, _SERIAL_WORK // max(1, rows * max(columns, LEAST_COLUMNS) * k))
 
 
 def _routine(
@@ -401,12 +412,14 @@ class _EagerProduct:
         chosen = provider(a.dtype)
         layouts = (layout_a, layout_b, Layout(n))
         sizes = (m, n, k // self.parts)
-        words, self.units, self.grain = _describe(
+        words, self.units, self.grain, _ = _describe(
             chosen, sizes, layouts, (1.0, 0.0), math.prod(batch) * self.parts
         )
         if self.parts > 1:
             self.scratch = (self.parts, m, n)
-            self._places = part_places(a.itemsize, sizes, layouts, self.parts)
+            self._places = part_places(
+                a.itemsize, self.parts, part_steps(sizes, layouts)
+            )
             words[layout.GEMM_OFFSETS] = address_of(self._places)
         elif batch:
             shapes = (left.shape[:-2], strides_a[:-2]), (right.shape[:-2], strides_b[:-2])

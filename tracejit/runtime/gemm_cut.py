@@ -72,13 +72,17 @@ def cut_along_k(m: int, n: int, k: int) -> int:
     return next((p for p in range(most, 1, -1) if k % p == 0), 1)
 
 
-def part_places(item: int, sizes: tuple[int, int, int], layouts: Any, parts: int) -> np.ndarray:
-    """Where A, B and C of each part begin, in bytes; `sizes` and `layouts` are those of a part."""
+def part_steps(sizes: tuple[Any, Any, Any], layouts: Any) -> tuple[Any, Any, Any]:
+    """Elements from part to part of A, B and C; `sizes` and `layouts` are those of a part."""
     m, n, k = sizes
     a, b = layouts[:2]
     step_a = k * (a.leading if a.transposed else 1)
-    step_b = k * (1 if b.transposed else b.leading)
-    return np.arange(parts)[:, None] * (np.array([step_a, step_b, m * n], np.int64) * item)
+    return step_a, k * (1 if b.transposed else b.leading), m * n
+
+
+def part_places(item: int, parts: int, steps: tuple[int, int, int]) -> np.ndarray:
+    """Where A, B and C of each part begin, in bytes."""
+    return np.arange(parts)[:, None] * (np.array(steps, np.int64) * item)
 
 
 def sum_source(dtype: str) -> str:

@@ -13,14 +13,16 @@ import numpy as np
 
 from tracejit import config
 from tracejit.ir.node import Node
-from tracejit.runtime import gemm, native_gemm
-from tracejit.runtime.gemm_cut import part_places, sum_source
+from tracejit.runtime import gemm
+from tracejit.runtime.gemm_cut import part_places, part_steps, sum_source
 from tracejit.runtime.launch import Operand
 from tracejit.runtime.program import Patch, Step
+from tracejit.runtime.recorded import call
+from tracejit.runtime.tables import Place
 from tracejit.transforms.views import Layout, base_and_views, contiguous, reshape_layout
 
 if TYPE_CHECKING:
-    from tracejit.runtime.frame import _Builder
+    from tracejit.runtime.builder import Builder
 
 
 class GemmLaunch:
@@ -38,16 +40,9 @@ class GemmLaunch:
             if operand.buffer.kind == "argument":
                 patches.append(Patch(place, operand.buffer.index, offset))
             else:
-                self.product.table[(place - self.product.a) // 8 + self.first] = (
-                    operand.buffer.address + offset
-                )
-        keep.extend((self.product, *(o.buffer.array for o in self.operands)))
+                place.table.words[place.word] = Place(operand.buffer, offset)
+        keep.extend((*self.product.keep, *(o.buffer.array for o in self.operands)))
         return self.product.step
-
-    @property
-    def first(self) -> int:
-        """The word of the table that holds the address of A."""
-        return int(native_gemm.GEMM_A)
 
 
 def reading(layout: Layout) -> gemm.Layout | None:
@@ -70,7 +65,7 @@ def reads_as_tall(node: Node) -> bool:
     return any(view.op.name == "broadcast_to" for view in base_and_views(node.inputs[1])[1])
 
 
-def plan_gemm(builder: _Builder, node: Node) -> None:
+def plan_gemm(builder: Builder, node: Node) -> None:
     """Append the launch of a product, if it has elements."""
     a, b = (builder.operand(*base_and_views(x)) for x in node.inputs)
     c = builder.new_value(node)
@@ -99,16 +94,17 @@ def plan_gemm(builder: _Builder, node: Node) -> None:
         return
     offsets = None
     if batch:
-        size = node.dtype.itemsize
-        offsets = _offsets(batch, (a.layout, b.layout, c.layout), size)
+        strides = [o.layout.strides[: len(batch)] for o in (a, b, c)]
+        offsets = call(_offsets, node.dtype.itemsize, batch, *strides)
     product = gemm.product(
-        node.dtype.numpy, (m, n, k), layouts[0], layouts[1], gemm.Layout(leading), offsets=offsets
-    )
+        node.dtype.numpy, (m, n, k), layouts[0], layouts[1], gemm.Layout(leading),
+        matrices=prod(batch), offsets=offsets,
+    )  # fmt: skip
     builder.pending.append(GemmLaunch(product, [a, b, c]))
 
 
 def _plan_parts(
-    builder: _Builder, sizes: tuple[int, int, int], layouts: Sequence[gemm.Layout],
+    builder: Builder, sizes: tuple[int, int, int], layouts: Sequence[gemm.Layout],
     operands: Sequence[Operand],
 ) -> None:  # fmt: skip
     """A product cut along its inner dimension, of which `sizes` name a part, and the launch that
@@ -116,10 +112,10 @@ def _plan_parts(
     """
     (m, n, k), (a, b, c) = sizes, operands
     parts, dtype, own = a.layout.shape[-1] // k, c.dtype, gemm.Layout(n)
-    places = part_places(dtype.itemsize, sizes, layouts, parts)
-    scratch = builder.temporary((parts, m, n), dtype)
     left, right = layouts[:2]
-    product = gemm.product(dtype.numpy, sizes, left, right, own, offsets=places)
+    places = call(part_places, dtype.itemsize, parts, part_steps(sizes, layouts))
+    scratch = builder.temporary((parts, m, n), dtype)
+    product = gemm.product(dtype.numpy, sizes, left, right, own, matrices=parts, offsets=places)
     builder.pending.append(GemmLaunch(product, [a, b, scratch]))
     words: list[Any] = [c, scratch, parts, n, m * n, layouts[2].leading]
     grain = config.parallel_grain // (parts * n)
@@ -139,12 +135,12 @@ def _tall(a: Operand, b: Operand) -> tuple[Operand, Operand, tuple[int, ...]]:
     return Operand(a.buffer, tall, a.dtype), Operand(b.buffer, right, b.dtype), ()
 
 
-def _offsets(batch: tuple[int, ...], layouts: tuple[Layout, ...], size: int) -> Any:
+def _offsets(size: int, batch: Sequence[int], *strides: Sequence[int]) -> Any:
     """For every matrix of the batch, the bytes from the operands' beginnings to its A, B and C."""
     table = np.empty((prod(batch), 3), np.int64)
-    for column, layout in enumerate(layouts):
+    for column, steps in enumerate(strides):
         offsets = np.zeros((), np.int64)
-        for count, stride in zip(batch, layout.strides, strict=False):
-            offsets = np.add.outer(offsets, np.arange(count) * (stride * size))
+        for count, step in zip(batch, steps, strict=True):
+            offsets = np.add.outer(offsets, np.arange(count) * (step * size))
         table[:, column] = offsets.reshape(-1)
     return table

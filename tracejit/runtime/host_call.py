@@ -17,13 +17,13 @@ from tracejit.runtime.gemm import matmul
 from tracejit.runtime.launch import Operand
 
 if TYPE_CHECKING:
-    from tracejit.runtime.frame import _Builder
+    from tracejit.runtime.builder import Builder
 
 
 class HostCall:
     """One node evaluated on arrays; a segment of its frame."""
 
-    def __init__(self, builder: _Builder, step: HostStep, arguments: list[Any], results: Any):
+    def __init__(self, builder: Builder, step: HostStep, arguments: list[Any], results: Any):
         self.node = builder.concrete(step.node)
         self.inputs = builder.graph.inputs
         self.arguments = arguments

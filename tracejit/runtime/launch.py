@@ -22,13 +22,14 @@ from tracejit.dtypes import DType
 from tracejit.errors import CompileError
 from tracejit.runtime.arena import Buffer
 from tracejit.runtime.device_array import DeviceArray
-from tracejit.runtime.driver import aligned_words
-from tracejit.runtime.program import Patch, Step, address_of
+from tracejit.runtime.program import Patch, Step
+from tracejit.runtime.recorded import call, plain
+from tracejit.runtime.tables import At, Place, Table
 from tracejit.transforms.views import Layout
 
 if TYPE_CHECKING:
+    from tracejit.runtime.builder import Builder
     from tracejit.runtime.executable import Kernel
-    from tracejit.runtime.frame import _Builder
 
 COLUMN_WIDTH = 2048  # columns of a piece at most: its partial results stay in the first cache
 PIECES = 8  # pieces a column reduction is cut into at least, where it is large enough
@@ -145,16 +146,14 @@ class Launch:
     def step(self, patches: list[Patch], keep: list[Any]) -> Step:
         """The step of the program; what a call must set is added to `patches`."""
         table = self.fill(patches)
-        keep.extend((table, self.kernel, *(o.buffer.array for o in self.operands)))
-        return Step(self.kernel.address, address_of(table), self.units, self.grain)
+        keep.extend((self.kernel, *(o.buffer.array for o in self.operands)))
+        return Step(self.kernel.address, At(table), self.units, self.grain)
 
-    def fill(self, patches: list[Patch]) -> np.ndarray[Any, Any]:
+    def fill(self, patches: list[Patch]) -> Table:
         """The table; what a call must set is added to `patches`."""
         layout = table_layout(self.program, len(self.sizes))
-        words = [0] * layout.length
-        words[: len(self.sizes)] = self.sizes
-        table = aligned_words(layout.length)
-        base = address_of(table)
+        table = Table([*self.sizes, *[0] * (layout.length - len(self.sizes))])
+        words = table.words
         for k, strides in enumerate(self.strides):
             operand = self.operands[k]
             buffer = operand.buffer
@@ -162,9 +161,9 @@ class Launch:
             size = 1 if buffer.kind == "index" else operand.dtype.itemsize
             offset = operand.layout.offset * size
             if buffer.kind == "argument":
-                patches.append(Patch(base + 8 * place, buffer.index, offset))
+                patches.append(Patch(At(table, place), buffer.index, offset))
             else:
-                words[place] = buffer.address + offset
+                words[place] = offset if buffer.kind == "index" else Place(buffer, offset)
             words[place + 1 : place + 1 + len(strides)] = strides
         for slot, value in enumerate(self.program.words):
             place = layout.word(slot)
@@ -172,11 +171,10 @@ class Launch:
                 words[place] = self.words[slot]
             else:
                 kind = "float64" if value.dtype.kind == "f" else "int"
-                patches.append(Patch(base + 8 * place, self.words[slot], 0, kind))
+                patches.append(Patch(At(table, place), self.words[slot], 0, kind))
         for which, extra in enumerate(self.extras):
-            held = extra.buffer.address if isinstance(extra, Operand) else extra
+            held = Place(extra.buffer) if isinstance(extra, Operand) else extra
             words[layout.extra(which)] = held
-        table[:] = words
         return table
 
 
@@ -218,7 +216,7 @@ def work_of(program: LoopProgram) -> int:
 
 
 def plan_launches(
-    builder: _Builder,
+    builder: Builder,
     program: LoopProgram,
     nest: Nest,
     loads: list[Operand],
@@ -235,7 +233,7 @@ def plan_launches(
 
 
 def _launch(
-    builder: _Builder, program: LoopProgram, shape: str, collapsed: Collapsed,
+    builder: Builder, program: LoopProgram, shape: str, collapsed: Collapsed,
     operands: list[Operand], units: int, unit_work: int, extras: Sequence[Any] = (),
 ) -> Launch:  # fmt: skip
     classes = "".join(access_class(s[-1]) for s in collapsed.strides)
@@ -249,12 +247,17 @@ def _launch(
     )  # fmt: skip
     variant = Variant(shape, len(collapsed.sizes), classes, same)
     kernel = builder.kernel(program, variant, operands, collapsed)
-    grain = max(1, config.parallel_grain // max(1, unit_work * work_of(program)))
+    grain = call(_grain, config.parallel_grain, unit_work * work_of(program))
     words = [builder.word(v) for v in program.words]
     return Launch(
         kernel, collapsed.sizes, collapsed.strides, operands, words, list(extras), units, grain,
         program,
     )  # fmt: skip
+
+
+def _grain(work: int, unit_work: int) -> int:
+    """Units that make up so much work."""
+    return max(1, work // max(1, unit_work))
 
 
 def _or_one(collapsed: Collapsed, stride: int) -> Collapsed:
@@ -265,20 +268,21 @@ def _or_one(collapsed: Collapsed, stride: int) -> Collapsed:
 
 
 def _map(
-    builder: _Builder, program: LoopProgram, nest: Nest, operands: list[Operand]
+    builder: Builder, program: LoopProgram, nest: Nest, operands: list[Operand]
 ) -> list[Launch]:
     collapsed = _or_one(collapse(nest, (0, len(nest.domain)), operands, [True] * len(operands)), 1)
     units = prod(collapsed.sizes)
     if not units:
         return []
-    if builder.tiles and wants_tiles(*collapsed):
+    large = len(collapsed.sizes) > 1 and min(map(plain, collapsed.sizes[-2:])) >= TILE
+    if builder.tiles and large and wants_tiles(*collapsed):
         count = tile_count(collapsed.sizes)
         return [_launch(builder, program, "tile", collapsed, operands, count, TILE * TILE)]
     return [_launch(builder, program, "map", collapsed, operands, units, 1)]
 
 
 def _single_axis(
-    builder: _Builder, nest: Nest, runs: Sequence[tuple[int, int]], loads: list[Operand]
+    builder: Builder, nest: Nest, runs: Sequence[tuple[int, int]], loads: list[Operand]
 ) -> list[Operand]:
     """The loads, with a copy of those that keep one of `runs` from being a single axis."""
     result = []
@@ -292,7 +296,7 @@ def _single_axis(
     return result
 
 
-def _all_copied(builder: _Builder, loads: Sequence[Operand]) -> list[Operand]:
+def _all_copied(builder: Builder, loads: Sequence[Operand]) -> list[Operand]:
     """Row-major copies of all loads; raises where one reads by position (fusion avoids that)."""
     if not all(load.is_plain for load in loads):
         raise CompileError("a reduction over several axes reads positions that cannot be merged")
@@ -307,7 +311,7 @@ def _joined(parts: Sequence[Collapsed]) -> Collapsed:
 
 
 def _row(
-    builder: _Builder, program: LoopProgram, nest: Nest, loads: list[Operand],
+    builder: Builder, program: LoopProgram, nest: Nest, loads: list[Operand],
     stores: list[Operand],
 ) -> list[Launch]:  # fmt: skip
     outer_run, inner_run = nest.runs()
@@ -330,7 +334,7 @@ def _row(
 
 
 def _full(
-    builder: _Builder, program: LoopProgram, nest: Nest, loads: list[Operand],
+    builder: Builder, program: LoopProgram, nest: Nest, loads: list[Operand],
     stores: list[Operand],
 ) -> list[Launch]:  # fmt: skip
     total = prod(nest.domain)
@@ -357,7 +361,7 @@ def _full(
 
 
 def _column(
-    builder: _Builder, program: LoopProgram, nest: Nest, loads: list[Operand],
+    builder: Builder, program: LoopProgram, nest: Nest, loads: list[Operand],
     stores: list[Operand],
 ) -> list[Launch]:  # fmt: skip
     runs = nest.runs()
@@ -375,25 +379,30 @@ def _column(
     return _column_passes(builder, program, _joined([outer, rows, columns]), operands, (a, m, n))
 
 
+def _column_width(n: int, blocks: int) -> int:
+    """Columns of a piece."""
+    width = max(1, min(n, COLUMN_WIDTH))
+    if blocks * -(-n // width) < PIECES:
+        width = min(width, max(64, -(-n * blocks // PIECES)))
+    return width
+
+
 def _column_passes(
-    builder: _Builder, program: LoopProgram, collapsed: Collapsed, operands: list[Operand],
+    builder: Builder, program: LoopProgram, collapsed: Collapsed, operands: list[Operand],
     size: tuple[int, int, int],
 ) -> list[Launch]:  # fmt: skip
     """One pass that leaves a partial result per block of rows, then passes over those."""
     a, m, n = size
     blocks = max(1, -(-m // COLUMN_BLOCK))
-    width = min(n, COLUMN_WIDTH)
-    if a * blocks * -(-n // width) < PIECES:
-        width = min(width, max(64, -(-n * a * blocks // PIECES)))
+    width = call(_column_width, n, a * blocks)
     units = a * blocks * -(-n // width)
     first = len(program.loads)
     targets = list(operands)
     for number, store in enumerate(program.stores):
         if store.level == "row" and blocks > 1:
             targets[first + number] = builder.temporary((a, blocks, n), store.node.dtype)
-    launch = _launch(
-        builder, program, "column", collapsed, targets, units, min(m, COLUMN_BLOCK) * width, [width]
-    )
+    work = call(min, m, COLUMN_BLOCK) * width
+    launch = _launch(builder, program, "column", collapsed, targets, units, work, [width])
     launches = [launch]
     for number, store in enumerate(program.stores):
         target = targets[first + number]

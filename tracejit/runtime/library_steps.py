@@ -28,13 +28,13 @@ from tracejit.transforms.views import (
 )
 
 if TYPE_CHECKING:
-    from tracejit.runtime.frame import _Builder
+    from tracejit.runtime.builder import Builder
 
-Rule = Callable[["_Builder", Node], bool]
+Rule = Callable[["Builder", Node], bool]
 _MOST_WINDOWS = 64  # positions within a window, each of which takes a launch
 
 
-def plan_library(builder: _Builder, step: HostStep) -> bool:
+def plan_library(builder: Builder, step: HostStep) -> bool:
     """Append the launches of a library step; False if it has to be a host call."""
     node = step.node
     if node.op.name == "window_max":
@@ -50,7 +50,7 @@ def _part(place: Operand, layout: Layout) -> Operand:
     return Operand(place.buffer, layout, place.dtype)
 
 
-def write(builder: _Builder, node: Node, target: Operand, how: str = "copy") -> None:
+def write(builder: Builder, node: Node, target: Operand, how: str = "copy") -> None:
     """Write a value, seen through its views, to a part of a buffer.
 
     Last views that regroup axes are undone on the target instead where its strides allow that.
@@ -71,7 +71,7 @@ def write(builder: _Builder, node: Node, target: Operand, how: str = "copy") -> 
         builder.copy(source, target, how)  # else its writer has put it there (see `placement`)
 
 
-def _slice_scatter(builder: _Builder, node: Node) -> bool:
+def _slice_scatter(builder: Builder, node: Node) -> bool:
     x, y = node.inputs
     out = builder.new_value(node)
     shape = builder.shape(y.shape)
@@ -82,7 +82,7 @@ def _slice_scatter(builder: _Builder, node: Node) -> bool:
     return True
 
 
-def _concatenate(builder: _Builder, node: Node) -> bool:
+def _concatenate(builder: Builder, node: Node) -> bool:
     out = builder.new_value(node)
     axis, at = node.params["axis"], 0
     for x in node.inputs:
@@ -98,7 +98,7 @@ def _run(layout: Layout, shape: tuple[int, ...], axis: int, start: int) -> Layou
     return slice_layout(layout, shape, starts, (1,) * len(shape))
 
 
-def _sum_of_parts(builder: _Builder, node: Node) -> bool:
+def _sum_of_parts(builder: Builder, node: Node) -> bool:
     out = builder.new_value(node)
     axis, starts = node.params["axis"], builder.shape(node.params["starts"])
     shapes = [builder.shape(x.shape) for x in node.inputs]
@@ -109,12 +109,12 @@ def _sum_of_parts(builder: _Builder, node: Node) -> bool:
     return True
 
 
-def _fill(builder: _Builder, out: Operand, value: Any) -> None:
+def _fill(builder: Builder, out: Operand, value: Any) -> None:
     array = np.asarray(value, out.dtype.numpy)
     builder.copy(builder.constant(array, out.layout.shape, out.dtype), out)
 
 
-def _pad(builder: _Builder, node: Node) -> bool:
+def _pad(builder: Builder, node: Node) -> bool:
     out = builder.new_value(node)
     shape, low = builder.shape(node.inputs[0].shape), builder.shape(node.params["low"])
     if shape != out.layout.shape:
@@ -124,7 +124,7 @@ def _pad(builder: _Builder, node: Node) -> bool:
     return True
 
 
-def _diagonal_scatter(builder: _Builder, node: Node) -> bool:
+def _diagonal_scatter(builder: Builder, node: Node) -> bool:
     x, y = node.inputs
     out = builder.new_value(node)
     write(builder, x, out)
@@ -135,7 +135,7 @@ def _diagonal_scatter(builder: _Builder, node: Node) -> bool:
     return True
 
 
-def _windows_add(builder: _Builder, node: Node) -> bool:
+def _windows_add(builder: Builder, node: Node) -> bool:
     """Rows of sums where the CPU can; else a launch for each position within the window, which
     adds its elements where they lie.
     """
@@ -164,7 +164,7 @@ def _windows_add(builder: _Builder, node: Node) -> bool:
 # scattering --------------------------------------------------------------------------------------
 
 
-def _scatter(builder: _Builder, node: Node) -> bool:
+def _scatter(builder: Builder, node: Node) -> bool:
     how = _HOW.get(node.params.get("reduce", node.op.name))
     x, index, y = node.inputs
     axis, size = node.params["axis"], x.dtype
@@ -193,7 +193,7 @@ def _scatter(builder: _Builder, node: Node) -> bool:
 
 
 def _places(
-    builder: _Builder, index: Node, sizes: tuple[int, int, int], by_row: bool
+    builder: Builder, index: Node, sizes: tuple[int, int, int], by_row: bool
 ) -> tuple[Operand, Sequence[int]]:
     """The index and its strides over (outer, count, width)."""
     outer, count, width = sizes
@@ -214,7 +214,7 @@ _HOW = {"scatter": "set", "scatter_add": "add", "take_add": "add", "prod": "prod
 # running sums ------------------------------------------------------------------------------------
 
 
-def _scan(builder: _Builder, node: Node) -> bool:
+def _scan(builder: Builder, node: Node) -> bool:
     x, axis = node.inputs[0], node.params["axis"]
     if x.dtype.short == "f16" or x.dtype.kind == "b" or node.dtype is not x.dtype:
         return False

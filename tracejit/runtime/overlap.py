@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from tracejit.codegen.compiler import compile_kernel
-from tracejit.runtime.driver import aligned_words
 from tracejit.runtime.launch import Operand
-from tracejit.runtime.program import Patch, Step, address_of
+from tracejit.runtime.program import STATUS, Patch, Step
+from tracejit.runtime.tables import At, Place, Table
 
 _HEAD, _WIDTH = 2, 4
 _SOURCE = """def kernel(t, lo, hi):
@@ -40,14 +40,13 @@ class OverlapCheck:
 
     def __init__(self, arrays: Sequence[tuple[Operand, bool]], patches: list[Patch]):
         self.kernel = compile_kernel("overlap_check", _SOURCE)
-        self.table = aligned_words(_HEAD + _WIDTH * len(arrays))
-        self.table[1] = len(arrays)
+        table = Table([STATUS, len(arrays), *[0] * (_WIDTH * len(arrays))])
         for number, (operand, is_target) in enumerate(arrays):
             place = _HEAD + _WIDTH * number
             first, last = span(operand)
-            self.table[place + 1 : place + _WIDTH] = (first, last, int(is_target))
-            patches.append(Patch(address_of(self.table) + 8 * place, operand.buffer.index))
-        self.step = Step(self.kernel.address, address_of(self.table), 1, 1)
+            table.words[place + 1 : place + _WIDTH] = (first, last, int(is_target))
+            patches.append(Patch(At(table, place), operand.buffer.index))
+        self.step = Step(self.kernel.address, At(table), 1, 1)
 
 
 class ConditionCheck:
@@ -56,18 +55,18 @@ class ConditionCheck:
     def __init__(self, condition: Operand, number: int):
         self.kernel = compile_kernel("check", _CONDITION)
         self.operands = [condition]
-        self.table = aligned_words(3)
-        self.table[2] = number + 1
+        self.number = number
 
     def step(self, patches: list[Patch], keep: list[Any]) -> Step:
-        """The step; whoever makes the program writes its status address into `table[0]`."""
+        """The step of the program."""
         (condition,) = self.operands
+        table = Table([STATUS, 0, self.number + 1])
         if condition.buffer.kind == "argument":
-            patches.append(Patch(address_of(self.table) + 8, condition.buffer.index))
+            patches.append(Patch(At(table, 1), condition.buffer.index))
         else:
-            self.table[1] = condition.buffer.address
-        keep.append(self)
-        return Step(self.kernel.address, address_of(self.table), 1, 1)
+            table.words[1] = Place(condition.buffer)
+        keep.extend((self.kernel, condition.buffer.array))
+        return Step(self.kernel.address, At(table), 1, 1)
 
 
 def span(operand: Operand) -> tuple[int, int]:

@@ -24,7 +24,7 @@ from tracejit.transforms.views import (
 )
 
 if TYPE_CHECKING:
-    from tracejit.runtime.frame import _Builder
+    from tracejit.runtime.builder import Builder
 
 _JOINS = frozenset({"sum_of_parts", "concatenate"})
 Chain = tuple[Node, ...]
@@ -55,7 +55,7 @@ def is_placeable(node: Node) -> bool:
     return is_native(node) or node.op.name in _JOINS
 
 
-def place_all(builder: _Builder, readings: Readings) -> None:
+def place_all(builder: Builder, readings: Readings) -> None:
     """Give places to joins, to their parts and to products, where that saves copies."""
     for node in readings.joins:
         if id(node) not in builder.places:
@@ -67,7 +67,7 @@ def place_all(builder: _Builder, readings: Readings) -> None:
             _place_product(builder, step.node, readings.chains[id(step.node)])
 
 
-def _place_product(builder: _Builder, node: Node, chains: list[Chain]) -> None:
+def _place_product(builder: Builder, node: Node, chains: list[Chain]) -> None:
     if id(node) in builder.places or id(node) in builder.in_place or reads_as_tall(node):
         return
     layout = _as_read(builder, node, chains)
@@ -81,7 +81,7 @@ def _takes_product(layout: Layout) -> bool:
     return column == 1 and row >= n
 
 
-def _as_read(builder: _Builder, node: Node, chains: Sequence[Chain]) -> Layout:
+def _as_read(builder: Builder, node: Node, chains: Sequence[Chain]) -> Layout:
     """Row-major, or the layout under which fewer of the views have to copy."""
     best = contiguous(builder.shape(node.shape))
     least = _copies(builder, best, chains)
@@ -94,11 +94,11 @@ def _as_read(builder: _Builder, node: Node, chains: Sequence[Chain]) -> Layout:
     return best
 
 
-def _copies(builder: _Builder, layout: Layout, chains: Sequence[Chain]) -> int:
+def _copies(builder: Builder, layout: Layout, chains: Sequence[Chain]) -> int:
     return sum(_end_of(builder, layout, chain)[1] is None for chain in chains)
 
 
-def _end_of(builder: _Builder, layout: Layout, chain: Chain) -> tuple[int, Layout | None]:
+def _end_of(builder: Builder, layout: Layout, chain: Chain) -> tuple[int, Layout | None]:
     """The layout after a chain; or the number of the view that has to copy, and None."""
     for number, view in enumerate(chain):
         found = apply_view(layout, view, builder.size, builder.shape)
@@ -108,7 +108,7 @@ def _end_of(builder: _Builder, layout: Layout, chain: Chain) -> tuple[int, Layou
     return len(chain), layout
 
 
-def _order_of(builder: _Builder, node: Node, chain: Chain) -> Layout | None:
+def _order_of(builder: Builder, node: Node, chain: Chain) -> Layout | None:
     """The layout under which what stands before the chain's first copy is row-major."""
     stop, end = _end_of(builder, contiguous(builder.shape(node.shape)), chain)
     if end is not None or not stop:
@@ -116,7 +116,7 @@ def _order_of(builder: _Builder, node: Node, chain: Chain) -> Layout | None:
     return _undone(builder, contiguous(builder.shape(chain[stop - 1].shape)), chain[:stop])
 
 
-def _undone(builder: _Builder, layout: Layout, chain: Chain) -> Layout | None:
+def _undone(builder: Builder, layout: Layout, chain: Chain) -> Layout | None:
     """The layout of a base for which `chain` gives `layout`; None if there is none."""
     for view in reversed(chain):
         shape = builder.shape(view.inputs[0].shape)
@@ -134,7 +134,7 @@ def _undone(builder: _Builder, layout: Layout, chain: Chain) -> Layout | None:
     return layout
 
 
-def _place_parts(builder: _Builder, node: Node, readings: Readings) -> None:
+def _place_parts(builder: Builder, node: Node, readings: Readings) -> None:
     """Let products that are parts of a join store straight into it."""
     out, axis = builder.places[id(node)], node.params["axis"]
     shapes = [builder.shape(x.shape) for x in node.inputs]

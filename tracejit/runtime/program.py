@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from tracejit.runtime import native
 from tracejit.runtime.driver import Words, aligned_words
+from tracejit.runtime.tables import At, Block, Table
 from tracejit.runtime.threads import ready_driver
+
+if TYPE_CHECKING:
+    from tracejit.runtime.arena import Room
 
 
 class Step(NamedTuple):
@@ -23,13 +27,13 @@ class Step(NamedTuple):
 
     `kernel` and `table` are addresses. Up to `grain` units run in the caller's thread, more are
     shared out in chunks of at least `grain` units. `guard`, if any, is held while the program runs
-    (see `gemm`).
+    (see `gemm`). Tables and numbers may be words of `tables` that have no address or value yet.
     """
 
     kernel: int
-    table: int
-    units: int
-    grain: int
+    table: Any
+    units: Any
+    grain: Any
     guard: Words | None = None
 
 
@@ -41,9 +45,9 @@ class Patch(NamedTuple):
     (the bits).
     """
 
-    word: int
+    word: Any
     argument: int
-    offset: int = 0
+    offset: Any = 0
     kind: str = "pointer"
 
 
@@ -64,10 +68,53 @@ _KINDS = {
 }
 
 
+_HEAD = Table(())
+STATUS = At(_HEAD, native.FRAME_STATUS)
+"""The word in which a kernel of a program reports a fault, for tables of that program."""
+
+
 class _Frame(np.ndarray[Any, np.dtype[np.int64]]):
     """The frame's words, and the objects that they point to: `run` holds on to this alone."""
 
     keep: tuple[Any, ...]
+
+
+class Outline:
+    """A program without addresses: what it runs, for any sizes that its tables were written for."""
+
+    def __init__(
+        self, steps: Sequence[Step], patches: Sequence[Patch], arguments: int, keep: Sequence[Any]
+    ):
+        for patch in patches:
+            if not 0 <= patch.argument < arguments:
+                raise ValueError(f"{patch} names an argument outside [0, {arguments})")
+        guards = list({id(s.guard): s.guard for s in steps if s.guard is not None}.values())
+        if len(guards) > 1:
+            raise ValueError("a program holds at most one guard")
+        driver = self._driver = ready_driver()
+        self._keep = (driver, *guards, *keep)
+        self._steps = Table(word for step in steps for word in step[: native.STEP_WORDS])
+        rows = [(p.word, p.argument, p.offset, _KINDS[p.kind]) for p in patches]
+        head = Table([0] * native.FRAME_WORDS)
+        head.words[native.FRAME_STATE] = address_of(driver.state)
+        head.words[native.FRAME_ARGUMENTS] = arguments
+        head.words[native.FRAME_STEPS] = At(self._steps)
+        head.words[native.FRAME_STEP_COUNT] = len(steps)
+        head.words[native.FRAME_PATCHES] = At(Table(word for row in rows for word in row))
+        head.words[native.FRAME_PATCH_COUNT] = len(patches)
+        head.words[native.FRAME_GUARD] = address_of(guards[0]) if guards else 0
+        self._block = Block(head, _HEAD)
+
+    def frame(self, values: Sequence[Any], room: Room | None) -> _Frame:
+        """The words of a program for the values of a replay."""
+        block, arrays = self._block.made(values, room)
+        frame = block.view(_Frame)
+        frame.keep = (self._keep, room, *arrays)
+        first = self._block.start_of(self._steps)
+        steps = block[first : first + len(self._steps.words)].reshape(-1, native.STEP_WORDS)
+        is_parallel = (steps[:, native.STEP_UNITS] > steps[:, native.STEP_GRAIN]).any()
+        frame[native.FRAME_PARALLEL] = is_parallel
+        return frame
 
 
 class Program:
@@ -97,27 +144,18 @@ class Program:
         arguments: int,
         keep: Sequence[Any] = (),
     ):
-        for patch in patches:
-            if not 0 <= patch.argument < arguments:
-                raise ValueError(f"{patch} names an argument outside [0, {arguments})")
-        native_driver = ready_driver()
-        rows = [(p.word, p.argument, p.offset, _KINDS[p.kind]) for p in patches]
-        guards = list({id(s.guard): s.guard for s in steps if s.guard is not None}.values())
-        if len(guards) > 1:
-            raise ValueError("a program holds at most one guard")
-        step_words = _words([step[: native.STEP_WORDS] for step in steps], native.STEP_WORDS)
-        patch_words = _words(rows, native.PATCH_WORDS)
-        self._frame = frame = aligned_words(native.FRAME_WORDS).view(_Frame)
-        frame.keep = (step_words, patch_words, native_driver, *guards, *keep)
-        frame[native.FRAME_STATE] = address_of(native_driver.state)
-        frame[native.FRAME_ARGUMENTS] = arguments
-        frame[native.FRAME_STEPS] = address_of(step_words)
-        frame[native.FRAME_STEP_COUNT] = len(steps)
-        frame[native.FRAME_PATCHES] = address_of(patch_words)
-        frame[native.FRAME_PATCH_COUNT] = len(patches)
-        frame[native.FRAME_PARALLEL] = any(step.units > step.grain for step in steps)
-        frame[native.FRAME_GUARD] = address_of(guards[0]) if guards else 0
-        self.run = native_driver.builtin("program_entry", "run", frame)
+        self._start(Outline(steps, patches, arguments, keep), (), None)
+
+    @classmethod
+    def of(cls, outline: Outline, values: Sequence[Any], room: Room | None) -> Program:
+        """The program of an outline for the values of a replay, its temporaries in `room`."""
+        made = cls.__new__(cls)
+        made._start(outline, values, room)
+        return made
+
+    def _start(self, outline: Outline, values: Sequence[Any], room: Room | None) -> None:
+        self._frame = outline.frame(values, room)
+        self.run = ready_driver().builtin("program_entry", "run", self._frame)
 
     def expect(self, layouts: Sequence[Expected]) -> None:
         """From now on, a call whose arguments do not have these layouts runs nothing and gives the
@@ -142,14 +180,6 @@ class Program:
     def failed_step(self) -> int:
         """The step after which the last failed run stopped."""
         return int(self._frame[native.FRAME_FAILED])
-
-
-def _words(rows: Sequence[tuple[Any, ...]], width: int) -> Words:
-    """Rows of words, one after the other."""
-    table = aligned_words(max(1, len(rows)) * width)
-    for i, row in enumerate(rows):
-        table[i * width : (i + 1) * width] = row
-    return table
 
 
 def address_of(array: np.ndarray[Any, Any]) -> int:

@@ -75,7 +75,7 @@ def _new_call(
             del _executables[next(iter(_executables))]
     several = len(executable.graph.outputs) > 1
     exact = [a if type(a) is np.ndarray else np.asarray(a) for a in arrays]
-    frame = Frame(executable, exact)
+    frame = executable.frame(exact, True)
     if not several and all(type(a) is np.ndarray for a in arrays):
         fast = _direct_call(frame, len(arrays))
         if fast is not None:

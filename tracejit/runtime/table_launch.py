@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from tracejit.codegen.compiler import compile_kernel
-from tracejit.runtime.driver import aligned_words
 from tracejit.runtime.launch import Operand
-from tracejit.runtime.program import Patch, Step, address_of
+from tracejit.runtime.program import Patch, Step
+from tracejit.runtime.recorded import call
+from tracejit.runtime.tables import At, Place, Table
 
 
 class AnyLaunch(Protocol):
@@ -32,20 +33,25 @@ class TableLaunch:
         self.kernel = compile_kernel(name, source)
         self.words = list(words)
         self.units = units
-        self.grain = max(1, grain)
+        self.grain = call(max, 1, grain)
         self.operands = [w for w in words if isinstance(w, Operand)]
 
     def step(self, patches: list[Patch], keep: list[Any]) -> Step:
         """The step of the program."""
-        table = aligned_words(max(1, len(self.words)))
-        for place, word in enumerate(self.words):
-            if isinstance(word, Operand):
-                offset = word.layout.offset * word.dtype.itemsize
-                if word.buffer.kind == "argument":
-                    patches.append(Patch(address_of(table) + 8 * place, word.buffer.index, offset))
-                    continue
-                table[place] = word.buffer.address + offset
+        table = table_of(self.words, patches)
+        keep.extend((self.kernel, *(o.buffer.array for o in self.operands)))
+        return Step(self.kernel.address, At(table), self.units, self.grain)
+
+
+def table_of(words: Sequence[Any], patches: list[Patch]) -> Table:
+    """A table of numbers and operands; what a call must set is added to `patches`."""
+    table = Table(words)
+    for place, word in enumerate(words):
+        if isinstance(word, Operand):
+            offset = word.layout.offset * word.dtype.itemsize
+            if word.buffer.kind == "argument":
+                patches.append(Patch(At(table, place), word.buffer.index, offset))
+                table.words[place] = 0
             else:
-                table[place] = word
-        keep.extend((table, self.kernel, *(o.buffer.array for o in self.operands)))
-        return Step(self.kernel.address, address_of(table), self.units, self.grain)
+                table.words[place] = Place(word.buffer, offset)
+    return table

@@ -26,7 +26,7 @@ from tracejit.runtime.launch import Operand
 from tracejit.transforms.views import Layout, base_and_views, contiguous
 
 if TYPE_CHECKING:
-    from tracejit.runtime.frame import _Builder
+    from tracejit.runtime.builder import Builder
 
 
 _LITERAL_STEPS = 4  # distances of windows that a kernel knows
@@ -41,7 +41,7 @@ class _Windows(NamedTuple):
     dilations: tuple[int, ...]
 
 
-def _windows_of(builder: _Builder, node: Node) -> _Windows:
+def _windows_of(builder: Builder, node: Node) -> _Windows:
     params = node.params
     sizes, steps, dilations = (builder.shape(params[k]) for k in ("sizes", "steps", "dilations"))
     return _Windows(tuple(params["axes"]), sizes, steps, dilations)
@@ -71,7 +71,7 @@ def _outer(layout: Layout, rank: int) -> tuple[int, int, int] | None:
 
 
 def _launch(
-    builder: _Builder,
+    builder: Builder,
     name: str,
     source: str,
     words: Sequence[int | Operand],
@@ -91,7 +91,7 @@ def _axis_words(
     return [word for row in rows for word in row]
 
 
-def windows_add(builder: _Builder, node: Node) -> bool:
+def windows_add(builder: Builder, node: Node) -> bool:
     """Sums over windows, plane by plane."""
     how, shape = _windows_of(builder, node), builder.shape(node.shape)
     rank, lead = len(how.axes), len(shape)
@@ -119,7 +119,7 @@ def _leading(layout: Layout, count: int) -> Layout:
     return Layout(layout.shape[:count], layout.strides[:count], layout.offset)
 
 
-def window_put(builder: _Builder, node: Node) -> bool:
+def window_put(builder: Builder, node: Node) -> bool:
     """The gradient of a maximum: each window's value goes where the index says."""
     how, shape = _windows_of(builder, node), builder.shape(node.shape)
     rank = len(how.axes)
@@ -150,7 +150,7 @@ def window_put(builder: _Builder, node: Node) -> bool:
     return True
 
 
-def window_max(builder: _Builder, node: Node, stores: Sequence[Node]) -> bool:
+def window_max(builder: Builder, node: Node, stores: Sequence[Node]) -> bool:
     """Maxima of windows and where they are, row by row."""
     x = node.inputs[0]
     how, shape = _windows_of(builder, node), builder.shape(x.shape)
