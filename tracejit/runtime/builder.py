@@ -45,6 +45,7 @@ from tracejit.transforms.views import (
 if TYPE_CHECKING:
     from tracejit.runtime.executable import Executable, Kernel
 
+
 def array_layout(array: np.ndarray[Any, Any]) -> Layout:
     """The layout of an array in elements; size-1 axes of a contiguous one count as contiguous."""
     if array.flags.c_contiguous:

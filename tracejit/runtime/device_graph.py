@@ -20,7 +20,8 @@ from tracejit.errors import DeviceError
 from tracejit.runtime.device import Allocation, Backend, LaunchStep, ProductStep, Recording
 from tracejit.runtime.device_array import DeviceArray, copy_launch
 from tracejit.runtime.device_work import CallWords, CheckWork, KernelWork, Work
-from tracejit.runtime.program import Patch, address_of
+from tracejit.runtime.program import Patch
+from tracejit.runtime.tables import At, Table
 
 WARM_CALLS = 2  # plain calls before work is recorded: they show which arguments move
 MOST_RECORDINGS = 4  # of one frame, before it stays with plain launches
@@ -52,7 +53,7 @@ class _Twin:
         mine, theirs = (a.strided(shape, a.strides) for a in (self.array, given))
         target, source = (theirs, mine) if out else (mine, theirs)
         kernel, table = copy_launch(target, source, given.backend)
-        word = address_of(table) + 8 * (2 if out else 1)
+        word = At(Table(table), 2 if out else 1)
         return KernelWork(kernel, CallWords(table, [Patch(word, index)]), prod(shape))
 
 

@@ -100,11 +100,10 @@ class Blueprint:
         self.executable = executable
         self._leaves = leaves
         self._record: Record | None = None
-        if leaves is None:
+        numbers = None if leaves is None else leaves.numbers(arrays)
+        if leaves is None or numbers is None:  # none: shapes that do not fit, the builder says why
             layouts = input_layouts(executable.graph, arrays)
         else:
-            numbers = leaves.numbers(arrays)
-            assert numbers is not None
             self._record = Record(numbers)
             layouts = leaves.layouts(self._record.leaves)
         builder = Builder(executable, layouts, executable.in_place if in_place else {})

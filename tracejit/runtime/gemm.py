@@ -417,9 +417,7 @@ class _EagerProduct:
         )
         if self.parts > 1:
             self.scratch = (self.parts, m, n)
-            self._places = part_places(
-                a.itemsize, self.parts, part_steps(sizes, layouts)
-            )
+            self._places = part_places(a.itemsize, self.parts, part_steps(sizes, layouts))
             words[layout.GEMM_OFFSETS] = address_of(self._places)
         elif batch:
             shapes = (left.shape[:-2], strides_a[:-2]), (right.shape[:-2], strides_b[:-2])

@@ -131,9 +131,7 @@ def _indexed(arguments: tuple[Any, ...], record: Record) -> tuple[Any, ...]:
 
 def _resolved(arguments: tuple[Any, ...], values: Sequence[Any]) -> list[Any]:
     """The arguments that `_indexed` stands for."""
-    return [
-        tuple(_resolved(x, values)) if type(x) is tuple else values[x] for x in arguments
-    ]
+    return [tuple(_resolved(x, values)) if type(x) is tuple else values[x] for x in arguments]
 
 
 class Recorded:
