@@ -32,7 +32,7 @@ class LinearCrossEntropyLoss(_WeightedLoss):
 
     out_features  further dimensions (d1, ...) of the results, which are [N, classes, d1, ...].
     Raises RuntimeError for a weight that is not [num_classes].
-    Example: ``nn.LinearCrossEntropyLoss(4, 9)(torch.ones(3, 4), tensor([0, 8, 3])).shape`` is ``()``.
+    Example: ``nn.LinearCrossEntropyLoss(4, 9)(torch.ones(3, 4), tensor([0, 8, 3])).ndim`` is 0.
     """
 
     def __init__(
