@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from tracejit import config
-from tracejit.codegen import compiler
+from tracejit.codegen import compiler, objects
 from tracejit.codegen.compiler import clear_kernels, compile_kernel, kernel_history
 from tracejit.errors import CompileError
 
@@ -173,6 +173,26 @@ def test_a_reproducer_is_a_program(tmp_path, monkeypatch):
         text=True,
     )
     assert "CompileError" in result.stderr
+
+
+def test_halves_of_float64_round_once():
+    """LLVM calls a function for it that this process may not have."""
+    text = """define i16 @f(double %x) {
+      %half = fptrunc double %x to half
+      %bits = bitcast half %half to i16
+      ret i16 %bits
+    }"""
+    linked = objects.LinkedObject(objects.emit(objects.parse(text)), ("f",))
+    narrow = ctypes.CFUNCTYPE(ctypes.c_uint16, ctypes.c_double)(linked.addresses["f"])
+    rng = np.random.default_rng(0)
+    x = np.concatenate([rng.uniform(-2, 2, 500) * 2.0 ** rng.integers(-30, 20, 500),
+                        [0.0, -0.0, np.inf, -np.inf, np.nan, 65519.999, 65520.0, 2.0**-25,
+                         1 + 2.0**-11 + 2.0**-40, 1 + 2.0**-11, 3 * 2.0**-26]])  # fmt: skip
+    with np.errstate(over="ignore"):
+        wanted = x.astype(np.float16)
+    got = np.array([narrow(v) for v in x], np.uint16).view(np.float16)
+    np.testing.assert_array_equal(got, wanted)
+    assert (np.signbit(got) == np.signbit(wanted)).all()
 
 
 def test_unknown_symbol_is_refused_before_linking():
