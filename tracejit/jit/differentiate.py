@@ -31,7 +31,7 @@ from tracejit.ir.interpret import at_sizes, interpret
 from tracejit.ir.node import Node, topological
 from tracejit.ir.op import OPS
 from tracejit.ir.sizes import SymInt, size_source
-from tracejit.ir.types import TupleType
+from tracejit.ir.types import TensorType, TupleType
 from tracejit.jit.shapes import size_givers
 from tracejit.runtime.device_array import DeviceArray
 from tracejit.runtime.target import build
@@ -386,6 +386,7 @@ def _constants(
     """What the gradients read of the values without gradient: eager has no history of them."""
     order = topological(outputs)
     active = depends_on(order, targets)
+    read = {n for n in read if isinstance(n.type, TensorType)}  # of several results each by itself
     return [n for n in order if n in read and n not in active and n.inputs]
 
 
