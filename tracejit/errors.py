@@ -8,6 +8,7 @@ from __future__ import annotations
 import linecache
 import os
 import sys
+from collections.abc import Callable
 from types import CodeType, FrameType
 
 _PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
@@ -90,10 +91,18 @@ def user_stacklevel() -> int:
     return level
 
 
+WHEN_WORDED: list[Callable[[str, bool], None]] = []
+"""Called with the message whenever an error is about to be raised: code that catches it goes by
+what caused it. The flag says that only shapes and dtypes did."""
+
+
 def at_user_line(message: str) -> str:
-    """`message` with the user's file:line added."""
+    """`message`, of an error that is about to be raised, with the user's file:line added."""
     location = user_location()
-    return message if location is None else f"{message}\n  at {location.full()}"
+    text = message if location is None else f"{message}\n  at {location.full()}"
+    for note in WHEN_WORDED:
+        note(text, False)
+    return text
 
 
 class TracejitError(Exception):
@@ -136,7 +145,16 @@ class OutOfMemoryError(DeviceError):
     """A device has too little memory left; nothing was allocated."""
 
 
-class ShapeError(RuntimeError, ValueError):
+class _OfTypes(RuntimeError):
+    """Base of errors that do not depend on the elements of tensors."""
+
+    def __init__(self, *args: object):
+        super().__init__(*args)
+        for note in WHEN_WORDED:
+            note(str(self), True)
+
+
+class ShapeError(_OfTypes, ValueError):
     """Shapes that do not fit. A RuntimeError as in PyTorch, and a ValueError as in NumPy."""
 
 
@@ -144,7 +162,7 @@ class BoundsError(IndexError, RuntimeError):
     """An index out of range in `gather` and its like: an IndexError, and PyTorch's RuntimeError."""
 
 
-class DTypeError(RuntimeError, TypeError):
+class DTypeError(_OfTypes, TypeError):
     """Dtypes that do not fit. A RuntimeError as in PyTorch, and a TypeError as in NumPy."""
 
 

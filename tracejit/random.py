@@ -16,6 +16,7 @@ import numpy as np
 
 from tracejit import dtypes
 from tracejit.dtypes import DType
+from tracejit.eager.checks import is_on_device, require, require_later
 from tracejit.eager.dispatch import apply
 from tracejit.eager.execute import execute
 from tracejit.eager.factories import as_device, finish
@@ -290,14 +291,25 @@ def bernoulli(input: Tensor, p: Any = None, *, generator: Generator | None = Non
     chance = input if p is None else p
     if input.dtype.kind != "f" and p is None:
         raise RuntimeError(at_user_line("bernoulli: probabilities must be floating"))
-    lowest, highest = (chance.min(), chance.max()) if isinstance(chance, Tensor) and (
-        chance._array.size) else (0, 0) if isinstance(chance, Tensor) else (chance, chance
-    )  # fmt: skip
-    if state.capture is None and not (float(lowest) >= 0 and float(highest) <= 1):
+    if not _are_chances(chance):
         raise RuntimeError(at_user_line("bernoulli: probabilities must be in [0, 1]"))
     kind = input.dtype if input.dtype.kind == "f" else dtypes.float32
     u = draw("random_uniform", sizes_of(input), kind, generator, input.device)
     return (u < chance).to(input.dtype)
+
+
+def _are_chances(chance: Any) -> bool:
+    """Whether numbers lie in [0, 1]: a replay asks that again, a device tells it later."""
+    if not isinstance(chance, Tensor):
+        return bool(0 <= chance <= 1)
+    if not chance._array.size:
+        return True
+    message = "bernoulli: probabilities must be in [0, 1]"
+    if is_on_device(chance):
+        require_later((chance >= 0) & (chance <= 1), RuntimeError, message)
+        return True
+    require(lambda: ((chance >= 0) & (chance <= 1)).all(), message)
+    return bool(((chance._array >= 0) & (chance._array <= 1)).all())
 
 
 def multinomial(

@@ -197,6 +197,8 @@ def initial_gradient(output: Tensor, gradient: Tensor | None) -> tuple[Node, Any
             raise RuntimeError(at_user_line(
                 f"grad can be implicitly created only for scalar outputs, not for "
                 f"{type_of(output)}; pass gradient="))  # fmt: skip
+        if state.capture is not None:
+            state.capture.has_one_element(node_of(output))
         node = OPS["full"](value=1.0, type=node_of(output).type)
         return node, filled_like(output._array, 1)
     if gradient._array.shape != output._array.shape:

@@ -91,6 +91,8 @@ class Capture:
               trace takes for copies.
     unsound   (reason, location) of what a replay could not repeat.
     missed    (tensor, name) of attributes that the user's code looked for in vain.
+    raised    whether an error was about to be raised: types of tensors that it did not meet matter.
+    caught    messages of errors that a replay might not meet again: they may depend on elements.
     custom    results of ``autograd.Function`` by the id of their node: (node, node of what forward
               computed, storage, its version then).
     """
@@ -121,6 +123,8 @@ class Capture:
         self.picks: list[tuple[Tensor, Tensor, int]] = []
         self.used_backward = False
         self.missed: list[tuple[Tensor, str]] = []
+        self.caught: list[str] = []
+        self.raised = False
         self.custom: dict[int, tuple[Node, Node, Any, int]] = {}
 
     # --- nodes ------------------------------------------------------------------------------
@@ -310,6 +314,8 @@ class Capture:
         """A value goes to Python: a branch point, or (once it has varied) a traced number."""
         location = user_location()
         node = self.node_of(tensor)
+        if kind in ("item", "bool", "int", "float") and node.shape:
+            self.has_one_element(node)
         site = None if location is None else (location.code, location.offset)
         is_float = kind == "item" and tensor._array.dtype.kind == "f"
         if is_float and site in self.lift_items:
@@ -321,6 +327,11 @@ class Capture:
             return SymFloat(self, number, float(value))
         self.branches.append(Branch(node, kind, value, location))
         return value
+
+    def has_one_element(self, node: Node) -> None:
+        """Eager code has checked that a value has a single element: it must have again."""
+        for size in node.type.shape:
+            assert size == 1  # noted as a fact if the size varies
 
     def decide(
         self, node: Node, outcome: bool, read: Callable[[tuple[Any, ...]], bool] | None = None
@@ -399,6 +410,17 @@ class Capture:
     def foreign_data(self) -> None:
         """``tensor([...])`` of a sequence that holds arrays, tensors or traced numbers."""
         self.refuse("tensor() of arrays or tensors inside a compiled function", user_location())
+
+    def note_error(self, message: str, of_types: bool) -> None:
+        """An error is about to be raised. If the function catches it, it does so for these sizes;
+        unless only types matter, the elements may matter as well.
+        """
+        self.raised = True
+        self.env.fix()
+        if of_types:
+            self.caught = [m for m in self.caught if m != message]
+        else:
+            self.caught.append(message)
 
     def refuse(self, reason: str, location: Location | None) -> None:
         """Something happened that a replay could not repeat."""

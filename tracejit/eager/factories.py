@@ -112,7 +112,7 @@ def _plain(data: Any) -> Any:
         return [_plain(x) for x in data]
     if isinstance(data, range):
         return list(data)
-    return data
+    return int(data) if type(data) is SymInt else data
 
 
 def _kind(data: Any) -> str:

@@ -48,7 +48,7 @@ def cat(tensors: Sequence[Tensor], dim: int = 0, *, out: Tensor | None = None) -
     if ndim == 0 or any(t._array.ndim == 0 for t in items):
         raise RuntimeError(at_user_line("cat: 0-d tensors cannot be joined; use stack"))
     dtype = common_dtype(items)
-    items = [t for t in items if not (t._array.shape == (0,) and ndim > 1)] or items[:1]
+    items = [t for t in items if not (ndim > 1 and sizes_of(t) == (0,))] or items[:1]
     axis = axis_of(dim, items[0]._array.ndim, "cat")
     result = apply(OPS["concatenate"], [t.to(dtype) for t in items], {"axis": axis})
     if out is None:
@@ -137,7 +137,7 @@ def combinations(input: Tensor, r: int = 2, with_replacement: bool = False) -> T
     if r < 0:
         raise RuntimeError(at_user_line("combinations: r must not be negative"))
     choose = itertools.combinations_with_replacement if with_replacement else itertools.combinations
-    rows = np.array(list(choose(range(input._array.size), r)), np.int64).reshape(-1, r)
+    rows = np.array(list(choose(range(sizes_of(input)[0]), r)), np.int64).reshape(-1, r)
     if r == 0:
         return input.new_empty(0)
     return input[constant_tensor(rows)]

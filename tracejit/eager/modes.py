@@ -11,6 +11,8 @@ import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from tracejit import errors
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -23,6 +25,14 @@ class _State(threading.local):
 
 
 state = _State()
+
+
+def _note_error(message: str, of_types: bool) -> None:
+    if state.capture is not None:
+        state.capture.note_error(message, of_types)
+
+
+errors.WHEN_WORDED.append(_note_error)
 
 MODULE_VERSION = [0]
 """Counts changes of modules and parameters (not of their contents), for the guards of traces."""

@@ -21,6 +21,7 @@ from tracejit.eager.pointwise import (
 )
 from tracejit.eager.register import FUNCTIONS, public
 from tracejit.eager.scalars import as_float
+from tracejit.eager.shape import sizes_of
 from tracejit.errors import DTypeError, at_user_line
 from tracejit.ir.op import OPS
 from tracejit.tensor import Tensor
@@ -252,7 +253,7 @@ def allclose(
 def equal(input: Tensor, other: Tensor) -> bool:
     """Whether shapes and all elements are equal."""
     check_tensors("equal", input, other)
-    if input._array.shape != other._array.shape:
+    if sizes_of(input) != sizes_of(other):
         return False
     return bool((input == other).all())
 
@@ -260,4 +261,4 @@ def equal(input: Tensor, other: Tensor) -> bool:
 @public(function=False)
 def is_same_size(self: Tensor, other: Tensor) -> bool:
     """Whether the shapes are equal."""
-    return bool(self._array.shape == other._array.shape)
+    return bool(sizes_of(self) == sizes_of(other))

@@ -72,6 +72,11 @@ class Plan:
         """The steps that are kernels."""
         return [s for s in self.steps if isinstance(s, KernelStep)]
 
+    @property
+    def may_raise(self) -> bool:
+        """Whether a step may find that it cannot be done for these values: a singular matrix."""
+        return any(isinstance(s, HostStep) and s.name != "matmul" for s in self.steps)
+
 
 def verify_plan(plan: Plan) -> Plan:
     """`plan` itself; raises VerifyError if a step reads what is not stored yet."""

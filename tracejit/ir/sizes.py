@@ -97,6 +97,12 @@ class SizeEnv:
             return True
         return relation == "==" and ("==", _freeze(_add({}, poly, -1))) in self.facts
 
+    def fix(self) -> None:
+        """The trace holds only for the sizes of this run."""
+        for name, hint in self.hints.items():
+            difference = _add({(("sym", name),): 1}, {_ONE: hint} if hint else {}, -1)
+            self.facts["==", _freeze(difference)] = True
+
     def guards(self) -> list[str]:
         """The facts as Python expressions over the symbols."""
         lines = []

@@ -137,7 +137,6 @@ class Differentiable:
         new_leaves: Sequence[tuple[int, Node]], eager: EagerSaves,
     ):  # fmt: skip
         self.wrt = [*wrt, *(i for i, _ in new_leaves)]  # positions among the path's inputs
-        self.new_leaves = list(new_leaves)
         self.eager = eager
         self.tracked = list(tracked)  # positions among the path's outputs
         self.inputs = list(inputs)  # tensors, then numbers
@@ -153,6 +152,7 @@ class Differentiable:
         self.targets = targets
         self.whole = whole = BackwardPass(self, usable, range(len(self.inputs)))
         self.live = [i for i, n in zip(self.wrt, targets, strict=True) if n in whole.found]
+        self.reached = [n for n in targets if n in whole.found]
         self.passes = {frozenset(usable): whole}
         self.ways: dict[int, set[Node]] = {}
         self.mutated = set(written)
@@ -280,8 +280,7 @@ class Differentiable:
                 made.append(OPS["input"](type=_concrete(gradient.type, array), name="g"))
                 walk.evaluate.set(made[-1], array)
         of = dict(zip(chosen.found, made, strict=True))
-        targets = (n for n in self.targets if n in self.whole.found)
-        return [of.get(n) for n in targets]
+        return [of.get(n) for n in self.reached]
 
     def _reads(self, chosen: BackwardPass, place: int) -> bool:
         """Whether a backward graph reads an input, or (from -1 downwards) an output."""
@@ -320,8 +319,8 @@ class Differentiable:
         )
 
     def _parents(self, call: Node) -> dict[Node, Node]:
-        """The nodes above which the call is on the tape, by the inputs of the path."""
-        return dict(zip((self.inputs[i] for i in self.live or self.wrt), call.inputs, strict=True))
+        """The nodes above which the call is on the tape, by the nodes they are in the path."""
+        return dict(zip(self.reached or self.targets, call.inputs, strict=True))
 
     def _on_tape(
         self, walk: Any, call: Node, g: Cotangents, chosen: BackwardPass
@@ -338,11 +337,9 @@ class Differentiable:
                     known[id(node)] = _gone(tensor, before[i], parents.get(i))
             elif tensor is not None:
                 known[id(node)] = OPS["full"](value=tensor, type=node.type)
-        for i, node in self.new_leaves:  # what a leaf is from the write on: the leaf of the tape
-            if i in parents:
-                known[id(node)] = parents[i]
         for seed, value in zip(self.seeds, g, strict=True):
             known[id(seed)] = value
+        known |= {id(n): x for n, x in self._parents(call).items() if n.inputs}  # new leaves
         sizes = self._sizes(tensors, g)
         for node in self.constants:
             known[id(node)] = OPS["detach"](*rebuild([node], known, sizes))

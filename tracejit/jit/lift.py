@@ -135,7 +135,11 @@ class LiftedCall:
         self.numbers.fixed |= {key for key, count in steering if count > MOST_DECISIONS}
 
     def check(self) -> None:
-        """Raise Refusal if the function wrote to a number that was lifted."""
+        """Raise Refusal if the function wrote to a number that was lifted, or caught an error that
+        depends on elements.
+        """
+        if self.capture.caught:
+            raise Refusal(f"catches an error ({self.capture.caught[0].splitlines()[0]})")
         if self.changed:
             raise Refusal(f"changes {self.changed[0]}, which a replay could not repeat")
 

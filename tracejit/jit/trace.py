@@ -98,6 +98,8 @@ class PathBuilder:
         self.by_tensor: dict[int, Result] = {}
         self.made: list[tuple[Tensor, Result]] = []  # tensors that are outputs of the program
         self.seen_after: list[Tensor] = []  # tensors that others can see after the call
+        if capture.raised:
+            self._meet_all()
 
     def build(self, value: Any, effects: Effects) -> tuple[list[tuple[Node, Branch]], Leaf]:
         """The path to the result `value` and to what was stored elsewhere; raises Refusal."""
@@ -139,6 +141,13 @@ class PathBuilder:
         self.finish.counters = effects.counters
         leaf.outputs = tuple(self.outputs)
         return branches, leaf
+
+    def _meet_all(self) -> None:
+        """All tensors that the run could read are inputs: an error may have been of their types."""
+        for entry in self.readset.entries:
+            if isinstance(entry.value, Tensor) and id(entry.value) not in self.capture.input_ids:
+                self.capture.add_input(entry.value)
+        self.capture.env.fix()
 
     def _one_device(self) -> None:
         """A program runs on one device; numbers (0-d tensors of the CPU) may come from outside."""

@@ -72,9 +72,7 @@ def _was_spread(size: Any, to: Any) -> bool:
 def unbroadcast(g: Node, shape: tuple[Any, ...]) -> Node:
     """The sum of `g` over the axes along which `shape` was broadcast."""
     extra = g.ndim - len(shape)
-    axes = tuple(
-        i for i in range(g.ndim) if i < extra or _was_spread(shape[i - extra], g.shape[i])
-    )
+    axes = tuple(i for i in range(g.ndim) if i < extra or _was_spread(shape[i - extra], g.shape[i]))
     if axes:
         g = OPS["reduce_sum"](g, axes=axes)
     return g if g.shape == shape else reshape(g, shape=shape)
@@ -195,9 +193,9 @@ def _infer_concatenate(types: Sequence[TensorType], *, axis: int) -> TensorType:
     if not types:
         raise ShapeError("concatenate: needs at least one tensor")
     total: Any = 0
+    beside = [t.with_shape(t.shape[:axis] + (0,) + t.shape[axis + 1 :]) for t in types]
+    check_same("concatenate", beside)
     for t in types:
-        rest = t.with_shape(t.shape[:axis] + (0,) + t.shape[axis + 1 :])
-        check_same("concatenate", (types[0].with_shape(rest.shape), rest))
         total = total + t.shape[axis]
     first = types[0].shape
     return types[0].with_shape((*first[:axis], total, *first[axis + 1 :]))

@@ -159,7 +159,8 @@ class Executable:
         pipeline.show("plan", self.plan)
         self.why_not = self.plan.why_not
         self.graph = self.plan.graph
-        self.in_place = {} if "memory" in pipeline.disabled_passes() else memory.in_place(self.plan)
+        at_end = self.plan.may_raise or "memory" in pipeline.disabled_passes()
+        self.in_place = {} if at_end else memory.in_place(self.plan)
         self.readings = Readings(self.plan)
         self.has_epilogues = "epilogue" not in pipeline.disabled_passes()
         self._programs: dict[int, LoopProgram] = {}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tracejit.errors import CheckFailed
 from tracejit.ir.interpret import evaluate_node
 from tracejit.ir.node import Node
 from tracejit.ir.plan import HostStep
@@ -55,7 +56,10 @@ class HostCall:
         if self.node.op.name == "matmul":
             matmul(arrays[0], arrays[1], self.targets[0](arguments))
             return 0
-        value = evaluate_node(self.node, arrays)
+        try:
+            value = evaluate_node(self.node, arrays)
+        except (ArithmeticError, IndexError, RuntimeError, ValueError) as error:
+            raise CheckFailed(f"{self.node.op.name}: {error}") from error
         for (node, _), target in zip(self.results, self.targets, strict=True):
             part = value[node.params["index"]] if node.op.name == "get" else value
             target(arguments)[...] = part
