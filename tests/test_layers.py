@@ -25,8 +25,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("jit",),
     (
         "nn", "optim", "utils", "serialization", "safetensors", "func", "amp", "cuda", "backends",
-        "compiler", "distributed", "distributions", "fx", "hub", "signal", "_C", "_custom_ops",
-        "_dynamo", "ao", "library", "multiprocessing", "onnx", "profiler", "toggles", "types",
+        "compiler", "distributed", "distributions", "fx", "hub", "left_out", "signal", "_C",
+        "_custom_ops", "_dynamo", "ao", "library", "multiprocessing", "onnx", "profiler", "toggles", "types",
         "version",
     ),
     ("inspect", "testing"),

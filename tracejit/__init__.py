@@ -190,7 +190,9 @@ def __getattr__(name: str) -> _typing.Any:
             found = _import_module("tracejit.eager.foreach").FOREACH.get(name)
             if found is not None:
                 return found
-        raise AttributeError(f"module 'tracejit' has no attribute {name!r}") from None
+        why = "" if name[:1] == "_" else _import_module("tracejit.left_out").LEFT_OUT.get(name)
+        more = f": {why} (docs/names.md)" if why else ""
+        raise AttributeError(f"module 'tracejit' has no attribute {name!r}{more}") from None
     value: _typing.Any = _import_module(module)
     if attribute is not None:
         value = getattr(value, attribute)

@@ -5,11 +5,14 @@ Invariant: what changes is put back at the end of each program, so that both run
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import threading
 import types
 
 from scenario import arange, scenario
+
+import tracejit as torch
 
 
 class Plain:
@@ -322,3 +325,51 @@ def test_thread_local(compile):
     thread.join()
     yield found[0]
     yield f(arange(3))
+
+
+class Agent(torch.nn.Module):
+    """As programs of reinforcement learning write it: a network and what it has seen."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.ones(3))
+        self.rewards = []
+        self.memory = collections.deque(maxlen=4)
+
+    def forward(self, x):
+        return x * self.scale
+
+    def counted(self, x):
+        return x * self.scale * len(self.rewards)
+
+    def emptied(self, x):
+        self.rewards = []
+        return x * self.scale
+
+
+@scenario("lists that __init__ makes and the code never looks into grow", "the same", "input", 1)
+def test_lists_beside_the_network(compile):
+    agent = Agent()
+    f = compile(agent)
+    for i in range(6):
+        yield f(arange(3))
+        agent.rewards.append(float(i))
+        agent.memory.append(object())
+
+
+@scenario("a list that the code asks the length of grows", "the new length", "guard", 4)
+def test_list_that_is_counted(compile):
+    agent = Agent()
+    f = compile(agent.counted)
+    for i in range(4):
+        agent.rewards.append(float(i))
+        yield f(arange(3))
+
+
+@scenario("a list that the code only replaces", "the new list after each call", "eager", 3, lost=3)
+def test_list_that_is_replaced(compile):
+    agent = Agent()
+    f = compile(agent.emptied)
+    for i in range(3):
+        agent.rewards.append(float(i))
+        yield f(arange(3)), list(agent.rewards)

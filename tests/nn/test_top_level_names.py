@@ -161,3 +161,13 @@ def test_switches_can_be_read_again() -> None:
     torch.set_deterministic_debug_mode(0)
     assert not torch.set_flush_denormal(True)
     assert torch.sym_max(2, 3.0) == 3.0 and torch.sym_int(-2.5) == -2
+
+
+def test_a_name_that_is_left_out_says_why() -> None:
+    from tracejit.left_out import LEFT_OUT
+
+    assert not [name for name in LEFT_OUT if hasattr(torch, name)]
+    with pytest.raises(AttributeError, match="'stft': tensors of complex numbers do not exist"):
+        torch.stft  # noqa: B018
+    with pytest.raises(AttributeError, match=r"no attribute 'no_such_name'$"):
+        torch.no_such_name  # noqa: B018

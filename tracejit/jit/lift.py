@@ -81,6 +81,7 @@ class LiftedCall:
 
     def _tell_apart(self, sources: list[Any]) -> None:
         """The function may ask which numbers are the same object: a guard on that."""
+
         def now(args: Any) -> Any:
             return identities([source.read(args) for source in sources])
 

@@ -35,6 +35,7 @@ class Names:
 
     globals      names looked up in the module and among the builtins.
     attributes   names of attributes, and strings that could serve as such.
+    stored       those of them that are only assigned (``self.rewards = []``), never looked up.
     modules      (name, level) of modules imported inside the code.
     any_attribute, any_global  whether names made at run time are looked up.
     may_miss     whether the code can go on after a look-up that finds no attribute.
@@ -47,7 +48,9 @@ class Names:
         self.globals: set[str] = set()
         self.modules: list[tuple[str, int]] = []
         self._scan(code)
-        self.attributes = set(code.co_names) | set(_strings(code.co_consts))
+        strings = set(_strings(code.co_consts))
+        self.attributes = set(code.co_names) | strings
+        self.stored -= strings
         lookups = set(code.co_names)
         self.tells_types |= not lookups.isdisjoint(("__import__", "import_module"))  # of whatever
         self.may_miss = bool(code.co_exceptiontable) or not lookups.isdisjoint(_BY_NAME)
@@ -59,9 +62,14 @@ class Names:
 
     def _scan(self, code: types.CodeType) -> None:
         before: list[Any] = []
+        self.stored: set[str] = set()
+        others: set[Any] = set()
         self.tells_types = self.tells_identity = False
         steps = [i for i in dis.get_instructions(code) if i.opname not in _NO_STEPS]
         for instruction, following in zip(steps, [*steps[1:], steps[-1]], strict=True):
+            if isinstance(instruction.argval, str):
+                named = self.stored if instruction.opname == "STORE_ATTR" else others
+                named.add(instruction.argval)
             if instruction.opname in _GLOBAL_OPS:
                 self.globals.add(instruction.argval)
                 self.tells_types |= _tells_type(instruction.argval, following)
@@ -71,6 +79,7 @@ class Names:
                 level = before[-2] if len(before) > 1 else 0
                 self.modules.append((instruction.argval, level if type(level) is int else 0))
             before = [*before[-1:], instruction.argval]
+        self.stored -= others
 
 
 def _tells_type(name: str, following: dis.Instruction) -> bool:
@@ -154,3 +163,11 @@ class _Lookups(ast.NodeVisitor):
         if node.attr in _BY_ANY_NAME:
             self.found.add(node.attr)
         self.generic_visit(node)
+
+
+def with_inner(code: types.CodeType) -> Iterator[types.CodeType]:
+    """The code and all code objects among its constants."""
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from with_inner(constant)

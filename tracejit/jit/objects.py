@@ -6,6 +6,7 @@ Invariant: looking at an object runs none of the user's code.
 from __future__ import annotations
 
 import _thread
+import collections
 import datetime
 import decimal
 import fractions
@@ -104,3 +105,13 @@ def is_user_class(kind: type) -> bool:
     if filename is None:
         return module.partition(".")[0] not in sys.stdlib_module_names
     return filename.endswith((".py", ".pyc")) and is_user_file(filename)
+
+
+def is_users_container(owner: Any, item: Any) -> bool:
+    """Whether `item` is a plain container, and all code of its owner's class the user's or ours.
+
+    Methods of other libraries' classes are not followed, so what they look up is not known.
+    """
+    known = all(base is object or is_user_class(base) or base.__module__.startswith("tracejit")
+                for base in type(owner).__mro__)  # fmt: skip
+    return known and type(item) in (list, dict, set, collections.deque)

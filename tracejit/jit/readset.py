@@ -25,11 +25,12 @@ from tracejit.dtypes import DType
 from tracejit.eager.methods import hooks_of
 from tracejit.ir.types import Device
 from tracejit.jit.caches import CacheState, cache_state, has_int_keys
-from tracejit.jit.names import imported_module, names_of
+from tracejit.jit.names import imported_module, names_of, with_inner
 from tracejit.jit.objects import (
     is_inert,
     is_library_module,
     is_user_class,
+    is_users_container,
     own_attributes,
     own_dict,
     slots_of,
@@ -81,6 +82,7 @@ class ReadSet:
         self.args = args
         self.ran = ran
         self.names: set[str] = set()
+        self.looked_up: set[str] = set()  # of the names, those that are not only assigned
         self.any_name = False  # code looks up attributes by names made at run time
         self.codes: set[types.CodeType] = set()
         self.extra = list(extra)  # (code, globals) that ran before without being foreseen
@@ -134,10 +136,15 @@ class ReadSet:
         """Whether some code that can run may look up an attribute of this name."""
         return name in self.names or (self.any_name and not str(name).startswith("__"))
 
+    def _is_only_stored(self, owner: Any, name: Any, item: Any) -> bool:
+        """Whether code may put another container in this attribute but never looks into it."""
+        made_up = self.any_name and not str(name).startswith("__")
+        return not made_up and name not in self.looked_up and is_users_container(owner, item)
+
     def _code(self, code: types.CodeType, global_names: dict[str, Any]) -> None:
         if not is_user_file(code.co_filename):
             return
-        for inner in _with_inner(code):
+        for inner in with_inner(code):
             if self.ran is not None and inner not in self.ran:
                 continue
             names = names_of(inner)
@@ -146,6 +153,7 @@ class ReadSet:
             if inner not in self.codes:
                 self.codes.add(inner)
                 self.names |= names.attributes
+                self.looked_up |= names.attributes - names.stored
                 self.any_name |= names.any_attribute
             self._globals(names.globals, global_names)
             if names.any_global:
@@ -419,7 +427,9 @@ class ReadSet:
             self.add(inner, "length", len(held))
             for name, item in list(held.items()):
                 if self.reads(name):
-                    self.value(inner.then("item", name), item)
+                    only_stored = self._is_only_stored(value, name, item)
+                    note = functools.partial(self.add, kind="is") if only_stored else self.value
+                    note(inner.then("item", name), value=item)
         for name, item in slots_of(value):
             if self.reads(name):
                 self.value(source.then("slot", name), item)
@@ -467,16 +477,10 @@ class ReadSet:
                     self.value(inner.then("item", name), item)
             elif type(item) in (int, float) and self.reads(name):
                 self.add(inner.then("item", name), "module number", item)
-            elif not isinstance(item, _PLAIN) and self.reads(name):
+            elif isinstance(item, _PLAIN) or not self.reads(name):
+                continue
+            elif not self._is_only_stored(value, name, item):  # which one it is: the snapshot knows
                 self.value(inner.then("item", name), item)
-
-
-def _with_inner(code: types.CodeType) -> Iterator[types.CodeType]:
-    """The code and all code objects among its constants."""
-    yield code
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            yield from _with_inner(constant)
 
 
 _WALKS: list[tuple[Any, Callable[[ReadSet, Source, Any], None]]] = [

@@ -93,9 +93,7 @@ class Refusal(Exception):
     is_passing  whether the run set something up that later ones will find.
     """
 
-    def __init__(
-        self, message: str, fixed: frozenset[Any] = frozenset(), is_passing: bool = False
-    ):
+    def __init__(self, message: str, fixed: frozenset[Any] = frozenset(), is_passing: bool = False):
         super().__init__(message)
         self.fixed = fixed
         self.is_passing = is_passing
