@@ -22,6 +22,7 @@ from tracejit.jit.source import (
     is_stdlib_file,
     is_user_file,
 )
+from tracejit.runtime.profile import Filter, file_word
 
 _PURE_MODULES = {
     "builtins", "math", "cmath", "operator", "_operator", "itertools", "functools", "_functools",
@@ -89,7 +90,7 @@ class Watcher:
         if self._before is not None and not callable(self._before):
             self._paused, self._before = self._before, None
             self._paused.disable()
-        sys.setprofile(self._hook())
+        self._install()
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -99,17 +100,22 @@ class Watcher:
         if _numpy_random_state() != self._numpy_random:
             self.impure.append(("NumPy's random numbers", None))
 
-    def _hook(self) -> Any:
+    def _install(self) -> None:
         """`_event` behind a filter that costs little: most events come from files without news."""
+        if self._before is not None or not file_word():
+            sys.setprofile(self._event)
+            return
         event_of, silent = self._event, _SILENT
-        if self._before is not None:
-            return event_of
 
         def hook(frame: Any, event: str, argument: Any) -> None:
-            if frame.f_code.co_filename not in silent:
+            code = frame.f_code
+            if code.co_filename in silent:
+                events.drop(code)
+            else:
                 event_of(frame, event, argument)
 
-        return hook
+        events = Filter(hook)
+        events.install()
 
     def _event(self, frame: Any, event: str, argument: Any) -> None:
         if self._importing is not None:

@@ -18,6 +18,8 @@ PyErr_Occurred = External(ctypes.pythonapi, "PyErr_Occurred", 0)
 PyErr_SetString = External(ctypes.pythonapi, "PyErr_SetString", 2)
 PyEval_RestoreThread = External(ctypes.pythonapi, "PyEval_RestoreThread", 1)
 PyEval_SaveThread = External(ctypes.pythonapi, "PyEval_SaveThread", 0)
+PyFrame_GetCode = External(ctypes.pythonapi, "PyFrame_GetCode", 1)
+PyObject_Vectorcall = External(ctypes.pythonapi, "PyObject_Vectorcall", 4)
 PyLong_AsUnsignedLongLongMask = External(ctypes.pythonapi, "PyLong_AsUnsignedLongLongMask", 1)
 PyLong_FromLongLong = External(ctypes.pythonapi, "PyLong_FromLongLong", 1)
 
