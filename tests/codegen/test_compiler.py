@@ -16,6 +16,9 @@ from tracejit import config
 from tracejit.codegen import compiler, objects
 from tracejit.codegen.compiler import clear_kernels, compile_kernel, kernel_history
 from tracejit.errors import CompileError
+from tracejit.ir.op import OPS
+from tracejit.runtime.executable import build
+from tracejit.runtime.single import op_graph
 
 ADD = """def kernel(t, lo, hi):
     x = ptr_f32(word(t, 0))
@@ -249,3 +252,19 @@ def test_keys_hold_versions_processor_and_library(monkeypatch):
             assert compiler.kernel_key(source) != first, name
         compiler._toolchain.cache_clear()
     assert compiler.kernel_key(source) == first
+
+
+@pytest.mark.parametrize("name", ["exp", "tanh", "sigmoid", "pow", "softmax", "reduce_sum"])
+def test_light_compilation_gives_the_same_bits(name):
+    rng = np.random.default_rng(4)
+    arrays = [rng.uniform(0.1, 3, (9, 33)).astype(np.float32) for _ in range(1 + (name == "pow"))]
+    params = {"softmax": {"axis": 1}, "reduce_sum": {"axes": (1,)}}.get(name, {})
+    graph = op_graph(OPS[name], arrays, params)
+    light, full = build(graph, light=True), build(graph)
+    for a, b in zip(light.run(arrays), full.run(arrays), strict=True):
+        assert a.tobytes() == b.tobytes()
+    pairs = list(zip(light.kernels, full.kernels, strict=True))
+    assert pairs and all(a.source == b.source and a.address != b.address for a, b in pairs)
+    again = build(graph, light=True)  # what is fully compiled already serves
+    again.run(arrays)
+    assert [k.address for k in again.kernels] == [k.address for k in full.kernels]

@@ -66,10 +66,10 @@ class Kernel:
     for.
     """
 
-    def __init__(self, program: LoopProgram, variant: Variant):
+    def __init__(self, program: LoopProgram, variant: Variant, light: bool):
         step = program.step
         text, self.scratch = written(program, variant)
-        self.compiled: CompiledKernel = compile_kernel(step.name, text)
+        self.compiled: CompiledKernel = compile_kernel(step.name, text, light)
         self.name = step.name
         self.shape = variant.shape
         self.nodes = tuple(step.body)
@@ -148,7 +148,8 @@ _helpers = HelperPrograms()
 class Executable:
     """A graph ready to run. See `build`."""
 
-    def __init__(self, graph: Graph):
+    def __init__(self, graph: Graph, light: bool = False):
+        self.light = light
         stages: dict[str, Graph] = {}
         lowered = pipeline.run(graph, stages)
         self.stages: dict[str, Graph | Plan] = {**stages}
@@ -187,7 +188,7 @@ class Executable:
         key = (id(program), variant)
         found = self._kernels.get(key)
         if found is None:
-            found = self._kernels[key] = Kernel(program, variant)
+            found = self._kernels[key] = Kernel(program, variant, self.light)
         return found
 
     def copy_program(self, dtype: DType, how: str = "copy") -> LoopProgram:
@@ -331,15 +332,16 @@ class Executable:
         return sum(frame.arena_bytes for held in self._frames.values() for frame in held)
 
 
-def build(graph: Graph) -> Executable:
-    """Compile a graph for the CPU.
+def build(graph: Graph, light: bool = False) -> Executable:
+    """Compile a graph for the CPU; `light` where it will only see little data (see
+    `compile_kernel`).
 
     Example: ``build(graph).run([x, w])`` gives the list of the graph's outputs as new arrays.
     Kernels are compiled when a layout first needs them, and never for a new size. Raises
     CompileError where that fails; the graph itself can still be interpreted.
     """
     with as_compile_error(f"compiling {graph.name}"):
-        return Executable(graph)
+        return Executable(graph, light)
 
 
 @lru_cache(256)

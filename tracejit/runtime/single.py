@@ -28,6 +28,7 @@ Array = np.ndarray[Any, Any]
 Call = Callable[[Sequence[Any]], Any]
 
 _MAX_CALLS = 4096
+_LITTLE = 512  # elements: vectors save less in ten thousand calls than full compilation costs
 _calls: dict[Any, Call] = {}
 _executables: dict[Any, Executable] = {}
 
@@ -70,7 +71,9 @@ def _new_call(
     key = (op, dtype, *shapes, *params.items())
     executable = _executables.get(key)
     if executable is None:
-        executable = _executables[key] = build(op_graph(op, arrays, params, dtype))
+        little = all(a.size <= _LITTLE for a in arrays)
+        graph = op_graph(op, arrays, params, dtype)
+        executable = _executables[key] = build(graph, light=little and _is_little(graph))
         while len(_executables) > _MAX_CALLS:
             del _executables[next(iter(_executables))]
     several = len(executable.graph.outputs) > 1
@@ -84,6 +87,11 @@ def _new_call(
     if several:
         return lambda arrays: tuple(run(arrays))
     return lambda arrays: run(arrays)[0]
+
+
+def _is_little(graph: Graph) -> bool:
+    """Whether all results are small too."""
+    return all(node.type.size <= _LITTLE for node in graph.outputs)
 
 
 def apply_op(op: Op, inputs: Sequence[Node], params: dict[str, Any]) -> tuple[Node, ...]:
