@@ -44,23 +44,24 @@ SCENARIOS: list[Scenario] = []
 
 
 def scenario(
-    title: str, gives: str, does: str, traces: int, *, ulps: float = 0.0, atol: float = 0.0,
-    strides: bool = False, lost: int = 0, fails: str = "",
+    title: str, gives: str, does: str, traces: int | tuple[int, int], *, ulps: float = 0.0,
+    atol: float = 0.0, strides: bool = False, lost: int = 0, fails: str = "",
 ) -> Callable[[Program], Callable[[], None]]:  # fmt: skip
     """Make a test of a program.
 
     title, gives  for the table: what changes, and what eager answers.
     does          how compiled follows: 'input', 'guard', 'branch' or 'eager'.
-    traces        captures in all, the first one included.
+    traces        captures in all, the first one included; or (captures, lost).
     lost          captures among them that could not be kept (the call was answered eagerly).
     ulps, atol    how far floats may be apart; 0 means the same bits.
     strides       whether results must have eager's order in memory too.
     fails         the reason of a known fault; the test must then fail.
     """
     assert does in WAYS
+    captures, lost = traces if isinstance(traces, tuple) else (traces, lost)
 
     def decorate(program: Program) -> Callable[[], None]:
-        row = Scenario(title, gives, does, traces, lost, program)
+        row = Scenario(title, gives, does, captures, lost, program)
         SCENARIOS.append(row)
 
         def test() -> None:
@@ -137,11 +138,13 @@ def accept(row: Scenario, does: str, captures: int, lost: int) -> None:
         lines = file.readlines()
     first = next((i for i, line in enumerate(lines) if f'"{row.title}"' in line),
                  row.code.co_firstlineno - 1)  # fmt: skip
-    last = min(first + 4, len(lines))
+    last = min(first + 6, len(lines))
     text = "".join(lines[first:last])
-    text = re.sub(rf'("{row.does}",\s*){row.traces}\b', rf'"{does}", {captures}', text, count=1)
-    text = re.sub(r", lost=\d+", "", text)
-    if lost and does != "eager":
+    is_call = not lines[first].startswith("@")  # of a helper, which takes the counts together
+    counts = f"({captures}, {lost})" if is_call and lost and does != "eager" else f"{captures}"
+    text = re.sub(rf'"{row.does}",\s*(\(\d+, \d+\)|\d+)', f'"{does}", {counts}', text, count=1)
+    text = re.sub(r",\s*lost=\d+", "", text)
+    if lost and does != "eager" and not is_call:
         text = re.sub(rf'("{does}",\s*\d+)', rf"\1, lost={lost}", text, count=1)
     lines[first:last] = text.splitlines(keepends=True)
     with open(row.code.co_filename, "w") as file:

@@ -83,8 +83,9 @@ def test_parameter_dict(compile):
 
 @scenario("vars(x), and names made at run time", "what it has", "guard", 4)
 def test_made_names(compile):
-    f = compile(lambda x, name: x * getattr(x, name, 2) + len(
-        [k for k in vars(x) if not k.startswith("_")]))  # fmt: skip
+    f = compile(
+        lambda x, name: x * getattr(x, name, 2) + len([k for k in vars(x) if not k.startswith("_")])
+    )
     for k in range(4):
         x = arange(3)
         for j in range(k):
@@ -103,8 +104,9 @@ def test_tensor_attribute_appears(compile):
     yield f(arange(3)), f(arange(3))
 
 
-@scenario("a subclass of Tensor: its class attribute, hidden and changed", "Python's lookup",
-          "guard", 4)  # fmt: skip
+@scenario(
+    "a subclass of Tensor: its class attribute, hidden and changed", "Python's lookup", "guard", 4
+)
 def test_subclass_attribute(compile):
     class Scaled(torch.Tensor):
         scale = 2

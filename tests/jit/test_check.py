@@ -140,18 +140,18 @@ def test_audit_of_a_pure_function() -> None:
 
 
 @pytest.fixture
-def recursion_limit():
+def digits_limit():
     """State of the interpreter, which no guard sees; put back at the end."""
-    before = sys.getrecursionlimit()
+    before = sys.get_int_max_str_digits()
     yield
-    sys.setrecursionlimit(before)
+    sys.set_int_max_str_digits(before)
 
 
-def test_audit_finds_hidden_state(recursion_limit) -> None:
+def test_audit_finds_hidden_state(digits_limit) -> None:
     @torch.compile(audit=True)
     def f(x):
-        limit = sys.getrecursionlimit()
-        sys.setrecursionlimit(limit + 1)
+        limit = sys.get_int_max_str_digits()
+        sys.set_int_max_str_digits(limit + 1)
         return x + limit
 
     with pytest.warns(TraceWarning, match="traces in two ways.*full"):

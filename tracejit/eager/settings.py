@@ -7,6 +7,7 @@ function of the library.
 
 from __future__ import annotations
 
+import builtins
 import sys
 import types
 from abc import ABCMeta
@@ -102,3 +103,19 @@ def _replaced() -> None:
 def watch_module(name: str) -> None:
     """From now on replacing a name of this module is seen."""
     sys.modules[name].__class__ = WatchedModule
+
+
+class WatchedBuiltins(types.ModuleType):
+    """Python's builtins: to replace one that was there is seen. Names that begin with an underscore
+    are for tools (a shell's last result).
+    """
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        before = self.__dict__.get(name, value)
+        super().__setattr__(name, value)
+        if before is not value and not name.startswith("_"):
+            _replaced()
+
+
+if type(builtins) is types.ModuleType:
+    builtins.__class__ = WatchedBuiltins

@@ -52,7 +52,9 @@ class Names:
         self.attributes = set(code.co_names) | strings
         self.stored -= strings
         lookups = set(code.co_names)
-        self.tells_types |= not lookups.isdisjoint(("__import__", "import_module"))  # of whatever
+        if not lookups.isdisjoint(("__import__", "import_module")):
+            self.tells_types = True  # whatever it imports
+            self.modules += [(name, 0) for name in code.co_consts if isinstance(name, str)]
         self.may_miss = bool(code.co_exceptiontable) or not lookups.isdisjoint(_BY_NAME)
         self.lists_attributes = not lookups.isdisjoint(_LISTINGS)
         suspects = lookups & (_BY_ANY_NAME | _BY_NAME.keys())

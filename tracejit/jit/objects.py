@@ -39,6 +39,8 @@ _INERT = (
 )  # fmt: skip
 """Types whose instances are what they are: reading one twice gives the same."""
 
+CHANGING = {"sys": {"argv", "path", "tracebacklimit", "dont_write_bytecode"}}
+"""What programs change in modules of Python's library."""
 _INERT_MODULES = {"typing", "abc", "_abc", "_io", "io", "inspect"}
 
 

@@ -130,7 +130,7 @@ class PrintHook:
         with _lock:
             if not _depth[0]:
                 _original[0] = builtins.print
-                builtins.print = _print
+                vars(builtins)["print"] = _print  # unseen by what watches for replaced builtins
             _depth[0] += 1
         return self
 
@@ -138,4 +138,4 @@ class PrintHook:
         with _lock:
             _depth[0] -= 1
             if not _depth[0] and builtins.print is _print:
-                builtins.print = _original[0]
+                vars(builtins)["print"] = _original[0]

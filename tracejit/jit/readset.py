@@ -27,6 +27,7 @@ from tracejit.ir.types import Device
 from tracejit.jit.caches import CacheState, cache_state, has_int_keys
 from tracejit.jit.names import imported_module, names_of, with_inner
 from tracejit.jit.objects import (
+    CHANGING,
     is_inert,
     is_library_module,
     is_user_class,
@@ -316,6 +317,7 @@ class ReadSet:
     def _python_module(self, source: Source, value: types.ModuleType) -> None:
         self.add(source, "is", value)
         if is_library_module(value.__name__):
+            self._globals(self.names & CHANGING.get(value.__name__, set()), value.__dict__)
             return
         inner = constant_source(value.__dict__)
         names = value.__dict__.keys() if self.any_name else self.names & value.__dict__.keys()
@@ -348,6 +350,8 @@ class ReadSet:
 
     def class_attributes(self, kind: type) -> None:
         """Methods and attributes of a user's class that the code names."""
+        if (id(kind), "") not in self.globals_done and is_user_class(kind):
+            self.add(constant_source(kind).then("attr", "__mro__"), "is", kind.__mro__)
         for base in kind.__mro__:
             if not is_user_class(base) or (id(base), "") in self.globals_done:
                 continue

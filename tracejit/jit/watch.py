@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import threading
 import types
 from typing import Any
 
@@ -43,6 +44,15 @@ _PURE_OWNERS = (
 _IMPURE_BUILTINS = {"open", "input", "breakpoint", "print"}
 _OUTSIDE = {"time", "posix", "nt", "_random", "select", "_socket"}
 """Modules whose functions ask the operating system, also when a library's code calls them."""
+_ASKING = {
+    "getrecursionlimit", "setrecursionlimit", "getswitchinterval", "setswitchinterval",
+    "getrefcount", "getallocatedblocks", "gettrace", "getprofile", "settrace", "setprofile",
+    "_getframe", "_current_frames", "get_ident", "get_native_id", "_count", "get_count",
+    "get_objects", "get_referrers", "isenabled", "disable", "enable",
+}  # fmt: skip
+"""Functions of `sys`, `gc` and `_thread` that ask how the program runs, or change it."""
+_THREADING = os.path.abspath(threading.__file__)
+_THREAD_ASKING = {"current_thread", "active_count", "enumerate", "main_thread"}
 _THREAD_STARTS = {"start_new_thread", "start_joinable_thread"}
 """What runs in a new thread is not watched."""
 _SILENT: set[str] = set()
@@ -143,6 +153,9 @@ class Watcher:
             self._environment(frame)
         elif code.co_filename == _LOGGING:
             self._log(frame)
+        elif code.co_filename == _THREADING and code.co_name in _THREAD_ASKING:
+            if is_user_file(frame.f_back.f_code.co_filename):
+                self.impure.append((f"{code.co_name}()", _user_caller(frame)))
         elif is_impure_file(code.co_filename):
             place = _user_caller(frame)
             if place is not None:
@@ -217,6 +230,8 @@ def _is_pure(function: Any, name: str, owner: Any) -> bool:
         if module is None and isinstance(owner, types.ModuleType):
             module = owner.__name__
         if module == "builtins" and name in _IMPURE_BUILTINS:
+            return False
+        if name in _ASKING and module in ("sys", "gc", "_thread"):
             return False
         if module is None:  # a method descriptor: str.join and the like
             return isinstance(function, (types.MethodDescriptorType, types.WrapperDescriptorType))
