@@ -28,7 +28,8 @@ import tracejit as torch
 @scenario(
     "a class gets __getattr__, __call__, a property, a slot's descriptor",
     "Python's look-up",
-    "guard", 5,
+    "guard",
+    5,
 )
 def test_class_edited(compile):
     class Box:
@@ -221,7 +222,8 @@ def test_weak(compile):
 @scenario(
     "retries after exceptions, with state counted in finally",
     "every try counts",
-    "guard", (2, 1),
+    "guard",
+    (2, 1),
 )
 def test_retries(compile):
     state = {"fails": 2, "tries": 0}

@@ -50,14 +50,16 @@ class Bits(enum.IntFlag):
 test_enum = each(
     "an Enum with methods, and an IntFlag",
     "the member's",
-    "guard", (4, 1),
+    "guard",
+    (4, 1),
     [{"m": Mode.DOUBLE, "b": Bits.A}, {"m": Mode.TRIPLE}, {"b": Bits.A | Bits.B}],
     lambda x, s: s.m.apply(x) + (1 if Bits.B in s.b else 0),
 )
 test_decimal = each(
     "Decimal and Fraction as numbers",
     "their values",
-    "guard", 4,
+    "guard",
+    4,
     [
         {"d": decimal.Decimal("0.1"), "q": fractions.Fraction(1, 3)},
         {"d": decimal.Decimal("0.25")},
@@ -69,14 +71,16 @@ test_decimal = each(
 test_sets = each(
     "sets and frozensets edited, iterated in order",
     "what is in them",
-    "guard", 3,
+    "guard",
+    3,
     [{"k": {1, 2}}, {"k": {2, 3}}, {"k": frozenset((5,))}],
     lambda x, s: x * sum(sorted(s.k)) + len(s.k),
 )
 test_dict_order = each(
     "dicts of another order, with other keys, views, OrderedDict",
     "their order",
-    "guard", 4,
+    "guard",
+    4,
     [
         {"d": {"a": 2, "b": 3}},
         {"d": {"b": 3, "a": 2}},
@@ -88,7 +92,8 @@ test_dict_order = each(
 test_callables = each(
     "a function, a builtin, a method, a partial, a class, an object by turns",
     "what each does",
-    "guard", 8,
+    "guard",
+    8,
     [
         {"f": torch.sin},
         {"f": F.relu},
@@ -104,7 +109,8 @@ test_callables = each(
 test_slices = each(
     "slices, ranges, Ellipsis, None and tuples as indices",
     "what they select",
-    "guard", 8,
+    "guard",
+    8,
     [
         {"i": slice(1, 3)},
         {"i": slice(None, None, 2)},
@@ -120,14 +126,16 @@ test_slices = each(
 test_strings = each(
     "text that selects: an einsum, a mode, an attribute, a format",
     "what it says",
-    "guard", 4,
+    "guard",
+    4,
     [{"e": "i,i->i", "m": "sum"}, {"e": "i,i->"}, {"e": "i,j->ij"}, {"m": "mean"}],
     lambda x, s: (torch.einsum(s.e, x, x), getattr(x, s.m)(), f"{s.m:>6}"),
 )
 test_numpy_numbers = each(
     "NumPy's scalars as numbers",
     "their promotion",
-    "guard", 5,
+    "guard",
+    5,
     [
         {"n": np.float64(1.5)},
         {"n": np.float64(2.5)},
@@ -140,14 +148,16 @@ test_numpy_numbers = each(
 test_comparison_of_types = each(
     "isinstance against a tuple of classes, issubclass, callable",
     "their answers",
-    "guard", 5,
+    "guard",
+    5,
     [{"v": 1}, {"v": "a"}, {"v": [1]}, {"v": torch.ones(1)}, {"v": len}],
     lambda x, s: x * (2 if isinstance(s.v, (int, str)) else 3) + (5 if callable(s.v) else 0),
 )
 test_star = each(
     "*args, **kwargs made from state",
     "those now",
-    "guard", 3,
+    "guard",
+    3,
     [
         {"a": (1, 2), "k": {}},
         {"a": (3,), "k": {"b": 4}},
@@ -277,7 +287,8 @@ def test_reloaded(
 @scenario(
     "a function's __code__, __defaults__, __globals__ names, __wrapped__",
     "the new ones",
-    "guard", 4,
+    "guard",
+    4,
 )
 def test_function_edited(compile):
     def helper(x, k=2.0):
