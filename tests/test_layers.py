@@ -26,8 +26,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     (
         "nn", "optim", "utils", "serialization", "safetensors", "func", "amp", "cuda", "backends",
         "compiler", "distributed", "distributions", "fx", "hub", "left_out", "signal", "_C",
-        "_custom_ops", "_dynamo", "ao", "library", "multiprocessing", "onnx", "profiler", "toggles", "types",
-        "version",
+        "_custom_ops", "_dynamo", "ao", "library", "multiprocessing", "onnx", "profiler", "toggles",
+        "types", "version",
     ),
     ("inspect", "testing"),
     ("demo", "cli", "__main__"),
