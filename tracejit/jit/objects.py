@@ -41,6 +41,14 @@ _INERT = (
 
 CHANGING = {"sys": {"argv", "path", "tracebacklimit", "dont_write_bytecode"}}
 """What programs change in modules of Python's library."""
+OWN_ITERATION = tuple(
+    kind.__iter__ for kind in (dict, collections.OrderedDict, types.MappingProxyType)
+)
+"""How dicts list their keys when no code of a subclass does."""
+OWN_LOOKUP = tuple(
+    kind.__getitem__
+    for kind in (dict, collections.OrderedDict, collections.defaultdict, types.MappingProxyType)
+)
 _INERT_MODULES = {"typing", "abc", "_abc", "_io", "io", "inspect"}
 
 

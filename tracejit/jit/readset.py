@@ -28,6 +28,8 @@ from tracejit.jit.caches import CacheState, cache_state, has_int_keys
 from tracejit.jit.names import imported_module, names_of, with_inner
 from tracejit.jit.objects import (
     CHANGING,
+    OWN_ITERATION,
+    OWN_LOOKUP,
     is_inert,
     is_library_module,
     is_user_class,
@@ -60,14 +62,6 @@ _CONSTANT = (DType, Device, np.dtype, np.generic, enum.Enum, types.CodeType)
 _READ_CELLS = {"__closure__", "getclosurevars"}
 """By these names, code reads the closure of a function without running it."""
 _MAX_ENTRIES = 50_000
-_OWN_ITERATION = tuple(
-    kind.__iter__ for kind in (dict, collections.OrderedDict, types.MappingProxyType)
-)
-"""How dicts list their keys when no code of a subclass does."""
-_OWN_LOOKUP = tuple(
-    kind.__getitem__
-    for kind in (dict, collections.OrderedDict, collections.defaultdict, types.MappingProxyType)
-)
 
 
 class ReadSet:
@@ -289,12 +283,12 @@ class ReadSet:
             self.value(source.then("item", i), item)
 
     def _dict(self, source: Source, value: dict[Any, Any]) -> None:
-        if getattr(type(value), "__iter__", None) not in _OWN_ITERATION:
+        if getattr(type(value), "__iter__", None) not in OWN_ITERATION:
             self._odd_dict(source, value)
             return
         self.add(source.then("type"), "is", type(value))
         self.add(source, "keys", tuple(value))
-        plain = getattr(type(value), "__getitem__", None) in _OWN_LOOKUP
+        plain = getattr(type(value), "__getitem__", None) in OWN_LOOKUP
         for key, item in value.items() if plain else dict.items(value):
             self.value(source.then("item" if plain else "raw item", key), item)
 
