@@ -496,3 +496,13 @@ def test_products_of_few_columns_are_turned(dtype):
         wide = matmul(a, np.concatenate([b, random((k, 40), dtype)], axis=1))
         assert wide[:, :n].tobytes() == result.tobytes()
         assert (held[m * n :] == 7).all()
+
+
+@pytest.mark.parametrize("dtype", [F4, F8])
+def test_rows_of_a_that_lie_far_apart_are_packed(dtype):
+    k = 4096 // dtype.itemsize + 3
+    a, b = random((127, k), dtype), random((k, 133), dtype, seed=1)
+    result = matmul(a, b)
+    near = np.concatenate([matmul(a[i : i + 43], b) for i in range(0, 127, 43)])
+    assert result.tobytes() == near.tobytes()
+    assert np.allclose(result, a.astype(F8) @ b.astype(F8), atol=1e-3)

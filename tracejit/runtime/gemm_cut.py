@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 _TILE_WORK = 1 << 21  # a tile with less is not cut further
-_OWN_TILE_WORK = 1 << 21  # the same for tracejit's own products
 # Tiles of a large product: panels of B stay in the second-level cache.
 _TILE_ROWS, _TILE_COLUMNS = 128, 256
+_OWN_ROWS, _OWN_COLUMNS = 256, 512  # the same for tracejit's own
 _MANY_TILES = 16
 _FEW_TILES, _MOST_TILES = 8, 64  # as few and as many as tracejit's own products are cut into
 LEAST_COLUMNS = 16  # fewer cost as much
@@ -48,12 +48,12 @@ def builtin_tile_shape(m: int, n: int, k: int, unit: int, threads: int) -> tuple
     """As `tile_shape`, for tracejit's own micro kernels of `unit` rows: no more tiles than keep
     all threads busy, since a larger tile packs less. Its sums do not depend on the tile.
     """
-    if m * max(n, LEAST_COLUMNS) * k <= _OWN_TILE_WORK:
+    if m * max(n, LEAST_COLUMNS) * k <= _TILE_WORK:
         return max(m, 1), max(n, 1)
-    rows, columns = min(m, _TILE_ROWS // unit * unit + unit), max(min(n, _TILE_COLUMNS), 1)
+    rows, columns = min(m, _OWN_ROWS // unit * unit + unit), max(min(n, _OWN_COLUMNS), 1)
     many = min(max(_FEW_TILES, 4 * threads), _MOST_TILES)
     while -(-m // rows) * -(-n // columns) < many:
-        if rows * max(columns, LEAST_COLUMNS) * k <= _OWN_TILE_WORK:
+        if rows * max(columns, LEAST_COLUMNS) * k <= _TILE_WORK:
             break
         if columns > rows and columns > 64:
             columns = -(-columns // 128) * 64

@@ -55,12 +55,13 @@ CONTEXT_WORDS = 32
 
 SLIVER_BYTES = 24576  # of packed B: it stays in the first-level cache beside a stripe of A
 SLIVER_WORDS = SLIVER_BYTES // 8 + 64
-PANEL_BYTES = 163840  # of packed A: it stays in the second-level cache
+PANEL_BYTES = 278528  # of packed A, 264 rows of it in AVX-512's blocks: it stays in the second-level cache
 PANEL_WORDS = PANEL_BYTES // 8 + 64
 PACK_A_STEP, PACK_A_COLUMNS = (
     1024,
     64,
 )  # bytes from k to k, and columns of B, from which on it pays to pack A
+FAR_ROWS, FAR_COLUMNS = 4096, 128  # as much from row to row, for an A that is not transposed
 STRIP_ROWS = 16  # of a transposed A, packed for all blocks before the next ones
 TURNED_COLUMNS = 128  # of the transpose of a tile with few columns, at a time
 TURNED_WORDS = 2048  # for as many rows as a vector has elements
@@ -182,6 +183,8 @@ def _pack_rows(d: int, a: int, to: int, k: int, m: int) -> None:
         for row in range(0, m, block):
             source = a + row * load(d, GEMM_A_ROW) + done * step
             rows = min(m - row, block)
+            if not load(d, GEMM_TRANS_A):  # whole vectors are faster: rows of the next block
+                rows = min(m - row, width // load(d, GEMM_ITEM))
             _pack(d, 1 - load(d, GEMM_TRANS_A), source, step, target, width, present, rows)
             target += width * (k + 1)
 
@@ -278,6 +281,8 @@ def builtin(d: int, a: int, b: int, c: int, m: int, n: int) -> int:
     fitting = PANEL_BYTES // (width * (most + 1)) * block
     packed = 0
     if load(d, GEMM_TRANS_A) and a_step >= PACK_A_STEP and n >= PACK_A_COLUMNS:
+        packed = 1
+    if not load(d, GEMM_TRANS_A) and a_row >= FAR_ROWS and n >= FAR_COLUMNS and m >= 2 * DIRECT_ROWS:
         packed = 1
     for done in range(0, load(d, GEMM_K), most):
         k = min(load(d, GEMM_K) - done, most)
