@@ -67,9 +67,11 @@ class LaneEmitter(Emitter):
             self.w.put(f"fill_lanes_{partial(v)}(lanes_{v.number}, {start})")
 
     def over_lanes(
-        self, first: str, stop: str, body: Callable[[], None], ahead: Callable[[], None] = no_memory
-    ) -> None:
-        """Loops over blocks of lanes; `j` is the position, `l` the lane, `ahead` asks for memory.
+        self, first: str, stop: str, body: Callable[[], None], values: Sequence[Value],
+        ahead: Callable[[], None] = no_memory,
+    ) -> None:  # fmt: skip
+        """Loops over blocks of lanes; `j` is the position, `l` the lane, `ahead` asks for memory,
+        `values` are what the body computes.
 
         Whole blocks first: LLVM keeps lanes of a loop of fixed length in registers.
         """
@@ -83,6 +85,7 @@ class LaneEmitter(Emitter):
         w.depth += 1
         w.put("j = j0 + l")
         body()
+        self.interleave(values)
         w.depth = depth
         w.put(f"j0 = {stop} - count % {LANES}")
         w.put(f"for l in range({stop} - j0):")
@@ -221,14 +224,16 @@ class RowEmitter(LaneEmitter):
         reductions = [v for v in self.program.reductions if v.args[0].loop == loop]
         if not pass_roots(self.program, loop):
             return
+        values = [v for v in self.computed_in(loop) if self.level[id(v)]]
         if not reductions:
             self.plain_loop(n)
             self.pass_body(loop, reductions)
+            self.interleave(values)
             w.depth -= 1
             return
         self.clear(reductions)
         ahead = self.prefetch_next_row if loop == self.busiest else no_memory
-        self.over_lanes("0", n, lambda: self.pass_body(loop, reductions), ahead)
+        self.over_lanes("0", n, lambda: self.pass_body(loop, reductions), values, ahead)
         for v in reductions:
             self.finish(v)
 
@@ -314,7 +319,8 @@ class FullEmitter(LaneEmitter):
         w.put("stop = select(start + block < total, start + block, total)")
         self.clear(self.program.reductions)
         if self.variant.rank == 1:
-            self.over_lanes("start", "stop", self.flat_body, self.prefetch_ahead)
+            values = [v for v in self.program.values if self.level[id(v)]]
+            self.over_lanes("start", "stop", self.flat_body, values, self.prefetch_ahead)
         else:
             self.buffered()
         for v in self.program.reductions:

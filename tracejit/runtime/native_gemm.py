@@ -55,7 +55,7 @@ CONTEXT_WORDS = 32
 
 SLIVER_BYTES = 24576  # of packed B: it stays in the first-level cache beside a stripe of A
 SLIVER_WORDS = SLIVER_BYTES // 8 + 64
-PANEL_BYTES = 278528  # of packed A, 264 rows of it in AVX-512's blocks: it stays in the second-level cache
+PANEL_BYTES = 278528  # of packed A, 264 rows with AVX-512: it stays in the second-level cache
 PANEL_WORDS = PANEL_BYTES // 8 + 64
 PACK_A_STEP, PACK_A_COLUMNS = (
     1024,
@@ -282,8 +282,9 @@ def builtin(d: int, a: int, b: int, c: int, m: int, n: int) -> int:
     packed = 0
     if load(d, GEMM_TRANS_A) and a_step >= PACK_A_STEP and n >= PACK_A_COLUMNS:
         packed = 1
-    if not load(d, GEMM_TRANS_A) and a_row >= FAR_ROWS and n >= FAR_COLUMNS and m >= 2 * DIRECT_ROWS:
-        packed = 1
+    if not load(d, GEMM_TRANS_A) and a_row >= FAR_ROWS:
+        if n >= FAR_COLUMNS and m >= 2 * DIRECT_ROWS:
+            packed = 1
     for done in range(0, load(d, GEMM_K), most):
         k = min(load(d, GEMM_K) - done, most)
         from_a = a + done * a_step
