@@ -15,7 +15,7 @@ import numpy as np
 _TILE_WORK = 1 << 21  # a tile with less is not cut further
 # Tiles of a large product: panels of B stay in the second-level cache.
 _TILE_ROWS, _TILE_COLUMNS = 128, 256
-_OWN_ROWS, _OWN_COLUMNS = 256, 512  # the same for tracejit's own where results are wide
+_OWN_ROWS, _OWN_COLUMNS = 256, 512  # the same for tracejit's own over much of k
 _MANY_TILES = 16
 _FEW_TILES, _MOST_TILES = 8, 64  # as few and as many as tracejit's own products are cut into
 LEAST_COLUMNS = 16  # fewer cost as much
@@ -50,7 +50,8 @@ def builtin_tile_shape(m: int, n: int, k: int, unit: int, threads: int) -> tuple
     """
     if m * max(n, LEAST_COLUMNS) * k <= _TILE_WORK:
         return max(m, 1), max(n, 1)
-    rows, columns = (_OWN_ROWS, _OWN_COLUMNS) if n > _TILE_COLUMNS else (_TILE_ROWS, n)
+    large = n > _TILE_COLUMNS and k >= _LEAST_DEPTH
+    rows, columns = (_OWN_ROWS, _OWN_COLUMNS) if large else (_TILE_ROWS, _TILE_COLUMNS)
     rows, columns = min(m, rows // unit * unit + unit), max(min(n, columns), 1)
     many = min(max(_FEW_TILES, 4 * threads), _MOST_TILES)
     while -(-m // rows) * -(-n // columns) < many:
