@@ -261,6 +261,16 @@ def _columns(
             )  # fmt: skip
 
 
+def _packs_a(d: int, m: int, n: int) -> int:
+    """Whether packing A spares more time than it takes."""
+    if load(d, GEMM_TRANS_A):
+        if load(d, GEMM_LDA) * load(d, GEMM_ITEM) >= PACK_A_STEP and n >= PACK_A_COLUMNS:
+            return 1
+    elif load(d, GEMM_A_ROW) >= FAR_ROWS and n >= FAR_COLUMNS and m >= 2 * DIRECT_ROWS:
+        return 1
+    return 0
+
+
 def builtin(d: int, a: int, b: int, c: int, m: int, n: int) -> int:
     """One tile by tracejit's own micro kernels (`codegen.gemm_kernel`)."""
     context = load(d, GEMM_CONTEXT)
@@ -279,12 +289,7 @@ def builtin(d: int, a: int, b: int, c: int, m: int, n: int) -> int:
         b_step = item
     beta = load(d, GEMM_BETA)
     fitting = PANEL_BYTES // (width * (most + 1)) * block
-    packed = 0
-    if load(d, GEMM_TRANS_A) and a_step >= PACK_A_STEP and n >= PACK_A_COLUMNS:
-        packed = 1
-    if not load(d, GEMM_TRANS_A) and a_row >= FAR_ROWS:
-        if n >= FAR_COLUMNS and m >= 2 * DIRECT_ROWS:
-            packed = 1
+    packed = _packs_a(d, m, n)
     for done in range(0, load(d, GEMM_K), most):
         k = min(load(d, GEMM_K) - done, most)
         from_a = a + done * a_step
