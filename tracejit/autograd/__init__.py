@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Any
 
 from tracejit.autograd import forward_ad, function, functional, graph
@@ -74,6 +75,13 @@ class set_multithreading_enabled:
 
     def __exit__(self, *exc: object) -> None:
         return None
+
+
+def __getattr__(name: str) -> Any:
+    """``autograd.profiler``, loaded at first use to keep the import short."""
+    if name == "profiler":
+        return import_module("tracejit.autograd.profiler")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def is_multithreading_enabled() -> bool:
