@@ -33,9 +33,11 @@ class Report:
         self.reasons: Counter[str] = Counter()
         self.eager = 0
         self.traces = 0
+        self.slowest = (0.0, first)
 
-    def note(self, seed: int, outcome: Outcome) -> None:
-        """Count one program."""
+    def note(self, seed: int, outcome: Outcome, seconds: float) -> None:
+        """Count one program, which took so long to make and run."""
+        self.slowest = max(self.slowest, (seconds, seed))
         compiled = outcome.compiled
         self.count += 1
         self.traces += compiled.captures
@@ -56,7 +58,8 @@ class Report:
             f"differences; {seconds:.1f} s, {1e3 * seconds / max(self.count, 1):.0f} ms a program",
             f"  compiled against plain: {ways or 'nothing'}",
             f"  {self.count - self.eager} compiled, {self.eager} given up to run eagerly, "
-            f"{self.traces} captures, {-(-self.count // FAMILY)} functions",
+            f"{self.traces} captures, {-(-self.count // FAMILY)} functions; "
+            f"the slowest (seed {self.slowest[1]}) took {self.slowest[0]:.1f} s",
         ]
         lines += [f"    {n} eager: {reason}" for reason, n in self.reasons.most_common(12)]
         lines += [f"  seed {s}: {f.kind}: {f.text[:300]}" for s, f in self.failures]
@@ -75,9 +78,10 @@ def run(
         if len(report.failures) >= stop_at:
             break
         number = seed + report.count
+        started = time.perf_counter()
         program = generate(number)
         outcome = check(program.source())
-        report.note(number, outcome)
+        report.note(number, outcome, time.perf_counter() - started)
         failure = outcome.failure
         if report.count % 250 == 0:
             say(report.text().splitlines()[0])
