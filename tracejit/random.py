@@ -28,7 +28,7 @@ from tracejit.eager.shape import sizes_of, unpack_sizes
 from tracejit.eager.tape import attach
 from tracejit.errors import ShapeError, at_user_line, user_location
 from tracejit.ir.op import OPS
-from tracejit.ir.sizes import hints_of, product
+from tracejit.ir.sizes import hints_of, is_negative, product
 from tracejit.ir.types import TensorType
 from tracejit.tensor import Tensor, new_tensor
 
@@ -137,7 +137,7 @@ def draw(
     source = default_generator if generator is None else generator
     op = OPS[op_name]
     concrete = hints_of(shape)
-    if concrete and min(concrete) < 0:
+    if any(map(is_negative, shape)):
         raise ShapeError(at_user_line(f"a size cannot be negative: {list(concrete)}"))
     key = source.key
     first = source.take(product(concrete))

@@ -20,7 +20,7 @@ from tracejit.eager.shape import sizes_of, unpack_sizes
 from tracejit.eager.tape import attach, type_of
 from tracejit.errors import DTypeError, ShapeError, at_user_line, user_location
 from tracejit.ir.op import OPS
-from tracejit.ir.sizes import SymInt, hints_of
+from tracejit.ir.sizes import SymInt, hints_of, is_negative
 from tracejit.ir.types import CPU, Device, TensorType
 from tracejit.ops.reference import nested
 from tracejit.runtime.device_array import filled
@@ -237,7 +237,7 @@ def make_full(
     for n in shape:
         if not isinstance(n, int) and not hasattr(n, "__index__"):
             raise TypeError(at_user_line(f"a size must be an int, not {n!r}"))
-    if any(n < 0 for n in hints_of(shape)):
+    if any(map(is_negative, shape)):
         raise RuntimeError(at_user_line(f"negative dimension in {list(shape)}"))
     if kind.kind == "f" and out is None and hasattr(value, "scalar_node"):
         one = from_traced(value, kind)

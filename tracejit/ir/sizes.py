@@ -404,6 +404,15 @@ def is_zero(size: Any) -> bool:
     return bool(size == 0)
 
 
+def is_negative(size: Any) -> bool:
+    """Whether `size` is below 0: a decision, unless it never is."""
+    if type(size) is SymInt and all(
+        factor >= 0 and all(atom[0] == "sym" for atom in mono) for mono, factor in size.poly.items()
+    ):
+        return False
+    return bool(size < 0)
+
+
 def is_one(size: Any) -> bool:
     """Whether `size` is the literal 1 (not merely 1 in this run)."""
     return type(size) is not SymInt and size == 1

@@ -399,10 +399,13 @@ class CompiledFunction:
         if builder.has_stale_saves(kept):
             raise Refusal("changes a value in place that its gradient needs: backward would raise")
         positions = [r.index for r in finish.tracked]
-        backward = Differentiable(
-            nodes, wrt, leaf.outputs, positions, finish.written, spent, builder.new_leaves(),
-            builder.eager_saves([t for t, _ in tracked]),
-        )  # fmt: skip
+        try:
+            backward = Differentiable(
+                nodes, wrt, leaf.outputs, positions, finish.written, spent, builder.new_leaves(),
+                builder.eager_saves([t for t, _ in tracked]),
+            )  # fmt: skip
+        except NotImplementedError as error:  # eager raises it too, if backward is asked for
+            raise Refusal(str(error).partition("\n")[0]) from None
         leaf.outputs = (*leaf.outputs, *backward.extra)
         finish.backward = backward
 
