@@ -35,7 +35,7 @@ from tracejit.errors import (
 )
 from tracejit.jit import report
 from tracejit.jit.describe import Miss, why_missed
-from tracejit.jit.differentiate import Differentiable
+from tracejit.jit.differentiate import differentiable
 from tracejit.jit.effects import Effects
 from tracejit.jit.foresee import Foresight, first_line
 from tracejit.jit.group import Group, NewBranch, modes_now
@@ -399,13 +399,10 @@ class CompiledFunction:
         if builder.has_stale_saves(kept):
             raise Refusal("changes a value in place that its gradient needs: backward would raise")
         positions = [r.index for r in finish.tracked]
-        try:
-            backward = Differentiable(
-                nodes, wrt, leaf.outputs, positions, finish.written, spent, builder.new_leaves(),
-                builder.eager_saves([t for t, _ in tracked]),
-            )  # fmt: skip
-        except NotImplementedError as error:  # eager raises it too, if backward is asked for
-            raise Refusal(str(error).partition("\n")[0]) from None
+        backward = differentiable(
+            nodes, wrt, leaf.outputs, positions, finish.written, spent, builder.new_leaves(),
+            builder.eager_saves([t for t, _ in tracked]),
+        )  # fmt: skip
         leaf.outputs = (*leaf.outputs, *backward.extra)
         finish.backward = backward
 

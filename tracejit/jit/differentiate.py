@@ -33,6 +33,7 @@ from tracejit.ir.op import OPS
 from tracejit.ir.sizes import SymInt, size_source
 from tracejit.ir.types import TensorType, TupleType
 from tracejit.jit.shapes import size_givers
+from tracejit.jit.source import Refusal
 from tracejit.runtime.device_array import DeviceArray
 from tracejit.runtime.target import build
 from tracejit.tensor import Tensor
@@ -375,6 +376,14 @@ class Differentiable:
             for size, n in zip(pattern, shape, strict=True)
             if type(size) is SymInt and type(n) is int
         }
+
+
+def differentiable(*args: Any) -> Differentiable:
+    """`Differentiable(*args)`; Refusal if a derivative is not known."""
+    try:
+        return Differentiable(*args)
+    except NotImplementedError as error:  # eager raises it too, if backward is asked for
+        raise Refusal(str(error).partition("\n")[0]) from None
 
 
 def _constants(
