@@ -302,7 +302,7 @@ def _are_chances(chance: Any) -> bool:
     """Whether numbers lie in [0, 1]: a replay asks that again, a device tells it later."""
     if not isinstance(chance, Tensor):
         return bool(0 <= chance <= 1)
-    if not chance._array.size:
+    if not chance._array.size and state.capture is None:
         return True
     message = "bernoulli: probabilities must be in [0, 1]"
     if is_on_device(chance):

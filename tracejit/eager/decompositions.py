@@ -337,7 +337,7 @@ def lu_factor_ex(A: Tensor, *, pivot: bool = True, check_errors: bool = False) -
     """(LU, pivots, info); info is the 1-based place of the first zero pivot, or 0."""
     core, pivots = lu_factor(A, pivot=pivot)
     zero = core.detach().diagonal(0, -2, -1) == 0
-    first = zero.to(dtypes.int64).argmax(-1) + 1 if zero._array.shape[-1] else _no_info(A)
+    first = zero.to(dtypes.int64).argmax(-1) + 1 if sizes_of(zero)[-1] else _no_info(A)
     info = where_of(zero.any(-1), first, 0, dtypes.int32)
     if check_errors and bool(info.any()):
         raise LinAlgError(at_user_line("lu_factor_ex: a matrix is singular"))

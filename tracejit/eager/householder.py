@@ -74,7 +74,7 @@ def householder_product(input: Tensor, tau: Tensor) -> Tensor:
     _check("linalg.householder_product", input, tau)
     (*batch, m, n) = sizes_of(input)
     start = expand(eye(m, n, dtype=input.dtype, device=input.device), *batch, m, n)
-    return _reflect(input, tau, start, reversed(range(int(tau._array.shape[-1]))))
+    return _reflect(input, tau, start, reversed(range(int(sizes_of(tau)[-1]))))
 
 
 @public(out=True)
@@ -99,7 +99,7 @@ def ormqr(
         raise ShapeError(at_user_line(
             f"ormqr: other.shape[{place}] must equal input.shape[-2], got {type_of(other)} "
             f"and {type_of(input)}"))  # fmt: skip
-    order = range(int(tau._array.shape[-1]))
+    order = range(int(sizes_of(tau)[-1]))
     forward = transpose if left else not transpose  # other Q = (Q^T other^T)^T
     steps = order if forward else reversed(order)
     result = _reflect(input, tau, other if left else other.mT, steps)

@@ -21,7 +21,7 @@ from tracejit.eager.modes import state
 from tracejit.eager.pointwise import as_bool, where_of
 from tracejit.eager.register import FUNCTIONS, public, with_out
 from tracejit.eager.selection import check_mask
-from tracejit.eager.shape import expand, sizes_of
+from tracejit.eager.shape import expand, is_empty, sizes_of
 from tracejit.eager.tape import type_of
 from tracejit.eager.views import row_of
 from tracejit.errors import DeviceError, DTypeError, ShapeError, at_user_line
@@ -222,18 +222,18 @@ def checked_index(index: Tensor, size: Any, name: str) -> Tensor:
             raise IndexError(at_user_line(
                 f"{name}: index {bad} is out of bounds for dimension with size {size}"
             ))  # fmt: skip
-        if state.capture is not None:
-            require(lambda: ((index >= -size) & (index < size)).all(),
-                    f"{name}: index out of bounds")  # fmt: skip
+        if low < 0 and state.capture is None:
             return where_of(index < 0, index + size, index, dtypes.int64)
-        if low < 0:
-            return where_of(index < 0, index + size, index, dtypes.int64)
+    if state.capture is not None:  # also where there are none: a replay may have some
+        require(lambda: ((index >= -size) & (index < size)).all(),
+                f"{name}: index out of bounds")  # fmt: skip
+        return where_of(index < 0, index + size, index, dtypes.int64)
     return index
 
 
 def index_on_device(index: Tensor, low: Any, size: Any, name: str) -> Tensor:
     """`index` as non-negative int64 in range; one out of [low, size) is an error told later."""
-    if not index._array.size:
+    if not index._array.size and state.capture is None:
         return index
     valid = (index >= low) & (index < size)
     require_later(valid, IndexError, f"{name}: index out of bounds for dimension with size {size}")
@@ -424,7 +424,7 @@ def masked_scatter(input: Tensor, mask: Tensor, source: Tensor) -> Tensor:
     elif source._array.size < (count := int(chosen._array.sum())):
         raise RuntimeError(at_user_line(
             f"masked_scatter: {source._array.size} elements for {count} true ones"))  # fmt: skip
-    if not source._array.size:
+    if is_empty(source):
         return x.clone()
     if not is_on_device(chosen):
         require(lambda: chosen.sum() <= source.numel(), "masked_scatter: too few elements")

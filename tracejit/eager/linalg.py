@@ -257,7 +257,7 @@ def cdist(x1: Tensor, x2: Tensor, p: float = 2.0, compute_mode: str | None = Non
     if p < 0:
         raise RuntimeError(at_user_line(f"cdist: p={p} must not be negative"))
     gap = unsqueeze(x1, -2) - unsqueeze(x2, -3)
-    if not gap._array.shape[-1]:
+    if not sizes_of(gap)[-1]:
         return sum(gap, -1)
     return vector_norm(gap, p, -1, False)
 

@@ -72,7 +72,7 @@ def matrix_norm(
     if ord in ("nuc", 2, -2):
         order = [i for i in range(x.ndim) if i not in (rows, columns)]
         values = svdvals(permute(x, *order, rows, columns))
-        total = ord == "nuc" or not values._array.shape[-1]
+        total = ord == "nuc" or not sizes_of(values)[-1]
         found = sum(values, -1) if total else (amax if ord == 2 else amin)(values, -1)
         if keepdim:
             kept = [1 if i in (rows, columns) else n for i, n in enumerate(sizes_of(x))]
@@ -82,7 +82,7 @@ def matrix_norm(
         raise RuntimeError(at_user_line(f"matrix_norm: unknown order {ord!r}"))
     first, second = (rows, columns) if abs(ord) == 1 else (columns, rows)
     totals = sum(x.abs(), first, True)
-    if ord > 0 and not x._array.shape[second]:
+    if ord > 0 and not sizes_of(x)[second]:
         found = sum(totals, second, True)  # no rows or columns: 0
     else:
         found = (amax if ord > 0 else amin)(totals, second, True)
@@ -151,7 +151,7 @@ def matrix_rank(
     if tol is not None:
         atol, rtol = tol, 0.0
     values = _sizes_of_values(A.detach(), hermitian)
-    if not values._array.shape[-1]:
+    if not sizes_of(values)[-1]:
         return A.new_zeros(sizes_of(A)[:-2], dtype=dtypes.int64)
     limit = _tolerances(A, atol, rtol, amax(values, -1))
     return sum(values > unsqueeze(limit, -1), -1)
@@ -182,7 +182,7 @@ def pinv(
 def _inverted(
     A: Tensor, values: Tensor, left: Tensor, right: Tensor, atol: Any, rtol: Any
 ) -> Tensor:
-    if not values._array.shape[-1]:
+    if not sizes_of(values)[-1]:
         return A.mT.clone()
     limit = unsqueeze(_tolerances(A, atol, rtol, amax(values.abs(), -1)), -1)
     keep = values.abs() > limit

@@ -19,7 +19,7 @@ from tracejit.eager.factories import as_device
 from tracejit.eager.formatting import format_tensor, html_tensor, set_printoptions
 from tracejit.eager.modes import MODULE_VERSION, state
 from tracejit.eager.register import FUNCTIONS, public
-from tracejit.eager.shape import sizes_of
+from tracejit.eager.shape import has_one_element, sizes_of
 from tracejit.eager.tape import (
     DataStorage,
     Leaf,
@@ -43,7 +43,7 @@ def host_array(tensor: Tensor) -> np.ndarray:
 
 
 def _single(self: Tensor, what: str) -> Any:
-    if self._array.size != 1:
+    if not has_one_element(self):
         raise ShapeError(at_user_line(
             f"{what}: a tensor with {self._array.size} elements has no single value"))  # fmt: skip
     return host_array(self).item()
@@ -86,7 +86,7 @@ def _array_protocol(self: Tensor, dtype: Any = None, copy: bool | None = None) -
 
 
 def _truth(self: Tensor) -> bool:
-    if self._array.size != 1:
+    if not has_one_element(self):
         raise RuntimeError(at_user_line(
             f"the truth of a tensor with {self._array.size} elements is ambiguous; "
             "use .any() or .all()"))  # fmt: skip

@@ -17,7 +17,7 @@ from tracejit.eager.factories import from_numpy
 from tracejit.eager.modes import state
 from tracejit.eager.pointwise import check_tensors
 from tracejit.eager.register import FUNCTIONS, public
-from tracejit.eager.shape import sizes_of
+from tracejit.eager.shape import has_one_element, sizes_of
 from tracejit.eager.tape import root_of
 from tracejit.errors import at_user_line, user_location
 from tracejit.runtime.device_array import address_of_array, host_copy
@@ -45,7 +45,7 @@ _define_fact("is_inference", lambda x: False, "Never: inference mode only stops 
 @public()
 def is_nonzero(input: Tensor) -> bool:
     """Whether the one element is not zero."""
-    if input._array.size != 1:
+    if not has_one_element(input):
         raise RuntimeError(at_user_line(
             f"is_nonzero: the tensor has {input._array.size} elements, not one"))  # fmt: skip
     return bool(input)

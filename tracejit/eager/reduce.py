@@ -15,7 +15,7 @@ from tracejit.eager.dispatch import apply
 from tracejit.eager.pointwise import as_bool, check_tensors, where_of
 from tracejit.eager.register import FUNCTIONS, public
 from tracejit.eager.results import named
-from tracejit.eager.shape import axes_of, axis_of, flatten, reshape, sizes_of
+from tracejit.eager.shape import axes_of, axis_of, flatten, is_empty, reshape, sizes_of
 from tracejit.errors import DTypeError, at_user_line
 from tracejit.ir.op import OPS
 from tracejit.ir.sizes import product
@@ -117,7 +117,7 @@ def _extreme(name: str, input: Tensor, dim: Any, keepdim: bool) -> Any:
     """`max`/`min`: of all, element by element with another tensor, or with indices along `dim`."""
     check_tensors(name, input)
     if dim is None:
-        if not input._array.size:
+        if is_empty(input):
             raise RuntimeError(at_user_line(f"{name}: the tensor has no elements; give a dim"))
         return reduce(f"reduce_{name}", input, axes_of(None, input.ndim, name), False)
     if isinstance(dim, Tensor):

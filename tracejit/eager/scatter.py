@@ -18,7 +18,7 @@ from tracejit.eager.indexing import checked_index, index_on_device
 from tracejit.eager.modes import state
 from tracejit.eager.pointwise import check_tensors, where_of
 from tracejit.eager.register import public
-from tracejit.eager.shape import axis_of, expand, reshape, sizes_of
+from tracejit.eager.shape import axis_of, expand, is_empty, reshape, sizes_of
 from tracejit.eager.tape import type_of
 from tracejit.errors import BoundsError, DTypeError, ShapeError, at_user_line
 from tracejit.ir.op import OPS
@@ -29,7 +29,7 @@ def _strict_index(index: Tensor, size: Any, name: str) -> Tensor:
     """`index` as int64; BoundsError unless all of it is in [0, size)."""
     array = index._array
     if index.dtype is not dtypes.int64:
-        if index.dtype is not dtypes.int32 and array.size:
+        if index.dtype is not dtypes.int32 and not is_empty(index):
             raise DTypeError(at_user_line(f"{name}: expected an int64 index, got {type_of(index)}"))
         index = index.to(dtypes.int64)
     if is_on_device(index):
@@ -38,7 +38,7 @@ def _strict_index(index: Tensor, size: Any, name: str) -> Tensor:
         bad = int(array.min()) if int(array.min()) < 0 else int(array.max())
         raise BoundsError(at_user_line(
             f"{name}: index {bad} is out of bounds for dimension with size {size}"))  # fmt: skip
-    if array.size and state.capture is not None:
+    if state.capture is not None:  # also where there are none: a replay may have some
         require(lambda: ((index >= 0) & (index < size)).all(), f"{name}: index out of bounds")
     return index
 
@@ -62,11 +62,11 @@ def _same_dtype(name: str, input: Tensor, source: Tensor) -> None:
 def gather(input: Tensor, dim: int, index: Tensor, *, sparse_grad: bool = False) -> Tensor:
     """``out[i][j] = input[index[i][j]][j]`` for dim 0, and so on."""
     x, axis, i = _at_axis(input, dim, index, "gather")
-    if x._array.ndim != i._array.ndim and i._array.size:
+    if x._array.ndim != i._array.ndim and not is_empty(i):
         raise ShapeError(at_user_line(
             f"gather: {type_of(input)} and index {type_of(index)} differ in dimensions"
         ))  # fmt: skip
-    if not i._array.size and not _fits_beside(i._array.shape, x._array.shape, axis):
+    if is_empty(i) and not _fits_beside(i._array.shape, x._array.shape, axis):
         return input.new_empty(sizes_of(index))  # torch asks nothing of an empty index
     result: Tensor = apply(OPS["gather"], (x, i), {"axis": axis})
     return result if index._array.ndim else reshape(result, ())
@@ -108,11 +108,11 @@ def _source_for(name: str, input: Tensor, index: Tensor, value: Any) -> Tensor:
         return as_tensor(value).to(input.dtype).expand(*shape)
     _same_dtype(name, input, value)
     source = value if value._array.ndim else reshape(value, 1)
-    if source._array.ndim != len(shape) and index._array.size:
+    if source._array.ndim != len(shape) and not is_empty(index):
         raise ShapeError(at_user_line(
             f"{name}: index {type_of(index)} and source {type_of(value)} differ in dimensions"
         ))  # fmt: skip
-    if any(n > m for n, m in zip(shape, sizes_of(source))) and index._array.size:
+    if any(n > m for n, m in zip(shape, sizes_of(source))) and not is_empty(index):
         raise ShapeError(at_user_line(
             f"{name}: index {type_of(index)} is larger than the source {type_of(value)}"
         ))  # fmt: skip
@@ -123,7 +123,7 @@ def _scattered(
     name: str, op_name: str, input: Tensor, dim: int, index: Tensor, value: Any, **params: Any
 ) -> Tensor:
     x, axis, i = _at_axis(input, dim, index, name)
-    if not i._array.size:
+    if is_empty(i):
         return input.clone()
     if x._array.ndim != i._array.ndim:
         raise ShapeError(at_user_line(
@@ -184,7 +184,7 @@ def scatter_reduce(
         raise RuntimeError(at_user_line(f"scatter_reduce: unknown reduction {reduce!r}"))
     check_tensors("scatter_reduce", input, index, src)
     x = input
-    if not include_self and index._array.size:
+    if not include_self and not is_empty(index):
         touched = _scattered("scatter_reduce", "scatter", input.new_zeros(
             sizes_of(input), dtype=dtypes.bool_), dim, index, True)  # fmt: skip
         x = where_of(touched, _NEUTRAL[reduce](input.dtype), input, input.dtype)

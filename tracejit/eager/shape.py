@@ -31,6 +31,16 @@ def sizes_of(tensor: Tensor) -> tuple[Any, ...]:
     return node_of(tensor).type.shape
 
 
+def is_empty(tensor: Tensor) -> bool:
+    """Whether the tensor has no elements; inside a capture a decision on the sizes that vary."""
+    return any(size == 0 for size in sizes_of(tensor))
+
+
+def has_one_element(tensor: Tensor) -> bool:
+    """Whether the tensor has just one element; inside a capture a decision like `is_empty`."""
+    return all(size == 1 for size in sizes_of(tensor))
+
+
 def axis_of(dim: int, ndim: int, name: str) -> int:
     """A non-negative axis; IndexError with the user's line."""
     try:
