@@ -19,49 +19,18 @@ from typing import Any, Union
 import numpy as np
 
 from tracejit.errors import CompileError
+from tracejit.ir.polynomials import (
+    ONE,
+    Poly,
+    add,
+    evaluate_polynomial,
+    exact_quotient,
+    freeze,
+    multiply,
+    source_of,
+)
 
 Size = Union[int, "SymInt"]
-Atom = tuple[Any, ...]
-Monomial = tuple[Atom, ...]
-Poly = dict[Monomial, int]
-_ONE: Monomial = ()
-
-
-def _add(a: Poly, b: Poly, factor: int = 1) -> Poly:
-    total = dict(a)
-    for mono, coefficient in b.items():
-        total[mono] = total.get(mono, 0) + factor * coefficient
-    return {m: c for m, c in total.items() if c}
-
-
-def _mul(a: Poly, b: Poly) -> Poly:
-    product: Poly = {}
-    for ma, ca in a.items():
-        for mb, cb in b.items():
-            mono = tuple(sorted(ma + mb, key=repr))
-            product[mono] = product.get(mono, 0) + ca * cb
-    return {m: c for m, c in product.items() if c}
-
-
-def _freeze(poly: Poly) -> tuple[tuple[Monomial, int], ...]:
-    return tuple(sorted(poly.items(), key=repr))
-
-
-def _poly_source(poly: Poly) -> str:
-    terms = []
-    for mono, coefficient in sorted(poly.items(), key=repr):
-        factors = [_atom_source(a) for a in mono]
-        if coefficient != 1 or not factors:
-            factors.insert(0, str(coefficient))
-        terms.append("*".join(factors))
-    return " + ".join(terms) if terms else "0"
-
-
-def _atom_source(atom: Atom) -> str:
-    if atom[0] == "sym":
-        return str(atom[1])
-    left, right = _poly_source(dict(atom[1])), _poly_source(dict(atom[2]))
-    return f"(({left}){'//' if atom[0] == 'div' else '%'}({right}))"
 
 
 class SizeEnv:
@@ -85,29 +54,29 @@ class SizeEnv:
     def decide(self, relation: str, poly: Poly, outcome: bool) -> bool:
         """Note that ``poly relation 0`` had `outcome`: the trace holds only where it has again."""
         if not self.closed:
-            self.facts[relation, _freeze(poly)] = outcome
+            self.facts[relation, freeze(poly)] = outcome
         elif _compiling.depth and not self._is_fact(relation, poly):
-            asked = f"{_poly_source(poly)} {relation} 0"
+            asked = f"{source_of(poly)} {relation} 0"
             raise CompileError(f"a decision on a size that varies: {asked}")
         return outcome
 
     def _is_fact(self, relation: str, poly: Poly) -> bool:
         """Whether the decision was taken before; ``a == b`` is ``b == a``."""
-        if (relation, _freeze(poly)) in self.facts:
+        if (relation, freeze(poly)) in self.facts:
             return True
-        return relation == "==" and ("==", _freeze(_add({}, poly, -1))) in self.facts
+        return relation == "==" and ("==", freeze(add({}, poly, -1))) in self.facts
 
     def fix(self) -> None:
         """The trace holds only for the sizes of this run."""
         for name, hint in self.hints.items():
-            difference = _add({(("sym", name),): 1}, {_ONE: hint} if hint else {}, -1)
-            self.facts["==", _freeze(difference)] = True
+            difference = add({(("sym", name),): 1}, {ONE: hint} if hint else {}, -1)
+            self.facts["==", freeze(difference)] = True
 
     def guards(self) -> list[str]:
         """The facts as Python expressions over the symbols."""
         lines = []
         for (relation, frozen), outcome in self.facts.items():
-            text = f"{_poly_source(dict(frozen))} {relation} 0"
+            text = f"{source_of(dict(frozen))} {relation} 0"
             lines.append(text if outcome else f"not ({text})")
         return lines
 
@@ -160,22 +129,22 @@ class SymInt:
         return int
 
     def __add__(self, other: Any) -> Any:
-        return self._combine(other, lambda a, b: _add(a, b), lambda a, b: a + b)
+        return self._combine(other, lambda a, b: add(a, b), lambda a, b: a + b)
 
     def __sub__(self, other: Any) -> Any:
-        return self._combine(other, lambda a, b: _add(a, b, -1), lambda a, b: a - b)
+        return self._combine(other, lambda a, b: add(a, b, -1), lambda a, b: a - b)
 
     def __rsub__(self, other: Any) -> Any:
-        return self._combine(other, lambda a, b: _add(b, a, -1), lambda a, b: b - a)
+        return self._combine(other, lambda a, b: add(b, a, -1), lambda a, b: b - a)
 
     def __mul__(self, other: Any) -> Any:
-        return self._combine(other, _mul, lambda a, b: a * b)
+        return self._combine(other, multiply, lambda a, b: a * b)
 
     __radd__ = __add__
     __rmul__ = __mul__
 
     def __neg__(self) -> Size:
-        return make_size(self.env, _add({}, self.poly, -1), -self.hint)
+        return make_size(self.env, add({}, self.poly, -1), -self.hint)
 
     def __pos__(self) -> Size:
         return self
@@ -246,7 +215,7 @@ class SymInt:
         return not self._compare(0, "==")
 
     def __index__(self) -> int:
-        self.env.decide("==", _add(self.poly, {_ONE: self.hint} if self.hint else {}, -1), True)
+        self.env.decide("==", add(self.poly, {ONE: self.hint} if self.hint else {}, -1), True)
         return self.hint
 
     __int__ = __trunc__ = __floor__ = __ceil__ = __index__
@@ -314,9 +283,9 @@ class SymInt:
             if isinstance(other, float):
                 return _RELATIONS[relation](self.__index__(), other)
             return NotImplemented
-        difference = _add(self.poly, poly, -1)
-        if all(m == _ONE for m in difference):  # whatever the hints: captures differ in those
-            return _RELATIONS[relation](difference.get(_ONE, 0), 0)
+        difference = add(self.poly, poly, -1)
+        if all(m == ONE for m in difference):  # whatever the hints: captures differ in those
+            return _RELATIONS[relation](difference.get(ONE, 0), 0)
         holds = _RELATIONS[relation](self.hint, hint_of(other))
         return self.env.decide(relation, difference, holds)
 
@@ -356,14 +325,14 @@ def _poly_of(value: Any) -> Poly | None:
     if type(value) is SymInt:
         return value.poly
     if isinstance(value, int):
-        return {_ONE: int(value)} if value else {}
+        return {ONE: int(value)} if value else {}
     return None
 
 
 def make_size(env: SizeEnv, poly: Poly, hint: int) -> Size:
     """The size with this polynomial: a plain int when it is constant."""
-    if all(m == _ONE for m in poly):
-        return poly.get(_ONE, 0)
+    if all(m == ONE for m in poly):
+        return poly.get(ONE, 0)
     return SymInt(env, poly, hint)
 
 
@@ -373,28 +342,10 @@ def _divide(a: Any, b: Any, kind: str) -> Any:
         return NotImplemented
     env = a.env if type(a) is SymInt else b.env
     value = hint_of(a) // hint_of(b) if kind == "div" else hint_of(a) % hint_of(b)
-    quotient = _exact_quotient(pa, pb)
+    quotient = exact_quotient(pa, pb)
     if quotient is not None:
         return make_size(env, quotient, value) if kind == "div" else 0
-    return SymInt(env, {((kind, _freeze(pa), _freeze(pb)),): 1}, value)
-
-
-def _exact_quotient(a: Poly, b: Poly) -> Poly | None:
-    """a / b where b is one term and divides every term of a."""
-    if len(b) != 1:
-        return {_ONE: 1} if a == b else None
-    ((divisor, factor),) = b.items()
-    quotient: Poly = {}
-    for mono, coefficient in a.items():
-        rest = list(mono)
-        for atom in divisor:
-            if atom not in rest:
-                return None
-            rest.remove(atom)
-        if factor == 0 or coefficient % factor:
-            return None
-        quotient[tuple(rest)] = coefficient // factor
-    return quotient
+    return SymInt(env, {((kind, freeze(pa), freeze(pb)),): 1}, value)
 
 
 def is_zero(size: Any) -> bool:
@@ -434,7 +385,7 @@ def size_key(size: Any) -> Any:
         return size
     key = size._key
     if key is None:
-        key = size._key = ("sym", _freeze(size.poly))
+        key = size._key = ("sym", freeze(size.poly))
     return key
 
 
@@ -444,7 +395,7 @@ def size_source(size: Any) -> str:
         return str(size)
     text = size._source
     if text is None:
-        text = size._source = _poly_source(size.poly)
+        text = size._source = source_of(size.poly)
     return text
 
 
@@ -485,19 +436,4 @@ def evaluate(size: Any, values: dict[str, int]) -> int:
     """`size` for the given values of the symbols."""
     if type(size) is not SymInt:
         return int(size)
-    return _evaluate_poly(size.poly, values)
-
-
-def _evaluate_poly(poly: Poly, values: dict[str, int]) -> int:
-    total = 0
-    for mono, coefficient in poly.items():
-        term = coefficient
-        for atom in mono:
-            if atom[0] == "sym":
-                term *= values[atom[1]]
-            else:
-                left = _evaluate_poly(dict(atom[1]), values)
-                right = _evaluate_poly(dict(atom[2]), values)
-                term *= left // right if atom[0] == "div" else left % right
-        total += term
-    return total
+    return evaluate_polynomial(size.poly, values)
