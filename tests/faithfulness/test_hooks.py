@@ -122,3 +122,17 @@ def test_update_that_drops_the_gradients(compile):
             f()
             yield w.detach().clone()
             yield w.grad is None
+
+
+@scenario("a hook put on a value inside, for a gradient taken outside", "it runs", "eager", 3)
+def test_hook_of_a_value(compile):
+    def run(x):
+        y = x * 2
+        y.register_hook(lambda g: g * 3)
+        return (y * y).sum()
+
+    f = compile(run)
+    for k in range(3):
+        x = arange(3, start=k).requires_grad_()
+        f(x).backward()
+        yield x

@@ -7,7 +7,7 @@ overwritten since raises, naming the line that did it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tracejit.eager.execute import execute
@@ -183,8 +183,13 @@ class _Watchers:
     def get(self, node: Node) -> Any:
         return self.by_node.get(node) if self.by_node else None
 
-    def set(self, node: Node, watcher: Any) -> None:
-        self.by_node[node] = watcher
+    def of(self, node: Node, make: Callable[[], Any]) -> Any:
+        """The watcher of a node, made if need be, for a hook that is about to be put there."""
+        if state.capture is not None:
+            state.capture.hooked.add(node)
+        if node not in self.by_node:
+            self.by_node[node] = make()
+        return self.by_node[node]
 
 
 node_watchers = _Watchers()

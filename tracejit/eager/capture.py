@@ -91,6 +91,7 @@ class Capture:
               trace takes for copies.
     unsound   (reason, location) of what a replay could not repeat.
     missed    (tensor, name) of attributes that the user's code looked for in vain.
+    hooked    nodes on which the run put a hook.
     raised    whether an error was about to be raised: types of tensors that it did not meet matter.
     caught    messages of errors that a replay might not meet again: they may depend on elements.
     custom    results of ``autograd.Function`` by the id of their node: (node, node of what forward
@@ -125,6 +126,7 @@ class Capture:
         self.missed: list[tuple[Tensor, str]] = []
         self.caught: list[str] = []
         self.raised = False
+        self.hooked: set[Node] = set()
         self.custom: dict[int, tuple[Node, Node, Any, int]] = {}
 
     # --- nodes ------------------------------------------------------------------------------

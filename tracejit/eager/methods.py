@@ -323,12 +323,7 @@ def _watcher(tensor: Tensor) -> _Watcher:
         MODULE_VERSION[0] += 1
         found: _Watcher = tensor._hooks
         return found
-    node = autograd_node(tensor)
-    found = node_watchers.get(node)
-    if found is None:
-        found = _Watcher()
-        node_watchers.set(node, found)
-    return found
+    return node_watchers.of(autograd_node(tensor), _Watcher)
 
 
 def hooks_of(tensor: Tensor) -> tuple[Callable[[Tensor], Any], ...]:

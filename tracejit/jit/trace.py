@@ -238,7 +238,9 @@ class PathBuilder:
 
     def _needs_custom_rule(self, tensor: Tensor) -> bool:
         """Whether a later backward pass through the tensor would run a custom rule."""
-        below = topological([self.capture.node_of(tensor)])
+        if self.capture.hooked & self._way(tensor):
+            return True
+        below = topological([self.capture.node_of(tensor)]) if self.capture.custom else ()
         return any(n.op.name == "call" and n.saved is not FREED for n in below)
 
     def _bound(self, node: Node, canonical: Node) -> None:
@@ -329,9 +331,9 @@ class PathBuilder:
     def tracked_values(self) -> list[tuple[Tensor, Result]]:
         """The outputs that require grad, as tensors of the captured run and as results."""
         tracked = [(t, r) for t, r in self.made if t._requires_grad]
-        if self.capture.custom and any(self._needs_custom_rule(t) for t, _ in tracked):
-            raise Refusal("a custom gradient (autograd.Function) that is needed after the call; "
-                          "compile the training step, with its backward")  # fmt: skip
+        if any(self._needs_custom_rule(t) for t, _ in tracked):
+            raise Refusal("a custom gradient (autograd.Function, a hook) that is needed after the "
+                          "call; compile the training step, with its backward")  # fmt: skip
         return tracked
 
     def reads_freed(self, tensor: Tensor) -> bool:
@@ -365,7 +367,7 @@ class PathBuilder:
             return {i for i, nodes in enumerate(values) if _is_saved(node) and node in nodes}
 
         inputs = {self._position(t): by for t, _ in self.capture.inputs
-                  if (by := readers(self._tape_node(t)))}  # fmt: skip
+                  if (by := readers(self.capture.input_ids[id(t)]))}  # fmt: skip
         outputs = {r.index: by for t, r in self.made if (by := readers(self.capture.node_of(t)))}
         reads = [self._read_by(t) for t in tracked]
         given = {n for _, n in self.capture.inputs} & set().union(*reads)
@@ -382,9 +384,6 @@ class PathBuilder:
         self._node(self.capture.node_of(tensor))
         assert self.done is not None
         return {self.done[id(n)] for n in found if id(n) in self.done}
-
-    def _tape_node(self, tensor: Tensor) -> Node:
-        return self.capture.input_ids[id(tensor)]
 
     def new_leaves(self) -> list[tuple[int, Node]]:
         """Leaves that were written to unseen by autograd: (input position, node from then on)."""
