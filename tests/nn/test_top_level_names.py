@@ -171,3 +171,13 @@ def test_a_name_that_is_left_out_says_why() -> None:
         torch.stft  # noqa: B018
     with pytest.raises(AttributeError, match=r"no attribute 'no_such_name'$"):
         torch.no_such_name  # noqa: B018
+
+
+def test_states_of_random_numbers_by_device() -> None:
+    before = torch.cuda.get_rng_state()
+    first = torch.rand(3)
+    torch.cuda.set_rng_state(before)
+    assert torch.equal(torch.rand(3), first)
+    assert len(torch.cuda.get_rng_state_all()) == torch.cuda.device_count()
+    torch.cuda.set_rng_state_all([before])
+    assert torch.equal(torch.rand(3), first) and torch.cuda.initial_seed() == torch.initial_seed()

@@ -5,7 +5,7 @@ Invariant: no function claims a device that is not there; what needs one raises 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -24,14 +24,16 @@ from tracejit.cuda.streams import (
 from tracejit.errors import OutOfMemoryError
 from tracejit.ir.types import Device
 from tracejit.runtime.device import Backend, backend_of, started
+from tracejit.tensor import Tensor
 
 __all__ = [
     "CUDAGraph", "DeviceProperties", "Event", "OutOfMemoryError", "Stream", "StreamContext", "amp",
     "current_device", "current_stream", "default_stream", "device", "device_count",
-    "empty_cache", "get_device_capability", "get_device_name", "get_device_properties", "graph",
-    "init", "ipc_collect", "is_available", "is_bf16_supported", "is_initialized", "manual_seed",
+    "empty_cache", "get_device_capability", "get_device_name", "get_device_properties",
+    "get_rng_state", "get_rng_state_all", "graph", "initial_seed", "init", "ipc_collect", "is_available", "is_bf16_supported", "is_initialized", "manual_seed",
     "manual_seed_all", "max_memory_allocated", "max_memory_reserved", "memory_allocated",
-    "memory_reserved", "reset_peak_memory_stats", "set_device", "stream", "synchronize",
+    "memory_reserved", "reset_peak_memory_stats", "set_device", "set_rng_state",
+    "set_rng_state_all", "stream", "synchronize",
 ]  # fmt: skip
 
 
@@ -147,6 +149,32 @@ def manual_seed(seed: int) -> None:
 def manual_seed_all(seed: int) -> None:
     """As `manual_seed`."""
     manual_seed(seed)
+
+
+def get_rng_state(device: Any = "cuda") -> Tensor:
+    """The state of the stream of random numbers, which all devices share."""
+    return random.get_rng_state()
+
+
+def get_rng_state_all() -> list[Tensor]:
+    """The state for each GPU; empty without any."""
+    return [random.get_rng_state() for _ in range(device_count())]
+
+
+def set_rng_state(new_state: Tensor, device: Any = "cuda") -> None:
+    """Continue from a state that `get_rng_state` gave."""
+    random.set_rng_state(new_state)
+
+
+def set_rng_state_all(new_states: Iterable[Tensor]) -> None:
+    """Continue from what `get_rng_state_all` gave; GPUs share one stream, so the last counts."""
+    for state in new_states:
+        random.set_rng_state(state)
+
+
+def initial_seed() -> int:
+    """The seed of the stream that all devices share."""
+    return random.initial_seed()
 
 
 def empty_cache() -> None:
