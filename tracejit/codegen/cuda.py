@@ -175,9 +175,13 @@ class WarpEmitter(LaneEmitter):
                 start = identity(v.node.op.name, v.dtype)
                 self.w.put(f"total_{v.number}_{half} = {start}")
 
+    def interleave(self, values: Sequence[Value]) -> None:
+        """Nothing: the warps of a multiprocessor are under way together."""
+
     def over_lanes(
-        self, first: str, stop: str, body: Callable[[], None], ahead: Callable[[], None] = no_memory
-    ) -> None:
+        self, first: str, stop: str, body: Callable[[], None], values: Sequence[Value] = (),
+        ahead: Callable[[], None] = no_memory,
+    ) -> None:  # fmt: skip
         """Two elements a turn, one for each lane of the thread; `j` is the position.
 
         A pass that only reads takes several turns at once while they are whole: their loads are
