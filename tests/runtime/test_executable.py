@@ -410,7 +410,8 @@ def test_a_caller_of_its_own_takes_the_frame_of_the_run_before() -> None:
 
 
 def test_idle_frames_of_many_sizes_hold_a_bounded_amount_of_memory(monkeypatch: Any) -> None:
-    monkeypatch.setattr("tracejit.runtime.executable.MAX_ARENA_BYTES", 20_000)
+    for limit in ("MAX_ARENA_BYTES", "MAX_REPLAYED_BYTES"):
+        monkeypatch.setattr(f"tracejit.runtime.executable.{limit}", 20_000)
     env = SizeEnv()
     n = env.symbol(5)
     x, w = input_node("x", (n, 16)), input_node("w", (16, 16))

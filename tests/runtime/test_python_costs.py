@@ -102,3 +102,23 @@ def test_an_integer_selects_as_a_key_does(shape):
             x[i]
     with pytest.raises(IndexError, match="too many indices"):
         torch.zeros(())[0]
+
+
+def test_a_step_with_gathers_and_scatters_updates_parameters_in_place():
+    table, head = nn.Embedding(7, 6), nn.Linear(6, 5)
+    optimizer = torch.optim.SGD([*table.parameters(), *head.parameters()], lr=0.1)
+
+    @torch.compile
+    def step(index, target):
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(head(table(index)), target)
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    for size in (4, 8, 6, 5):
+        step(torch.arange(size) % 7, torch.arange(size) % 5)
+    (signature,) = step.signatures.values()
+    for group in signature.groups:
+        program = group.tree.root.program
+        assert program.in_place and len(program.in_place) == len(program.graph.effects)

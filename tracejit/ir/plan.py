@@ -19,6 +19,10 @@ from tracejit.ir.text import Namer, print_node
 GIVEN = ("input", "constant", "size")  # values that no step computes
 SHAPES = ("map", "row", "column", "full")
 
+# Steps that a value cannot make impossible: their indices are checked before anything is written.
+_SURE_KINDS = frozenset({"movement", "indexing", "contraction", "scan"})
+_SURE = frozenset({"window_max", "window_put", "window_pick", "searchsorted"})
+
 
 @dataclass(eq=False)
 class KernelStep:
@@ -75,7 +79,8 @@ class Plan:
     @property
     def may_raise(self) -> bool:
         """Whether a step may find that it cannot be done for these values: a singular matrix."""
-        return any(isinstance(s, HostStep) and s.name != "matmul" for s in self.steps)
+        hosts = [s.node.op for s in self.steps if isinstance(s, HostStep)]
+        return any(op.kind not in _SURE_KINDS and op.name not in _SURE for op in hosts)
 
 
 def verify_plan(plan: Plan) -> Plan:

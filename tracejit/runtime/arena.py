@@ -68,11 +68,16 @@ class Room(NamedTuple):
 def reserved(nbytes: int) -> tuple[np.ndarray[Any, Any], int]:
     """Memory from the pool (a frame for new sizes gets pages that are in use), and its address.
 
+    Large arenas are powers of two, so that those of different sizes take each other's place: fresh
+    pages, which the system has to clear, cost more than anything else of a new size.
     If a large one gets new pages, what the pool still keeps of a capture's eager results goes back
     to the system, so that both are not held at once.
     """
     misses = memory_stats()["misses"]
-    memory = empty((nbytes + ALIGNMENT,), np.dtype(np.uint8))
+    wanted = nbytes + ALIGNMENT
+    if nbytes >= LARGE:
+        wanted = 1 << (wanted - 1).bit_length()
+    memory = empty((wanted,), np.dtype(np.uint8))
     if nbytes >= LARGE and memory_stats()["misses"] > misses:
         empty_cache()
     start = int(memory.ctypes.data)

@@ -30,7 +30,7 @@ class Bundle:
 
     def __init__(self, launches: Sequence[Launch]):
         self.launches = list(launches)
-        self.kernel = compile_kernel("many", MANY_SOURCE, light=True)
+        self.kernel = compile_kernel("many", MANY_SOURCE)
         self.operands: list[Operand] = [o for launch in launches for o in launch.operands]
 
     def step(self, patches: list[Patch], keep: list[Any]) -> Step:

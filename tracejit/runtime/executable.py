@@ -42,6 +42,7 @@ FAULTS = (
 
 MAX_FRAMES = 256  # shapes kept; beyond that the oldest goes
 MAX_ARENA_BYTES = 1 << 28  # of all idle frames but the newest
+MAX_REPLAYED_BYTES = 1 << 24  # the same where a record makes frames: pages in use are dearer then
 MAX_BLUEPRINTS = 8  # recorded ways to build frames
 MAX_RECORDS = 16  # tries to get one, some of which hold for one size only
 
@@ -319,12 +320,12 @@ class Executable:
     ) -> Frame:
         """Build a frame; compiling and planning are one thread's work at a time."""
         with self._lock:
+            most = MAX_REPLAYED_BYTES if self._blueprints[in_place] else MAX_ARENA_BYTES
+            while len(self._frames) >= MAX_FRAMES or self._idle_bytes() > most:
+                del self._frames[next(iter(self._frames))]  # the new frame may get its memory
             with as_compile_error(f"planning {self.graph.name}"):
                 frame = self.frame(arrays, in_place)
-            if key not in self._frames:
-                while len(self._frames) >= MAX_FRAMES or self._idle_bytes() > MAX_ARENA_BYTES:
-                    del self._frames[next(iter(self._frames))]
-                self._frames[key] = []
+            self._frames.setdefault(key, [])
             return frame
 
     def _idle_bytes(self) -> int:
