@@ -233,7 +233,7 @@ def checked_index(index: Tensor, size: Any, name: str) -> Tensor:
 
 def index_on_device(index: Tensor, low: Any, size: Any, name: str) -> Tensor:
     """`index` as non-negative int64 in range; one out of [low, size) is an error told later."""
-    if not index._array.size and state.capture is None:
+    if is_empty(index):
         return index
     valid = (index >= low) & (index < size)
     require_later(valid, IndexError, f"{name}: index out of bounds for dimension with size {size}")
