@@ -96,10 +96,15 @@ WHEN_WORDED: list[Callable[[str, bool], None]] = []
 what caused it. The flag says that only shapes and dtypes did."""
 
 
+def with_user_line(message: str) -> str:
+    """`message`, of an error that may be raised later, with the user's file:line added."""
+    location = user_location()
+    return message if location is None else f"{message}\n  at {location.full()}"
+
+
 def at_user_line(message: str) -> str:
     """`message`, of an error that is about to be raised, with the user's file:line added."""
-    location = user_location()
-    text = message if location is None else f"{message}\n  at {location.full()}"
+    text = with_user_line(message)
     for note in WHEN_WORDED:
         note(text, False)
     return text

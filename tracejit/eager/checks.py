@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tracejit.eager.modes import state
-from tracejit.errors import at_user_line
+from tracejit.errors import with_user_line
 from tracejit.runtime.device_array import DeviceArray
 from tracejit.tensor import Tensor
 
@@ -36,5 +36,5 @@ def require_later(condition: Tensor, error: type[Exception], message: str) -> No
     finally:
         state.grad = before
     array = flag._array
-    array.backend.check_later(array.address, error(at_user_line(message)))
+    array.backend.check_later(array.address, error(with_user_line(message)))
     require(lambda: flag, message)
