@@ -26,7 +26,7 @@ LONG = {op.name for op in FUNCTIONS if op.cost >= 8 or op.kind == "composite"}
 """Ops of many steps: few shapes, and no float64, whose exact twins are slow."""
 ON_THE_HOST = {
     "airy_ai", "bessel_j0", "bessel_j1", "bessel_y0", "bessel_y1", "cholesky", "cofactor",
-    "det", "eigh", "igamma", "igammac", "logcumsumexp", "lu", "lu_pivots",
+    "det", "eigh", "geqrf", "igamma", "igammac", "logcumsumexp", "lu", "lu_pivots",
     "matrix_exp", "modified_bessel_k0", "modified_bessel_k1", "nextafter", "pinv", "qr",
     "random_binomial", "random_gamma", "random_gamma_slope", "random_poisson",
     "random_von_mises", "reduce_prod", "reduce_sum", "scaled_modified_bessel_k0",
