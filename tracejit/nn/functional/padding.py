@@ -51,7 +51,7 @@ def pad(
     return result
 
 
-def _constant(input: Any, pairs: list[tuple[int, int, int]], value: float) -> Tensor:
+def _constant(input: Any, pairs: list[tuple[int, int, int]], value: Any) -> Tensor:
     result = input
     for axis, low, high in pairs:
         cut_low, cut_high = max(-low, 0), max(-high, 0)
