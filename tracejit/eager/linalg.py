@@ -12,7 +12,7 @@ from typing import Any
 from tracejit import dtypes
 from tracejit.eager.dispatch import apply, broadcast_symbolic
 from tracejit.eager.inplace import deliver
-from tracejit.eager.pointwise import check_tensors
+from tracejit.eager.pointwise import check_tensors, where_of
 from tracejit.eager.reduce import sum, vector_norm
 from tracejit.eager.register import FUNCTIONS, public, with_names
 from tracejit.eager.shape import axis_of, expand, permute, reshape, sizes_of, unsqueeze
@@ -247,15 +247,45 @@ def cheapest_product(items: list[Tensor]) -> Tensor:
     return multiply(0, count - 1)
 
 
+_CDIST_ROWS = {
+    "use_mm_for_euclid_dist_if_necessary": 25, "use_mm_for_euclid_dist": -1,
+    "donot_use_mm_for_euclid_dist": None,
+}  # fmt: skip
+"""By mode, the number of rows above which distances come from a matrix product."""
+
+
+def _euclidean_by_product(x1: Tensor, x2: Tensor) -> Tensor:
+    squares = unsqueeze(sum(x1 * x1, -1), -1) + unsqueeze(sum(x2 * x2, -1), -2)
+    squares = squares - matmul(x1, x2.transpose(-1, -2)) * 2
+    none = squares <= 0  # rounding may go below; the gradient of no distance is 0, as torch's
+    root = where_of(none, 1.0, squares, squares.dtype).sqrt()
+    return where_of(none, 0.0, root, root.dtype)
+
+
 @public(method=False)
 def cdist(x1: Tensor, x2: Tensor, p: float = 2.0, compute_mode: str | None = None) -> Tensor:
-    """Distances (p-norms of differences) between the rows of two stacks of matrices."""
+    """Distances (p-norms of differences) between the rows of two stacks of matrices.
+
+    x1 [..., N, D], x2 [..., M, D]; the result is [..., N, M].
+    compute_mode  when p = 2 goes through a matrix product, |a|^2 + |b|^2 - 2ab, which is faster and
+                  cancels where rows are near each other: "use_mm_for_euclid_dist_if_necessary" (the
+                  default: for more than 25 rows), "use_mm_for_euclid_dist",
+                  "donot_use_mm_for_euclid_dist".
+    Raises RuntimeError for other shapes and a negative p, ValueError for another mode.
+    Example: ``cdist(torch.zeros(1, 2), torch.tensor([[3.0, 4.0]])).item()`` is ``5.0``.
+    """
     if x1.ndim < 2 or x2.ndim < 2 or sizes_of(x1)[-1] != sizes_of(x2)[-1]:
         raise RuntimeError(at_user_line(
             f"cdist: {type_of(x1)} and {type_of(x2)} must be matrices with equal columns"
         ))  # fmt: skip
     if p < 0:
         raise RuntimeError(at_user_line(f"cdist: p={p} must not be negative"))
+    mode = "use_mm_for_euclid_dist_if_necessary" if compute_mode is None else compute_mode
+    if mode not in _CDIST_ROWS:
+        raise ValueError(at_user_line(f"cdist: {mode} is not a valid value for compute_mode"))
+    many = _CDIST_ROWS[mode]
+    if p == 2 and many is not None and (sizes_of(x1)[-2] > many or sizes_of(x2)[-2] > many):
+        return _euclidean_by_product(x1, x2)
     gap = unsqueeze(x1, -2) - unsqueeze(x2, -3)
     if not sizes_of(gap)[-1]:
         return sum(gap, -1)
