@@ -53,24 +53,35 @@ def block(dtype: str) -> Block:
     return Block(4, 2, 2, 128 // _BITS[dtype])
 
 
-def names(dtype: str) -> tuple[str, ...]:
-    """The functions that `text` defines: micro kernels (any A, A transposed, few rows of any A;
-    whole blocks, of A as it lies and of A packed), packing,
-    and transposing.
+def row_block(dtype: str) -> Block:
+    """The block for one row of A: wide, since B is read where it lies and then comes in long runs,
+    which the processor foresees; short pieces of many rows it does not.
     """
-    stems = ("micro", "micro_t", "micro_few", "whole", "whole_packed", "pack", "pack_t", "turn")
+    shape = block(dtype)
+    return shape._replace(rows=1, few=1, vectors=shape.rows * shape.vectors * 2 // 3)
+
+
+def names(dtype: str) -> tuple[str, ...]:
+    """The functions that `text` defines: micro kernels (any A, A transposed, few rows of any A, one
+    row; whole blocks, of A as it lies and of A packed), packing, and transposing.
+    """
+    stems = (
+        *("micro", "micro_t", "micro_few", "micro_row"),
+        *("whole", "whole_packed", "pack", "pack_t", "turn"),
+    )
     return tuple(f"{stem}_{dtype}" for stem in stems)
 
 
 def text(dtype: str) -> str:
     """LLVM IR of the functions named by `names(dtype)`; all take words and return a word."""
     shape = block(dtype)
-    micro, micro_t, micro_few, whole, whole_packed, pack, pack_t, turn = names(dtype)
+    micro, micro_t, micro_few, micro_row, whole, whole_packed, pack, pack_t, turn = names(dtype)
     parts = [
         _declarations(dtype, shape),
         _Micro(dtype, shape, micro, shape.rows, transposed=False).text(),
         _Micro(dtype, shape, micro_t, shape.rows, transposed=True).text(),
         _Micro(dtype, shape, micro_few, shape.few, transposed=False).text(),
+        _Micro(dtype, row_block(dtype), micro_row, 1, transposed=False).text(),
         _Whole(dtype, shape, whole, packed=False).text(),
         _Whole(dtype, shape, whole_packed, packed=True).text(),
         _Pack(dtype, shape, pack).text(),

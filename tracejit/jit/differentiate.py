@@ -49,11 +49,14 @@ class EagerSaves:
     spends           for each result with a gradient those whose gradients read what its backward
                      pass frees.
     frees, reads     for each the nodes whose saved values it frees, those it reads.
+    writes           by position of an input, how many writes of the call change its memory, also
+                     through what it is a view of (`roots`: what the memory of each belongs to).
     """
 
     def __init__(
         self, tensors: int, inputs: dict[int, set[int]], outputs: dict[int, set[int]],
         spends: Sequence[set[int]], frees: Sequence[set[Node]], reads: Sequence[set[Node]],
+        roots: dict[int, int], written: Sequence[int],
     ):  # fmt: skip
         self.tensors = tensors
         self.inputs = inputs
@@ -61,6 +64,8 @@ class EagerSaves:
         self.spends = spends
         self.frees = frees
         self.reads = reads
+        changed = [roots[i] for i in written]
+        self.writes = {i: changed.count(root) for i, root in roots.items() if root in changed}
 
     def may_read(self, position: int) -> bool:
         """Whether backward may read the input again: eager would notice a change of it."""
@@ -250,7 +255,7 @@ class Differentiable:
 
     def _version(self, position: int, tensor: Any) -> int:
         """The version of an input when its value was read: before this call wrote to it."""
-        return storage_of(tensor).noticed - (position in self.mutated)
+        return storage_of(tensor).noticed - self.eager.writes.get(position, 0)
 
     def backward(self, walk: Any, node: Node, g: Cotangents) -> list[Node | None]:
         """The rule: runs the backward program on what the call saved.

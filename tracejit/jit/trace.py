@@ -377,6 +377,8 @@ class PathBuilder:
             len(self.inputs.tensors), inputs, outputs, spends,
             [self._among(t, freed) for t, freed in zip(tracked, frees, strict=True)],
             [self._among(t, read) for t, read in zip(tracked, reads, strict=True)],
+            {self._position(t): id(root_of(t)) for t, _ in self.capture.inputs},
+            self.finish.written,
         )  # fmt: skip
 
     def _among(self, tensor: Tensor, found: set[Node]) -> set[Node]:
@@ -399,8 +401,7 @@ class PathBuilder:
             return True
         if sum(root_of(t) is base for t in self.seen_after) > 1:
             return True
-        same_size = view._array.size == base._array.size
-        return same_size and not view._array.flags.c_contiguous
+        return view._array.size == base._array.size and not view._array.flags.c_contiguous
 
     def _position(self, tensor: Tensor) -> int:
         source = self._source_of(tensor)

@@ -332,6 +332,7 @@ def _add_micro_kernels(context: Words, dtype: np.dtype[Any]) -> LinkedObject:
     context[layout.CONTEXT_LANES] = block.lanes
     context[layout.CONTEXT_A_WIDTH] = block.width * dtype.itemsize
     context[layout.CONTEXT_ONE] = _bits(dtype, 1.0)
+    context[layout.CONTEXT_ROW_COLUMNS] = gemm_kernel.row_block(name).columns
     return linked
 
 

@@ -46,11 +46,12 @@ GEMM_WORDS = 32
 # Fields of a provider's context: it is a guard (see `native`), and goes on where a guard's own
 # fields end.
 CONTEXT_LOCK, CONTEXT_USERS, CONTEXT_BEFORE, CONTEXT_GET, CONTEXT_SET = 8, 9, 10, 11, 12
-CONTEXT_MICRO, CONTEXT_MICRO_T, CONTEXT_MICRO_FEW = 16, 17, 18
-CONTEXT_WHOLE, CONTEXT_WHOLE_PACKED, CONTEXT_PACK, CONTEXT_PACK_T, CONTEXT_TURN = 19, 20, 21, 22, 23
-CONTEXT_BLOCK_ROWS, CONTEXT_BLOCK_FEW, CONTEXT_BLOCK_COLUMNS = 24, 25, 26
-CONTEXT_LANES, CONTEXT_ONE = 27, 28
-CONTEXT_A_WIDTH = 29  # bytes from one k to the next in a packed block of A
+CONTEXT_MICRO, CONTEXT_MICRO_T, CONTEXT_MICRO_FEW, CONTEXT_MICRO_ROW = 16, 17, 18, 19
+CONTEXT_WHOLE, CONTEXT_WHOLE_PACKED, CONTEXT_PACK, CONTEXT_PACK_T, CONTEXT_TURN = 20, 21, 22, 23, 24
+CONTEXT_BLOCK_ROWS, CONTEXT_BLOCK_FEW, CONTEXT_BLOCK_COLUMNS = 25, 26, 27
+CONTEXT_LANES, CONTEXT_ONE = 28, 29
+CONTEXT_A_WIDTH = 30  # bytes from one k to the next in a packed block of A
+CONTEXT_ROW_COLUMNS = 31  # of a block for one row of A
 CONTEXT_WORDS = 32
 
 SLIVER_BYTES = 24576  # of packed B: it stays in the first-level cache beside a stripe of A
@@ -237,6 +238,26 @@ def _stripe(
         a += a_block
 
 
+def _row(
+    d: int, k: int, a: int, a_row: int, a_column: int, b: int, b_step: int, c: int, n: int,
+    beta: int,
+) -> int:  # fmt: skip
+    """One row of A times the whole wide blocks of B, which is read where it lies; how many columns
+    that were.
+    """
+    context = load(d, GEMM_CONTEXT)
+    item = load(d, GEMM_ITEM)
+    width = load(context, CONTEXT_ROW_COLUMNS)
+    done = 0
+    while done + width <= n:
+        call_word(
+            load(context, CONTEXT_MICRO_ROW), k, a, a_row, a_column, b + done * item, b_step,
+            c + done * item, load(d, GEMM_C_ROW), 1, width, load(d, GEMM_ALPHA), beta,
+        )  # fmt: skip
+        done += width
+    return done
+
+
 def _columns(
     d: int, k: int, a: int, a_row: int, a_column: int, a_block: int, packed: int,
     b: int, b_step: int, sliver: int, c: int, m: int, n: int, beta: int,
@@ -247,7 +268,10 @@ def _columns(
     item = load(d, GEMM_ITEM)
     width = load(load(d, GEMM_CONTEXT), CONTEXT_BLOCK_COLUMNS)
     flip = load(d, GEMM_TRANS_B)
-    for column in range(0, n, width):
+    done = 0
+    if m == 1 and not flip:
+        done = _row(d, k, a, a_row, a_column, b, b_step, c, n, beta)
+    for column in range(done, n, width):
         columns = min(n - column, width)
         source = b + column * load(d, GEMM_B_COLUMN)
         to = c + column * item
