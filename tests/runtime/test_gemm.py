@@ -269,7 +269,7 @@ def guarded(shape, dtype):
 @pytest.mark.parametrize("dtype", [F4, F8])
 def test_nothing_behind_the_operands_is_touched(dtype):
     with config.override(gemm="builtin"):
-        for m, n, k in itertools.product((1, 3, 12, 14), (1, 7, 33), (1, 5, 17)):
+        for m, n, k in itertools.product((1, 3, 12, 14), (1, 7, 33, 257), (1, 5, 17)):
             for flip_a, flip_b in itertools.product((False, True), repeat=2):
                 a = guarded((k, m) if flip_a else (m, k), dtype)
                 b = guarded((n, k) if flip_b else (k, n), dtype)
