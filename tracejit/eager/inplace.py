@@ -163,6 +163,7 @@ def _value_node(target: Tensor, value: Tensor) -> Node:
 def record_write(target: Tensor, node: Node, tracked: bool) -> None:
     """The node of `target` becomes `node`; its base and sibling views follow."""
     base = target._base
+    tracked = tracked and state.grad  # a capture records writes under no_grad() too
     if base is None:
         if target._requires_grad and state.grad:
             node = _overwritten(node_of(target), node)
@@ -185,7 +186,7 @@ def record_write(target: Tensor, node: Node, tracked: bool) -> None:
         target._seen = storage_of(target).version
         return
     _replace_node(base, whole, tracked)
-    if base._requires_grad:
+    if base._requires_grad and (state.grad or target._requires_grad):
         target._requires_grad = True
         target._node = replay_views(target, base._node)
     if state.capture is not None:
