@@ -152,6 +152,8 @@ def _is_recorded(target: Tensor, value: Tensor) -> bool:
 
 def _value_node(target: Tensor, value: Tensor) -> Node:
     node = node_of(value)
+    if value._requires_grad and not state.grad:
+        node = OPS["detach"](node)
     if node.type.dtype is not target.dtype:
         node = OPS["cast"](node, dtype=target.dtype)
     shape = type_of(target).shape if state.capture is None else node_of(target).type.shape

@@ -21,13 +21,20 @@ def filled(x0, x1):
     return view, x1, x0
 
 
+def inside(x0, x1):
+    kept = torch.zeros(4)
+    with torch.no_grad():
+        kept.copy_(x1)
+    return kept, kept * 2.0 + x1 * x0
+
+
 def f(which, x0, x1):
-    return (copied, clamped, filled)[which](x0, x1)
+    return (copied, clamped, filled, inside)[which](x0, x1)
 
 
 def run(f):
     for dtype in ("bool", "float32"):
-        for which in range(3):
+        for which in range(4):
             x0, x1 = make(dtype, (4,), 1), make("float32", (4,), 2, grad=True)
             with torch.no_grad():
                 y = attempt(f, which, x0, x1)
