@@ -129,7 +129,7 @@ class Observer:
             (i, j)
             for i, a in enumerate(arrays)
             for j, b in enumerate(arrays[:i])
-            if a.size and b.size and np.may_share_memory(a, b)
+            if a.size and b.size and np.shares_memory(a, b)
         ]
 
 

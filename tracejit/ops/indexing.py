@@ -66,7 +66,7 @@ def _infer_scatter(types: Sequence[TensorType], *, axis: int) -> TensorType:
 
 
 def _numpy_scatter(x: np.ndarray, index: np.ndarray, y: np.ndarray, axis: int) -> np.ndarray:
-    result = np.array(x)
+    result = np.array(x, order="C")
     np.put_along_axis(_corner(result, index.shape, axis), index, y, axis)
     return result
 
@@ -80,7 +80,7 @@ def _grid(index: np.ndarray, axis: int) -> tuple[np.ndarray, ...]:
 def _numpy_scatter_add(x: np.ndarray, index: np.ndarray, y: np.ndarray, axis: int) -> np.ndarray:
     result = np.array(x, np.float32 if x.dtype == np.float16 else x.dtype)
     np.add.at(result, _grid(index, axis), y)
-    return result.astype(x.dtype)
+    return result.astype(x.dtype, order="C")
 
 
 scatter: Op = Op(

@@ -179,7 +179,8 @@ def _pad_vjp(g: Node, out: Node, x: Node, *, low: Any, high: Any, value: Any) ->
 def _numpy_pad(x: np.ndarray, low: Any, high: Any, value: Any) -> np.ndarray:
     if not low:  # np.pad refuses a 0-d array
         return x.copy()
-    return np.pad(x, tuple(zip(low, high, strict=True)), constant_values=value)
+    padded = np.pad(x, tuple(zip(low, high, strict=True)), constant_values=value)
+    return np.ascontiguousarray(padded)  # as a kernel's: NumPy keeps a transposed order
 
 
 pad = Op(
@@ -213,7 +214,8 @@ def _concatenate_vjp(g: Node, out: Node, *xs: Node, axis: int) -> tuple[Node, ..
 
 concatenate = Op(
     "concatenate", "movement", _infer_concatenate,
-    lambda *xs, axis: np.concatenate(xs, axis), _concatenate_vjp, "Joined along `axis`.",
+    lambda *xs, axis: np.ascontiguousarray(np.concatenate(xs, axis)), _concatenate_vjp,
+    "Joined along `axis`.",
     names=("*xs",),
 )  # fmt: skip
 

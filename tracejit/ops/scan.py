@@ -32,7 +32,7 @@ def _numpy_cumsum(x: np.ndarray, axis: int) -> np.ndarray:
     total = np.cumsum(x, axis, dtype=wide)
     if wide.kind == "f":  # a sum starts at 0.0: of -0.0 alone it is 0.0
         total += 0.0
-    return total.astype(x.dtype)
+    return total.astype(x.dtype, order="C")
 
 
 def reversed_cumsum(g: Node, axis: int) -> Node:
