@@ -65,11 +65,8 @@ def names(dtype: str) -> tuple[str, ...]:
     """The functions that `text` defines: micro kernels (any A, A transposed, few rows of any A, one
     row; whole blocks, of A as it lies and of A packed), packing, and transposing.
     """
-    stems = (
-        *("micro", "micro_t", "micro_few", "micro_row"),
-        *("whole", "whole_packed", "pack", "pack_t", "turn"),
-    )
-    return tuple(f"{stem}_{dtype}" for stem in stems)
+    stems = "micro micro_t micro_few micro_row whole whole_packed pack pack_t turn"
+    return tuple(f"{stem}_{dtype}" for stem in stems.split())
 
 
 def text(dtype: str) -> str:
