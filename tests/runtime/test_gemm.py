@@ -8,10 +8,10 @@ import threading
 
 import numpy as np
 import pytest
+from products import F4, F8, close, padded, random, transposed
 from random_graphs import input_node
 
 from tracejit import config
-from tracejit.codegen import gemm_kernel
 from tracejit.codegen.compiler import compile_kernel
 from tracejit.dtypes import float64
 from tracejit.ir.graph import Graph
@@ -33,7 +33,6 @@ from tracejit.runtime.threads import get_num_threads, ready_driver, set_num_thre
 # Python warns of every fork of a process with threads; that it works is what is tested here.
 pytestmark = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 
-F4, F8 = np.dtype(np.float32), np.dtype(np.float64)
 LIBRARIES = [
     pytest.param(
         name, marks=pytest.mark.skipif(gemm_libraries.find(name, F4) is None, reason=f"no {name}")
@@ -48,30 +47,6 @@ SIZES = [1, 2, 5, 12, 13, 31, 32, 33, 70]
 def any_provider(request):
     with config.override(gemm=request.param):
         yield request.param
-
-
-def random(shape, dtype=F4, seed=0):
-    return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
-
-
-def transposed(x):
-    """The same values, each matrix stored column by column."""
-    return np.ascontiguousarray(x.swapaxes(-1, -2)).swapaxes(-1, -2)
-
-
-def padded(x):
-    """The same values in rows that lie apart, NaN between them."""
-    wide = np.full((*x.shape[:-1], x.shape[-1] + 3), np.nan, x.dtype)
-    wide[..., : x.shape[-1]] = x
-    return wide[..., : x.shape[-1]]
-
-
-def close(result, a, b):
-    exact = np.matmul(a.astype(np.float64), b.astype(np.float64))
-    scale = np.matmul(np.abs(a).astype(np.float64), np.abs(b).astype(np.float64))
-    error = np.abs(result - exact)
-    bound = (a.shape[-1] + 2) * np.finfo(result.dtype).eps * scale
-    return result.shape == exact.shape and bool((error <= bound).all())
 
 
 @pytest.mark.parametrize("dtype", [F4, F8])
@@ -417,33 +392,6 @@ def test_a_forked_child_multiplies_while_another_thread_did():
         assert openblas_threads() == threads
 
 
-@pytest.mark.parametrize("dtype", ["f32", "f64"])
-@pytest.mark.parametrize("features", ["+avx512f", "+avx2", "+sse2", "+neon"])
-def test_micro_kernels_are_valid_ir_for_every_processor(monkeypatch, dtype, features):
-    from tracejit.codegen.objects import parse
-
-    monkeypatch.setattr(gemm_kernel, "cpu", lambda: ("any", features))
-    block = gemm_kernel.block(dtype)
-    assert block.few * 2 <= block.rows and block.columns % block.lanes == 0
-    module = parse(gemm_kernel.text(dtype))
-    assert {f.name for f in module.functions if not f.is_declaration} == set(
-        gemm_kernel.names(dtype)
-    )
-
-
-@pytest.mark.parametrize("dtype", [F4, F8])
-@pytest.mark.parametrize("features", ["+avx2", "+sse2"])
-def test_blocks_of_other_processors_give_right_values(monkeypatch, dtype, features):
-    monkeypatch.setattr(gemm_kernel, "cpu", lambda: ("any", features))
-    monkeypatch.setattr(gemm, "_providers", {})
-    monkeypatch.setattr(gemm, "_plans", {})
-    with config.override(gemm="builtin"):
-        for m, n, k in ((1, 1, 1), (5, 9, 33), (70, 45, 130), (300, 70, 801)):
-            a, b = random((m, k), dtype), random((k, n), dtype, 1)
-            for read_a, read_b in itertools.product((np.array, transposed), repeat=2):
-                assert close(matmul(read_a(a), read_b(b)), a, b)
-
-
 @pytest.mark.parametrize("dtype", [F4, F8])
 def test_a_single_column_has_the_bits_of_any_column(dtype):
     with config.override(gemm="builtin"):
@@ -474,35 +422,3 @@ def test_few_results_over_a_long_inner_dimension_are_cut_along_it():
                 built = build(Graph("g", (graph_a, graph_b), (OPS["matmul"](graph_a, graph_b),)))
                 bits.add(built.run([read(a), read(b)])[0].tobytes())
     assert len(bits) == 1
-
-
-def test_whole_blocks_have_the_bits_of_masked_ones():
-    """Blocks of C that are all there take a faster kernel; odd depths end between its steps."""
-    for k in (1, 3, 4, 7, 191, 193, 387):
-        a, b = random((25, k)), random((k, 65), seed=1)
-        wide = matmul(a, b)
-        narrow = np.concatenate([matmul(a, b[:, j : j + 13].copy()) for j in range(0, 65, 13)], 1)
-        assert wide.tobytes() == np.ascontiguousarray(narrow).tobytes()
-
-
-@pytest.mark.parametrize("dtype", [F4, F8])
-def test_products_of_few_columns_are_turned(dtype):
-    """Tall and narrow ones are worked out transposed: same bits, nothing written beside them."""
-    for m, n, k, flip in [(33, 1, 5, 0), (130, 10, 200, 1), (300, 8, 3, 0), (40, 7, 390, 1)]:
-        a, b = random((m, k), dtype), random((k, n), dtype, seed=1)
-        b = transposed(b) if flip else b
-        held = np.full(m * n + 64, 7, dtype)
-        result = matmul(a, b, held[: m * n].reshape(m, n))
-        wide = matmul(a, np.concatenate([b, random((k, 40), dtype)], axis=1))
-        assert wide[:, :n].tobytes() == result.tobytes()
-        assert (held[m * n :] == 7).all()
-
-
-@pytest.mark.parametrize("dtype", [F4, F8])
-def test_rows_of_a_that_lie_far_apart_are_packed(dtype):
-    k = 4096 // dtype.itemsize + 3
-    a, b = random((127, k), dtype), random((k, 133), dtype, seed=1)
-    result = matmul(a, b)
-    near = np.concatenate([matmul(a[i : i + 43], b) for i in range(0, 127, 43)])
-    assert result.tobytes() == near.tobytes()
-    assert np.allclose(result, a.astype(F8) @ b.astype(F8), atol=1e-3)
