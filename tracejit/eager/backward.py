@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tracejit.eager.execute import execute
+from tracejit.eager.evaluator import SECOND_TIME, Evaluator
 from tracejit.eager.modes import state
 from tracejit.eager.tape import (
     FREED,
@@ -19,94 +19,18 @@ from tracejit.eager.tape import (
     Leaf,
     Saved,
     SavedCall,
-    changed_message,
     leaf_nodes,
     node_of,
     nodes_read,
     type_of,
 )
 from tracejit.errors import ShapeError, at_user_line
-from tracejit.ir.interpret import concrete_params
 from tracejit.ir.node import Node, topological
 from tracejit.ir.op import OPS
 from tracejit.ir.types import TupleType
-from tracejit.runtime.device_array import DeviceArray, filled_like
-from tracejit.runtime.target import beside_constants
+from tracejit.runtime.device_array import filled_like
 from tracejit.tensor import Tensor, new_tensor
 from tracejit.transforms.grad import backpropagate, depends_on
-
-_SECOND_TIME = (
-    "backward through the same graph a second time: its saved values were freed; "
-    "pass retain_graph=True to the first backward"
-)
-
-
-class Evaluator:
-    """Computes values of nodes of the tape and of gradient graphs, each once."""
-
-    def __init__(self, needed: Sequence[Node] = ()) -> None:
-        self.values: dict[int, Any] = {}
-        self.alive: list[Node] = []  # ids in `values` stay valid while their nodes live
-        self.read: list[Node] = []
-
-    def set(self, node: Node, value: Any) -> None:
-        self.values[id(node)] = value
-        self.alive.append(node)
-
-    def __call__(self, root: Node) -> Any:
-        if id(root) in self.values:
-            return self.values[id(root)]
-        stack = [root]
-        while stack:
-            node = stack[-1]
-            if id(node) in self.values:
-                stack.pop()
-                continue
-            if node.saved is not None and self._load(node):
-                stack.pop()
-                continue
-            missing = [x for x in node.inputs if id(x) not in self.values]
-            if missing:
-                stack.extend(missing)
-                continue
-            self.set(node, self._compute(node))
-            stack.pop()
-        return self.values[id(root)]
-
-    def _load(self, node: Node) -> bool:
-        saved: Saved = node.saved
-        if saved is FREED:
-            raise RuntimeError(at_user_line(_SECOND_TIME))
-        array = saved.array
-        if array is None:
-            if type(saved) is Leaf and node.op.name == "input":
-                tensor = saved.tensor()
-                array = None if tensor is None else tensor._array
-            if array is None:
-                return False
-        elif not saved.is_current:
-            raise RuntimeError(at_user_line(changed_message(saved, node.op.name)))
-        elif state.capture is not None and saved.was_changed:
-            state.capture.refuse("a value that a gradient needs was changed through .data", None)
-        self.set(node, array)
-        self.read.append(node)
-        return True
-
-    def _compute(self, node: Node) -> Any:
-        if node.op.name == "input":
-            raise RuntimeError(at_user_line("the value of a tensor needed by backward is gone"))
-        arrays = [self.values[id(x)] for x in node.inputs]
-        if any(type(a) is DeviceArray for a in arrays):
-            arrays = beside_constants(arrays, node.inputs)
-        return execute(node.op, arrays, concrete_params(node.params))
-
-    def free(self) -> None:
-        """Drop what the tape saved for the nodes that were read (leaves keep their tensors)."""
-        for node in self.read:
-            if type(node.saved) is Leaf:
-                node.saved.array = None
-            else:
-                node.saved = FREED
 
 
 def has_history(root: Node) -> bool:
@@ -149,7 +73,7 @@ class _Walk:
 
     def on_gradient(self, node: Node, g: Node) -> Node:
         if node.saved is FREED and id(node) not in self.targets and _reads_freed(node):
-            raise RuntimeError(at_user_line(_SECOND_TIME))
+            raise RuntimeError(at_user_line(SECOND_TIME))
         watcher = node_watchers.get(node)
         if type(node.saved) is Leaf:
             tensor = node.saved.tensor()
@@ -250,6 +174,9 @@ def run_backward(
         if order is None:
             order = topological(nodes)
         found = backpropagate(nodes, seeds, wrt, walk.on_gradient, walk.call_rule, order)
+        freed = [] if retain_graph else _freed_by(nodes, order)
+        if not create_graph:
+            walk.evaluate.run([g for g in found if g is not None], _may_free(freed, retain_graph))
         results = [None if g is None else walk.tensor(g) for g in found]
         _separate(found, results, create_graph)
         if create_graph:
@@ -257,40 +184,53 @@ def run_backward(
     finally:
         state.grad = before
     if not retain_graph:
-        _free(walk.evaluate, nodes, order)
+        if state.capture is None:
+            walk.evaluate.free()
+        for node in freed:
+            _free_node(node, order)
     return results
 
 
-def _free(evaluate: Evaluator, nodes: Sequence[Node], order: Sequence[Node]) -> None:
-    """Free what the backward pass of `nodes` used.
+def _freed_by(nodes: Sequence[Node], order: Sequence[Node]) -> list[Node]:
+    """The nodes whose saved values the backward pass of `nodes` frees, read or not.
 
     On the tape every use of a value without gradient is a node of its own. In a capture such a
     node may serve other losses too, so only nodes that gradients passed through are freed.
     """
     if state.capture is None:
-        evaluate.free()
-        _free_saved(order if all(type(n.saved) is not SavedCall for n in order) else _below(nodes))
-        return
+        is_plain = all(type(n.saved) is not SavedCall for n in order)
+        return list(order) if is_plain else _below(nodes)
     passed = depends_on(order, [n for n in order if type(n.saved) is Leaf])
+    found = []
     stack = [n for n in nodes if n in passed]
     while stack:
         node = stack.pop()
         passed.discard(node)
         if type(node.saved) is Leaf:
             continue
-        _free_node(node, order)
+        found.append(node)
         for x in node.inputs:
             if x in passed:
                 stack.append(x)
+    return found
+
+
+def _may_free(freed: Sequence[Node], retain_graph: bool) -> Callable[[Node], bool]:
+    """Whether what a node saved is of no use once the backward pass has read it."""
+    if retain_graph:
+        return lambda node: False
+    if state.capture is None:
+        return lambda node: True
+    return set(freed).__contains__
 
 
 def _check_not_freed(nodes: Sequence[Node]) -> None:
     """Raise if an output's own node was freed by an earlier backward pass."""
     for node in nodes:
         if node.saved is FREED and _reads_freed(node):
-            raise RuntimeError(at_user_line(_SECOND_TIME))
+            raise RuntimeError(at_user_line(SECOND_TIME))
         if any(x.saved is FREED for x in node.inputs if x.op.name == "call"):
-            raise RuntimeError(at_user_line(_SECOND_TIME))
+            raise RuntimeError(at_user_line(SECOND_TIME))
 
 
 def _reads_freed(node: Node) -> bool:
@@ -323,13 +263,6 @@ def _save_for_second_order(gradients: Sequence[Node], evaluate: Evaluator) -> No
                 node.saved = Saved(value, None)
 
 
-def _free_saved(order: Sequence[Node]) -> None:
-    """Free every saved value of the nodes, read or not: the graph has been used."""
-    for node in order:
-        if node.saved is not None and type(node.saved) is not Leaf:
-            _free_node(node, order)
-
-
 def _below(roots: Sequence[Node]) -> list[Node]:
     """The nodes that the roots depend on: of a compiled call's inputs those of the results used."""
     found: dict[Node, None] = {}
@@ -354,7 +287,7 @@ def _free_node(node: Node, used: Sequence[Node]) -> None:
         node.params["rule"].free(node, [
             x.params["index"] for x in used if x.op.name == "get" and x.inputs[0] is node
         ])  # fmt: skip
-    elif node.saved is not None:
+    elif node.saved is not None and type(node.saved) is not Leaf:
         node.saved = FREED
 
 
