@@ -255,6 +255,12 @@ def finish_record(
     """Make the node, save what its rule reads, give it to the result(s)."""
     node = op(*nodes, **params)
     node.loc = user_location()
+    finish_node(node, operands, results)
+
+
+def finish_node(node: Node, operands: Sequence[Any], results: Any) -> None:
+    """Save what the rule of a node just made reads, give it to the result(s)."""
+    op = node.op
     several = isinstance(results, tuple)
     outputs: tuple[Tensor, ...] = results if several else (results,)
     differentiable = op.vjp is not None and outputs[0]._array.dtype.kind == "f"

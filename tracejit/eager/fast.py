@@ -1,7 +1,7 @@
 """The short way of a pointwise op: operands of one dtype, nothing to promote, NumPy does the work.
 
-Invariant: gives what `dispatch.pointwise` would give, or None where the short way does not apply;
-it never raises and never runs while a capture does.
+Invariant: gives what `dispatch.pointwise` would give, records what it would record, or gives None
+where the short way does not apply; it never raises.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tracejit import config
-from tracejit.eager.dispatch import NO_PARAMS, record_pointwise
+from tracejit.eager.dispatch import NO_PARAMS, finish_node, record_pointwise
 from tracejit.eager.execute import THREADED_SIZE
 from tracejit.eager.modes import state
 from tracejit.eager.quiet import quiet
@@ -32,7 +32,7 @@ _WHOLE = frozenset({
 
 def binary(op: Op, x: Any, y: Any) -> Tensor | None:
     """`op` of a tensor and a tensor of the same dtype, or a number that keeps the dtype."""
-    if state.capture is not None or not op.exact:
+    if not op.exact:
         return None
     try:
         a = x._array
@@ -64,7 +64,9 @@ def binary(op: Op, x: Any, y: Any) -> Tensor | None:
     except (ValueError, TypeError, OverflowError):
         return None  # the long way says what is wrong
     result = new_tensor(data if type(data) is _ndarray else np.asarray(data))
-    if state.grad and (x._requires_grad or (b is not y and y._requires_grad)):
+    if state.capture is not None:
+        _capture(op, (x, y), result)
+    elif state.grad and (x._requires_grad or (b is not y and y._requires_grad)):
         _record_binary(op, x, y, b is y, result)
     return result
 
@@ -97,6 +99,36 @@ def _record_binary(op: Op, x: Tensor, y: Any, is_number: bool, result: Tensor) -
     result._node = node
 
 
+def _capture(op: Op, operands: tuple[Any, ...], result: Tensor) -> None:
+    """Record in the capture in progress; sizes that only happen to be equal go the long way."""
+    capture = state.capture
+    first = capture.node_of(operands[0])
+    kind = first.type
+    if op.vjp is None or result._array.dtype.kind != "f" or len(kind.shape) != result._array.ndim:
+        return _record_slowly(op, operands, result)
+    inputs = [first]
+    for operand in operands[1:]:
+        if isinstance(operand, Tensor):
+            node = capture.node_of(operand)
+            if not _is_same(node.type.shape, kind.shape):
+                return _record_slowly(op, operands, result)
+        else:
+            node = Node(_FULL, (), {"value": float(operand), "type": kind}, kind)
+        inputs.append(node)
+    node = Node(op, tuple(inputs), NO_PARAMS, kind, user_location())
+    finish_node(node, operands, result)
+
+
+def _is_same(first: tuple[Any, ...], second: tuple[Any, ...]) -> bool:
+    """Whether two shapes are the same without a question asked of a symbolic size."""
+    if first is second:
+        return True
+    return len(first) == len(second) and all(
+        a is b or (type(a) is int and type(b) is int and a == b)
+        for a, b in zip(first, second, strict=True)
+    )
+
+
 def _input_node(tensor: Tensor) -> Node:
     kind = type_of(tensor)
     return Node(_INPUT, (), {"type": kind, "name": "x"}, kind)
@@ -120,7 +152,7 @@ def _needs(op: Op, mask: tuple[bool, ...], node: Node) -> tuple[tuple[int, ...],
 
 def unary(op: Op, x: Any) -> Tensor | None:
     """`op` of one tensor, where NumPy's result is ours."""
-    if state.capture is not None or not op.exact:
+    if not op.exact:
         return None
     try:
         a = x._array
@@ -133,7 +165,9 @@ def unary(op: Op, x: Any) -> Tensor | None:
     except TypeError:  # an op of integers: the other way has an error to tell
         return None
     result = new_tensor(data if type(data) is _ndarray else np.asarray(data))
-    if state.grad and x._requires_grad:
+    if state.capture is not None:
+        _capture(op, (x,), result)
+    elif state.grad and x._requires_grad:
         if op.vjp is None or result._array.dtype.kind != "f":
             _record_slowly(op, (x,), result)
             return result
