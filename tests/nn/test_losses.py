@@ -198,6 +198,16 @@ def test_ctc_sums_over_all_alignments():
     )
 
 
+def test_ctc_gradient_is_that_of_probabilities_that_stay_normalised():
+    """As torch's: behind log_softmax nothing changes, without it each step's total weighs in."""
+    logits = torch.tensor(_rng.normal(size=(4, 2, 3)), requires_grad=True)
+    how = (torch.tensor([[1, 2], [2, 0]]), [4, 2], [2, 1])
+    log_p = logits.log_softmax(2)
+    direct, through = torch.autograd.grad(F.ctc_loss(log_p, *how), [log_p, logits])
+    np.testing.assert_allclose(direct.numpy(), through.numpy(), atol=1e-12)
+    assert abs(direct.sum().item()) < 1e-12 and not direct[2:, 1].any()
+
+
 def test_ctc_is_one_trace_for_other_targets_and_lengths():
     log_p = torch.randn(5, 3, 4).log_softmax(2)
     loss = torch.compile(F.ctc_loss, fullgraph=True)

@@ -78,6 +78,23 @@ def test_one_sided_slopes_at_zero_are_torchs():
     assert slope(F.leaky_relu, 0.0) == 0.01
 
 
+def test_gradients_at_nan_and_at_the_kinks_are_torchs():
+    nan = math.nan
+    for name, expected in (("relu", 1.0), ("elu", 1.0), ("celu", 1.0), ("softplus", nan)):
+        for call in (getattr(F, name), torch.compile(getattr(F, name))):
+            x = torch.tensor([nan, 1e30], requires_grad=True)
+            call(x).sum().backward()
+            np.testing.assert_array_equal(x.grad.numpy(), [expected, 1.0])
+    x = torch.tensor([-3.0, 3.0, 0.0], requires_grad=True)
+    F.hardswish(x).sum().backward()
+    assert x.grad.tolist() == [0.0, 1.0, 0.5]
+    pair = torch.tensor([nan, 1.0, 2.0], requires_grad=True), torch.tensor([0.0, 1.0, 1.0])
+    torch.maximum(*pair).sum().backward()
+    assert pair[0].grad.tolist() == [1.0, 0.5, 1.0]
+    count = torch.linalg.vector_norm(torch.tensor([nan, 0.0], requires_grad=True), 0)
+    assert count.item() == 1 and count.requires_grad
+
+
 def test_prelu_has_a_slope_for_each_channel():
     x = np.array([[-1.0, -2.0, 3.0], [4.0, -5.0, -6.0]])
     w = np.array([0.1, 0.2, 0.3])

@@ -65,6 +65,12 @@ def test_one_hot():
         F.one_hot(torch.tensor([-1]), 4)
 
 
+def test_circular_padding_after_a_cut_comes_around_to_what_was_kept():
+    x = torch.arange(4.0).reshape(1, 1, 4)
+    assert F.pad(x, (-2, 1), mode="circular").tolist() == [[[2.0, 3.0, 2.0]]]
+    assert F.pad(x, (1, -1), mode="circular").tolist() == [[[2.0, 0.0, 1.0, 2.0]]]
+
+
 @pytest.mark.parametrize(
     "mode, name", [("reflect", "reflect"), ("replicate", "edge"), ("circular", "wrap")]
 )

@@ -214,12 +214,13 @@ def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
 @public()
 def tensor_split(
     input: Tensor, indices_or_sections: Any = None, dim: int = 0, *, indices: Any = None,
-    sections: Any = None,
+    sections: Any = None, tensor_indices_or_sections: Any = None,
 ) -> tuple[Tensor, ...]:  # fmt: skip
     """NumPy's array_split: near-equal sections, or cuts at the given indices."""
     if input._array.ndim == 0:
         raise RuntimeError(at_user_line("tensor_split: expects at least a 1-d tensor"))
-    how = next(x for x in (indices_or_sections, indices, sections) if x is not None)
+    spellings = (indices_or_sections, indices, sections, tensor_indices_or_sections)
+    how = next(x for x in spellings if x is not None)
     at = axis_of(dim, input._array.ndim, "tensor_split")
     total = int(sizes_of(input)[at])
     how = _split_points(how)

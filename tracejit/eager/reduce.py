@@ -240,7 +240,8 @@ def vector_norm(x: Tensor, ord: Any, dim: Any, keepdim: bool) -> Tensor:
     if count_of(x, axes) == 0 and (ord == math.inf or ord < 0):
         raise RuntimeError(at_user_line(f"norm: an empty tensor has no norm of order {ord}"))
     if ord == 0:
-        return reduce("reduce_sum", (x != 0).to(x.dtype), axes, keepdim)
+        counted = where_of(x != 0, 1.0, x.sign(), x.dtype)  # as torch's, with a gradient: zeros
+        return reduce("reduce_sum", counted, axes, keepdim)
     if ord == 1:
         return reduce("reduce_sum", x.abs(), axes, keepdim)
     if ord in (math.inf, -math.inf):

@@ -7,7 +7,7 @@ computed in float32 and rounded after every op by the generator, integers wrap b
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -90,10 +90,13 @@ reciprocal = elementwise(
 )  # fmt: skip
 
 
-def _tie_vjp(g: Node, out: Node, x: Node, y: Node) -> tuple[Node, Node]:
+def _tie_vjp(
+    below: Callable[..., Node], g: Node, x: Node, y: Node
+) -> tuple[Node, Node]:
+    """Ties share; a NaN result leads to both operands, as in torch."""
     half, zero = full_like(g, 0.5), full_like(g, 0.0)
-    by_x = where(eq(x, y), g * half, where(eq(out, x), g, zero))
-    by_y = where(eq(x, y), g * half, where(eq(out, y), g, zero))
+    by_x = where(eq(x, y), g * half, where(below(x, y), zero, g))
+    by_y = where(eq(x, y), g * half, where(below(y, x), zero, g))
     return by_x, by_y
 
 
@@ -102,11 +105,13 @@ _SMALLER = {"f": "m.minimum({x}, {y})", "iu": "select({x} < {y}, {x}, {y})", "b"
 
 maximum = elementwise(
     "maximum", "The larger of x and y; NaN if either is.", arity=2, domain=ANY,
-    numpy=np.maximum, sample=uniform(-3, 3), scalar=_LARGER, vjp=_tie_vjp,
+    numpy=np.maximum, sample=uniform(-3, 3), scalar=_LARGER,
+    vjp=lambda g, out, x, y: _tie_vjp(lt, g, x, y),
 )  # fmt: skip
 minimum = elementwise(
     "minimum", "The smaller of x and y; NaN if either is.", arity=2, domain=ANY,
-    numpy=np.minimum, sample=uniform(-3, 3), scalar=_SMALLER, vjp=_tie_vjp,
+    numpy=np.minimum, sample=uniform(-3, 3), scalar=_SMALLER,
+    vjp=lambda g, out, x, y: _tie_vjp(gt, g, x, y),
 )  # fmt: skip
 clamp_min = elementwise(
     "clamp_min", "x, but y where x is below it; NaN if either is.", arity=2, domain=ANY,
@@ -150,10 +155,11 @@ copysign = elementwise(
                               full_like(y, 0.0)),
 )  # fmt: skip
 relu = elementwise(
-    "relu", "x where x > 0, else 0; NaN stays.", domain=NUMERIC, exact=True,
+    "relu", "x where x > 0, else 0; NaN stays, and so does its gradient.", domain=NUMERIC,
+    exact=True,
     numpy=lambda x: np.where(x <= 0, x.dtype.type(0), x), sample=uniform(-3, 3),
     scalar="select({x} <= zero({x}), zero({x}), {x})",
-    vjp=lambda g, out, x: (where(gt(out, full_like(out, 0.0)), g, full_like(g, 0.0)),),
+    vjp=lambda g, out, x: (where(le(out, full_like(out, 0.0)), full_like(g, 0.0), g),),
 )  # fmt: skip
 
 # --- rounding --------------------------------------------------------------------------------

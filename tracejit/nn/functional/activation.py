@@ -76,7 +76,7 @@ def _exponential_unit(x: Any, alpha: Any, scale: float, input_scale: float) -> T
     """``scale * x`` above 0, ``scale * alpha * (exp(x * input_scale) - 1)`` below."""
     low = x.clamp(max=0)
     below = (low if input_scale == 1 else low * input_scale).expm1() * (alpha * scale)
-    return _where(x > 0, x if scale == 1 else x * scale, below, x)
+    return _where(x <= 0, below, x if scale == 1 else x * scale, x)
 
 
 def elu(input: Any, alpha: float = 1.0, inplace: bool = False) -> Tensor:
@@ -214,8 +214,9 @@ def softplus(
 ) -> Tensor:
     """``log(1 + exp(beta * x)) / beta``; x itself where ``beta * x > threshold``."""
     scaled = input if beta == 1 else input * beta
-    soft = scaled.clamp(max=threshold).exp().log1p()
-    return _into(_where(scaled > threshold, input, soft if beta == 1 else soft / beta, input), out)
+    straight = scaled > threshold
+    soft: Any = _where(straight, 0.0, scaled, input).exp().log1p()
+    return _into(_where(straight, input, soft if beta == 1 else soft / beta, input), out)
 
 
 def logsigmoid(input: Any, *, out: Tensor | None = None) -> Tensor:
@@ -255,9 +256,9 @@ def hardsigmoid(input: Any, inplace: bool = False) -> Tensor:
 
 
 def hardswish(input: Any, inplace: bool = False) -> Tensor:
-    """``x * relu6(x + 3) / 6`` (Howard et al., 2019)."""
+    """``x * relu6(x + 3) / 6`` (Howard et al., 2019); gradient 0 at -3 and 1 at 3."""
     x = _operand(input, inplace)
-    return _deliver(x * (x + 3.0).clamp(0.0, 6.0) / 6.0, input, inplace)
+    return _deliver(x * relu6(x + 3.0) / 6.0, input, inplace)
 
 
 def glu(input: Any, dim: int = -1) -> Tensor:

@@ -89,6 +89,9 @@ def ctc_loss(
     input_lengths, target_lengths  [N]; an alignment that does not fit has loss inf
                     (0 with `zero_infinity`).
     reduction       'mean' divides each loss by its target's length first.
+
+    The gradient is torch's: of log-probabilities that stay normalised (``exp(log_probs)`` minus
+    the expected counts), which behind log_softmax is the gradient of the value.
     """
     single = log_probs.ndim == 2
     lp = log_probs.unsqueeze(1) if single else log_probs
@@ -104,7 +107,7 @@ def ctc_loss(
                            outputs, target_lengths)  # fmt: skip
     labels, skip = _states(rows, blank)
     alpha = _forward(lp, labels, skip, inputs)
-    loss: Any = -_final(alpha, outputs)
+    loss: Any = _normalised(-_final(alpha, outputs), lp, inputs)
     loss = where_of(loss > -_IMPOSSIBLE / 10, 0.0 if zero_infinity else math.inf, loss, lp.dtype)
     if reduction == "mean":
         return (loss / outputs.clamp(min=1).to(lp.dtype)).mean()
@@ -113,6 +116,16 @@ def ctc_loss(
     if reduction != "none":
         raise ValueError(at_user_line(f"{reduction!r} is not a valid value for reduction"))
     return loss[0] if single else loss
+
+
+def _normalised(loss: Any, lp: Any, lengths: Any) -> Any:
+    """`loss` itself, with the gradient of the logarithm of each step's total added."""
+    if not lp.requires_grad:
+        return loss
+    steps = FUNCTIONS["arange"](lp.shape[0], device=lp.device).unsqueeze(1)
+    mass = where_of(steps < lengths, lp.exp().sum(2), 0.0, lp.dtype).sum(0)
+    mass = where_of(mass < math.inf, mass, 0.0, lp.dtype)
+    return loss + (mass - mass.detach())
 
 
 def _forward(lp: Any, labels: Any, skip: Any, lengths: Any) -> Any:

@@ -74,10 +74,13 @@ def _pool(
             ))  # fmt: skip
     if samples is None:
         samples = rand(*x.shape[:2], rank, dtype=x.dtype, device=x.device)
-    elif samples.shape != (*x.shape[:2], rank):
+    elif samples.ndim != 3 or samples.shape[0] < x.shape[0] or samples.shape[1:] != (
+        x.shape[1], rank
+    ):  # fmt: skip
         raise ShapeError(at_user_line(
-            f"{name}: _random_samples must be {[*x.shape[:2], rank]}, got {type_of(samples)}"
+            f"{name}: _random_samples must be {[*x.shape[:2], rank]} or more, got {type_of(samples)}"
         ))  # fmt: skip
+    samples = samples[: x.shape[0]]
     order = range(rank - 1, -1, -1) if rank == 2 else range(rank)  # torch's: width first, but time
     axes = [_starts(samples[..., j], n, o, k)
             for j, n, o, k in zip(order, sizes, out, kernel, strict=True)]  # fmt: skip

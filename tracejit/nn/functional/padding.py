@@ -100,6 +100,9 @@ def _by_index(input: Any, axis: int, low: int, high: int, mode: str) -> Any:
     if low == 0 and high == 0:
         return input
     places = _INDEX[mode](np.arange(-low, n + high), n)
+    if mode == "circular" and (low < 0 or high < 0):  # what is cut away does not come around
+        start, kept = max(-low, 0), n + min(low, 0) + min(high, 0)
+        places = start + np.arange(-max(low, 0), kept + max(high, 0)) % kept
     return input.index_select(axis, constant_index(places))
 
 
