@@ -85,13 +85,14 @@ def orgqr(input: Tensor, input2: Tensor) -> Tensor:
 
 @public(out=True)
 def ormqr(
-    input: Tensor, tau: Tensor, other: Tensor, left: bool = True, transpose: bool = False
+    input: Tensor, input2: Tensor, input3: Tensor, left: bool = True, transpose: bool = False
 ) -> Tensor:
-    """`other` times the square Q that the reflectors make.
+    """`input3` times the square Q that the reflectors `input` and their factors `input2` make.
 
-    left       Q other; else other Q.
+    left       Q input3; else input3 Q.
     transpose  by the transpose of Q.
     """
+    tau, other = input2, input3
     _check("ormqr", input, tau)
     check_matrix("ormqr", other)
     place = -2 if left else -1

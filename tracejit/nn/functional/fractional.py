@@ -78,7 +78,8 @@ def _pool(
         x.shape[1], rank
     ):  # fmt: skip
         raise ShapeError(at_user_line(
-            f"{name}: _random_samples must be {[*x.shape[:2], rank]} or more, got {type_of(samples)}"
+            f"{name}: _random_samples must be {[*x.shape[:2], rank]} or more, not "
+            f"{type_of(samples)}"
         ))  # fmt: skip
     samples = samples[: x.shape[0]]
     order = range(rank - 1, -1, -1) if rank == 2 else range(rank)  # torch's: width first, but time
