@@ -55,7 +55,7 @@ from tracejit.eager.modes import (
 )
 from tracejit.eager.register import FUNCTIONS as _FUNCTIONS
 from tracejit.eager.settings import is_inference_mode_enabled
-from tracejit.eager.settings import watch_module as _watch_module
+from tracejit.eager.watched import watch_module as _watch_module
 from tracejit.ir.types import Device as device
 from tracejit.random import Generator, default_generator
 from tracejit.tensor import Size, Tensor

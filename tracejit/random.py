@@ -26,6 +26,7 @@ from tracejit.eager.register import FUNCTIONS, public, with_out
 from tracejit.eager.settings import ask
 from tracejit.eager.shape import sizes_of, unpack_sizes
 from tracejit.eager.tape import attach
+from tracejit.eager.watched import WatchedClass
 from tracejit.errors import ShapeError, at_user_line, user_location
 from tracejit.ir.op import OPS
 from tracejit.ir.sizes import hints_of, is_negative, product
@@ -35,7 +36,7 @@ from tracejit.tensor import Tensor, new_tensor
 _MASK = (1 << 63) - 1
 
 
-class Generator:
+class Generator(metaclass=WatchedClass):
     """A stream of random numbers: a 63-bit key and an offset, both plain state.
 
     Example: ``g = Generator().manual_seed(0); rand(3, generator=g)``.

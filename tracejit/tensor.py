@@ -13,6 +13,7 @@ import numpy as np
 
 from tracejit import dtypes
 from tracejit.dtypes import DType
+from tracejit.eager.watched import WatchedClass
 from tracejit.ir.types import CPU, Device
 
 _ndarray = np.ndarray
@@ -41,7 +42,7 @@ class Size(tuple[Any, ...]):
         return Size(tuple.__add__(self, tuple(other)))
 
 
-class Tensor:
+class Tensor(metaclass=WatchedClass):
     """An n-dimensional array that can record what is done with it.
 
     Made by ``tracejit.tensor``, ``zeros``, ``randn`` and the other factories, and by operations.
@@ -167,10 +168,6 @@ class Tensor:
     @property
     def nbytes(self) -> int:
         return self._array.nbytes
-
-    @property
-    def _version(self) -> int:
-        return 0 if self._storage is None else self._storage.noticed
 
 
 def new_tensor(array: Any) -> Tensor:

@@ -174,7 +174,7 @@ test_tied = edited(
     "weights are tied, written to, and untied",
     "one tensor, then two",
     "guard",
-    1,
+    2,
     lambda net: setattr(net.b, "weight", net.a.weight),
     lambda net: net.a.weight.data.mul_(3),
     lambda net: setattr(net.b, "weight", nn.Parameter(net.a.weight.detach().clone())),

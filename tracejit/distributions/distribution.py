@@ -16,6 +16,7 @@ from tracejit.eager.checks import is_on_device, require, require_later
 from tracejit.eager.factories import tensor
 from tracejit.eager.modes import no_grad
 from tracejit.eager.register import FUNCTIONS
+from tracejit.eager.watched import WatchedClass
 from tracejit.errors import at_user_line
 from tracejit.tensor import Size, Tensor
 
@@ -69,7 +70,7 @@ def _checked(method: Callable[..., Any], name: str) -> Callable[..., Any]:
     return checked
 
 
-class Distribution:
+class Distribution(metaclass=WatchedClass):
     """Base class of probability distributions.
 
     batch_shape  one distribution for each element of this shape.

@@ -15,6 +15,7 @@ from tracejit.distributions import constraints
 from tracejit.distributions.continuous import Normal
 from tracejit.distributions.distribution import Distribution, Independent, Parameters, sum_last
 from tracejit.eager.modes import no_grad
+from tracejit.eager.watched import WatchedClass
 from tracejit.errors import at_user_line
 from tracejit.nn import functional as F
 from tracejit.tensor import Tensor
@@ -27,7 +28,7 @@ __all__ = [
 ]  # fmt: skip
 
 
-class Transform:
+class Transform(metaclass=WatchedClass):
     """Base class: a subclass defines `_call`, `_inverse` and `log_abs_det_jacobian`.
 
     cache_size  1 keeps the last pair (x, y), so that the inverse of a value just made is exact.

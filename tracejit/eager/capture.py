@@ -90,6 +90,7 @@ class Capture:
     picks     (result, where from, version of that) of indexing by 0-d tensors: views that the
               trace takes for copies.
     unsound   (reason, location) of what a replay could not repeat.
+    keys      tensors that were hashed, by id, with the code that did it last.
     missed    (tensor, name) of attributes that the user's code looked for in vain.
     hooked    nodes on which the run put a hook.
     raised    whether an error was about to be raised: types of tensors that it did not meet matter.
@@ -123,6 +124,7 @@ class Capture:
         self.layouts: list[tuple[Node, bool]] = []
         self.picks: list[tuple[Tensor, Tensor, int]] = []
         self.used_backward = False
+        self.keys: dict[int, tuple[Tensor, Any]] = {}
         self.missed: list[tuple[Tensor, str]] = []
         self.caught: list[str] = []
         self.raised = False

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from tracejit.eager import settings
 from tracejit.eager.factories import DEFAULT_DEVICE, as_device
 from tracejit.eager.modes import state
 from tracejit.eager.register import FUNCTIONS
+from tracejit.eager.settings import SETTINGS
+from tracejit.eager.watched import replaced
 from tracejit.errors import user_location
 from tracejit.ir.types import CPU, Device
 
@@ -24,8 +25,7 @@ def _change(device: Device) -> None:
     if state.capture is not None:
         state.capture.refuse("changes the default device", user_location())
     DEFAULT_DEVICE[0] = device
-    for react in settings.WHEN_REPLACED:
-        react()
+    replaced()
 
 
 def set_default_device(device: Any) -> None:
@@ -53,7 +53,7 @@ def _leave(self: Device, *exc: object) -> None:
     _change(_outer.pop())
 
 
-settings.SETTINGS["the default device"] = lambda: DEFAULT_DEVICE[0]
+SETTINGS["the default device"] = lambda: DEFAULT_DEVICE[0]
 setattr(Device, "__enter__", _enter)
 setattr(Device, "__exit__", _leave)
 FUNCTIONS["set_default_device"] = set_default_device

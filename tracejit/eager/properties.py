@@ -5,6 +5,7 @@ Invariant: nothing here computes with elements, except `apply_` and `map_`, whic
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -65,6 +66,23 @@ for _name in ("is_meta", "is_mps", "is_xla", "is_xpu", "is_nested", "is_mkldnn",
               "is_sparse_csr", "is_ipu", "is_maia", "is_mtia"):  # fmt: skip
     _flag(_name, False)
 setattr(Tensor, "is_cpu", property(lambda self: self._device.type == "cpu"))
+
+
+def _hash(self: Tensor) -> int:
+    """By identity; a capture notes whose code uses which tensor as a key."""
+    if state.capture is not None:
+        state.capture.keys[id(self)] = (self, sys._getframe(1).f_code)
+    return object.__hash__(self)
+
+
+def _version(self: Tensor) -> int:
+    """How often autograd has seen the tensor written to."""
+    _out_of_sight("tensor._version inside a compiled function")
+    return 0 if self._storage is None else self._storage.noticed
+
+
+setattr(Tensor, "__hash__", _hash)
+setattr(Tensor, "_version", property(_version))
 setattr(Tensor, "layout", property(lambda self: "strided"))
 setattr(Tensor, "names", property(lambda self: (None,) * self._array.ndim))
 setattr(Tensor, "name", None)
@@ -148,15 +166,15 @@ def typename(value: Any) -> str:
 # --- element by element in Python --------------------------------------------------------------
 
 
-def _out_of_sight(name: str) -> None:
+def _out_of_sight(what: str) -> None:
     if state.capture is not None:
-        state.capture.refuse(f"{name} calls Python for every element", user_location())
+        state.capture.refuse(what, user_location())
 
 
 @public(function=False)
 def apply_(self: Tensor, function: Callable[[Any], Any]) -> Tensor:
     """Each element replaced by ``function(element)``, in Python (slow)."""
-    _out_of_sight("apply_")
+    _out_of_sight("apply_ calls Python for every element")
     values = [function(v) for v in self._array.ravel().tolist()]
     return self.copy_(new_tensor(np.array(values, self._array.dtype).reshape(self._array.shape)))
 
@@ -164,7 +182,7 @@ def apply_(self: Tensor, function: Callable[[Any], Any]) -> Tensor:
 @public(function=False)
 def map_(self: Tensor, other: Tensor, function: Callable[[Any, Any], Any]) -> Tensor:
     """Each element replaced by ``function(element, other's element)``, in Python (slow)."""
-    _out_of_sight("map_")
+    _out_of_sight("map_ calls Python for every element")
     theirs = np.broadcast_to(other._array, self._array.shape).ravel().tolist()
     pairs = zip(self._array.ravel().tolist(), theirs, strict=True)
     values = np.array([function(a, b) for a, b in pairs], self._array.dtype)
@@ -195,7 +213,7 @@ def fill_diagonal_(self: Tensor, fill_value: Any, wrap: bool = False) -> Tensor:
 @public(function=False)
 def set_(self: Tensor, source: Tensor | None = None) -> Tensor:
     """This tensor over the memory of `source` (none: no elements)."""
-    _out_of_sight("set_")
+    _out_of_sight("set_() inside a compiled function")
     self.data = new_tensor(np.empty(0, self._array.dtype)) if source is None else source
     return self
 

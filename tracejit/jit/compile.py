@@ -23,8 +23,9 @@ from tracejit import config
 from tracejit.config import DISABLED
 from tracejit.eager.capture import Capture
 from tracejit.eager.modes import state
-from tracejit.eager.settings import WHEN_REPLACED, changed_settings, settings_now
+from tracejit.eager.settings import changed_settings, settings_now
 from tracejit.eager.tape import root_of
+from tracejit.eager.watched import WHEN_REPLACED
 from tracejit.errors import (
     CaptureError,
     CheckFailed,
@@ -40,6 +41,7 @@ from tracejit.jit.effects import Effects
 from tracejit.jit.foresee import Foresight, first_line
 from tracejit.jit.group import Group, NewBranch, modes_now
 from tracejit.jit.guards import MISS, are_apart
+from tracejit.jit.identity import identity_entries
 from tracejit.jit.lift import LiftedCall, Numbers, drop_lifted
 from tracejit.jit.missing import MissingNames
 from tracejit.jit.prints import PrintHook
@@ -71,11 +73,9 @@ class TracedFunction:
     @property
     def names(self) -> tuple[str, ...]:
         code = getattr(self.owner.function, "__code__", None)
-        given = code.co_varnames[: code.co_argcount] if code is not None else ()
-        given = tuple(given[: self.count]) + tuple(
-            f"x{i}" for i in range(len(given[: self.count]), self.count)
-        )
-        return (*given, *self.keywords)
+        given = code.co_varnames[: min(code.co_argcount, self.count)] if code is not None else ()
+        others = (f"x{i}" for i in range(len(given), self.count))
+        return (*given, *others, *self.keywords)
 
 
 class CompiledFunction:
@@ -306,8 +306,8 @@ class CompiledFunction:
         kwargs: Any, group: Group | None, modes: dict[str, Any],
     ) -> None:  # fmt: skip
         """Add what was captured to the tree, if a replay could repeat it."""
-        readset.entries.extend(watcher.entries)
-        readset.entries.extend(readset.answered())
+        for found in (watcher.entries, readset.answered(), identity_entries(capture, readset)):
+            readset.entries.extend(found)
         self._check_watched(capture, readset, watcher)
         effects = Effects(readset)
         key = (len(args), *kwargs)

@@ -123,6 +123,8 @@ def _unmet_modules(guard: ModuleGuard, words: Describer) -> list[str]:
         path = words.source(words.readset.seen[id(module)])
         for name in guard.changes(module, before):
             found.append(f"{path}.{name} {_change(before.get(name), now.get(name))}")
+    if not found and guard.are_tied_anew():
+        found = ["other tensors of the modules are one and the same"]
     return sorted(found)
 
 

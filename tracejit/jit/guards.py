@@ -21,6 +21,7 @@ from tracejit.ir.sizes import SymInt, size_source
 from tracejit.ir.types import TensorType
 from tracejit.jit.readset import Entry, ReadSet, Source
 from tracejit.jit.snapshot import Snapshot, changed_names, module_snapshot, same
+from tracejit.jit.standins import identities
 from tracejit.runtime.device_array import DeviceArray
 from tracejit.tensor import Tensor
 
@@ -66,11 +67,13 @@ class ModuleGuard:
 
     def __init__(
         self, modules: Sequence[tuple[Any, Snapshot]], tensors: Sequence[TensorInput],
-        free: set[tuple[int, str]] | frozenset[Any] = frozenset(),
+        free: set[tuple[int, str]] | frozenset[Any] = frozenset(), places: Sequence[Source] = (),
     ):  # fmt: skip
         self.free = free  # (id of module, name) of numbers that are inputs of the trace
         self.modules = list(modules)
         self.inputs = list(tensors)
+        self.places = places  # of all their tensors
+        self.ties = self._ties()  # which of them are one and the same
         self.version = -1  # what the captured run met is compared with the first call
         self.tensors = tuple(t.source.read(()) for t in tensors)
 
@@ -81,6 +84,8 @@ class ModuleGuard:
             return False
         try:
             tensors = tuple(t.source.read(()) for t in self.inputs)
+            if self.are_tied_anew():
+                return False
         except (KeyError, AttributeError):
             return False
         for tensor, wanted in zip(tensors, self.inputs, strict=True):
@@ -89,6 +94,13 @@ class ModuleGuard:
         self.tensors = tensors
         self.version = version
         return True
+
+    def _ties(self) -> tuple[int, ...]:
+        return identities([place.read(()) for place in self.places])
+
+    def are_tied_anew(self) -> bool:
+        """Whether other tensors of the modules are one and the same than were."""
+        return self._ties() != self.ties
 
     def changes(self, module: Any, before: Snapshot) -> list[str]:
         """The attributes of a module that are not as the trace needs them."""
@@ -357,7 +369,9 @@ def _require_modules(
         writer.require(f"VERSION[0] == {MODULE_VERSION[0]}")
     if not readset.modules:
         return None
-    modules = ModuleGuard(readset.modules, [t for t in inputs if t.is_module], readset.free_numbers)
+    places = [e.source for e in readset.entries if e.kind == "module tensor"]
+    read = [t for t in inputs if t.is_module]
+    modules = ModuleGuard(readset.modules, read, readset.free_numbers, places)
     held = writer.constant(modules)
     if not exact:
         writer.require(f"VERSION[0] == {held}.version or {held}.verify()")

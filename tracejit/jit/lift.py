@@ -19,6 +19,7 @@ from tracejit.jit.readset import Entry, ReadSet, Refusal
 from tracejit.jit.snapshot import same
 from tracejit.jit.standins import identities
 from tracejit.jit.trace import SourceNumber, source_key
+from tracejit.tensor import Tensor
 
 _KINDS = ("equal", "module number")
 
@@ -52,8 +53,9 @@ class LiftedCall:
         flat = [*args, *kwargs.values()]
         signature = (len(args), *kwargs)
         found = [e for e in readset.entries if e.kind in _KINDS and type(e.value) in (int, float)]
-        if readset.tells_identity and len(found) > 1:
+        if readset.tells_identity:
             self._tell_apart([e.source for e in found])
+            self._tell_apart([e.source for e in readset.entries if isinstance(e.value, Tensor)])
         objects = collections.Counter(id(e.value) for e in found)
         for entry in found:
             source = entry.source
@@ -80,7 +82,9 @@ class LiftedCall:
         self.kwargs = dict(zip(kwargs, flat[len(args) :], strict=True))
 
     def _tell_apart(self, sources: list[Any]) -> None:
-        """The function may ask which numbers are the same object: a guard on that."""
+        """The function may ask which of these are the same object: a guard on that."""
+        if len(sources) < 2:
+            return
 
         def now(args: Any) -> Any:
             return identities([source.read(args) for source in sources])

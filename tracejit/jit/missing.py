@@ -39,7 +39,7 @@ class MissingNames:
             with _lock:
                 _watching[0] += 1
                 if _watching[0] == 1:
-                    Tensor.__getattr__ = _look_up  # type: ignore[method-assign]
+                    type.__setattr__(Tensor, "__getattr__", _look_up)  # unseen by who watches
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -47,7 +47,7 @@ class MissingNames:
             with _lock:
                 _watching[0] -= 1
                 if _watching[0] == 0:
-                    del Tensor.__getattr__
+                    type.__delattr__(Tensor, "__getattr__")
 
     def entries(self) -> Iterator[Entry]:
         """The guards that what was missing is still missing; Refusal where none can be made."""

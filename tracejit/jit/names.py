@@ -22,6 +22,7 @@ _BY_ANY_NAME = {"vars", "dir", "locals", "globals", "eval", "exec", "attrgetter"
                 "__dict__", "__getattribute__", "__globals__", "getattr_static", "getmembers"
             }  # fmt: skip
 _LISTINGS = {"vars", "dir", "__dict__", "getmembers"}
+_IMPORTS = {"__import__", "import_module"}
 _BY_ANY_GLOBAL = {"globals", "locals", "eval", "exec", "__globals__", "vars"}
 
 
@@ -38,9 +39,11 @@ class Names:
     stored       those of them that are only assigned (``self.rewards = []``), never looked up.
     modules      (name, level) of modules imported inside the code.
     any_attribute, any_global  whether names made at run time are looked up.
+    imports_any  whether it imports a module by a name made at run time.
     may_miss     whether the code can go on after a look-up that finds no attribute.
     tells_types  whether it can tell a number from what stands for one, by its very type.
-    tells_identity    whether it can tell two equal numbers apart.
+    tells_identity    whether it can tell two equal objects apart.
+    asks_ids     whether it asks for the `id` of objects.
     lists_attributes  whether it can ask which attributes an object has.
     """
 
@@ -52,18 +55,21 @@ class Names:
         self.attributes = set(code.co_names) | strings
         self.stored -= strings
         lookups = set(code.co_names)
-        if not lookups.isdisjoint(("__import__", "import_module")):
+        self.imports_any = False
+        if not lookups.isdisjoint(_IMPORTS):
             self.tells_types = True  # whatever it imports
+            self.imports_any = _imports_made_names(code)
             self.modules += [(name, 0) for name in code.co_consts if isinstance(name, str)]
         self.may_miss = bool(code.co_exceptiontable) or not lookups.isdisjoint(_BY_NAME)
         self.lists_attributes = not lookups.isdisjoint(_LISTINGS)
         suspects = lookups & (_BY_ANY_NAME | _BY_NAME.keys())
-        free = _uses_made_names(code) if suspects else set()
+        free = _made_lookups(code) if suspects else set()
         self.any_attribute = bool(free)
         self.any_global = bool(free & _BY_ANY_GLOBAL)
 
     def _scan(self, code: types.CodeType) -> None:
         before: list[Any] = []
+        last: dis.Instruction | None = None
         self.stored: set[str] = set()
         others: set[Any] = set()
         self.tells_types = self.tells_identity = False
@@ -76,12 +82,22 @@ class Names:
                 self.globals.add(instruction.argval)
                 self.tells_types |= _tells_type(instruction.argval, following)
             elif instruction.opname == "IS_OP":
-                self.tells_identity |= before[-1] not in _MARKS
+                self.tells_identity |= not _loads_mark(last)
             elif instruction.opname == "IMPORT_NAME":
                 level = before[-2] if len(before) > 1 else 0
                 self.modules.append((instruction.argval, level if type(level) is int else 0))
             before = [*before[-1:], instruction.argval]
+            last = instruction
+        self.asks_ids = "id" in self.globals
+        self.tells_identity |= self.asks_ids
         self.stored -= others
+
+
+def _loads_mark(instruction: dis.Instruction | None) -> bool:
+    """Whether an instruction loads one of the `_MARKS`."""
+    if instruction is None or not instruction.opname.startswith("LOAD_CONST"):
+        return False
+    return any(instruction.argval is mark for mark in _MARKS)
 
 
 def _tells_type(name: str, following: dis.Instruction) -> bool:
@@ -129,15 +145,33 @@ def _strings(constants: tuple[Any, ...]) -> Iterator[str]:
             yield from _strings(tuple(constant))
 
 
-def _uses_made_names(code: types.CodeType) -> set[str]:
+def _made_lookups(code: types.CodeType) -> set[str]:
     """The functions by which the code may look up names that are not written in it."""
-    try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(code)))
-    except (OSError, TypeError, SyntaxError, ValueError):  # no source, or a fragment of a line
+    tree = _tree_of(code)
+    if tree is None:
         return set(code.co_names) & (_BY_ANY_NAME | _BY_NAME.keys())
     visitor = _Lookups()
     visitor.visit(tree)
     return visitor.found
+
+
+def _tree_of(code: types.CodeType) -> ast.AST | None:
+    """The syntax tree of the code; None if there is no source, or a fragment of a line."""
+    try:
+        return ast.parse(textwrap.dedent(inspect.getsource(code)))
+    except (OSError, TypeError, SyntaxError, ValueError):
+        return None
+
+
+def _imports_made_names(code: types.CodeType) -> bool:
+    """Whether the code may import a module by a name that is not written in it."""
+    tree = _tree_of(code)
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)] if tree else []
+    named = [call for call in calls
+             if getattr(call.func, "id", getattr(call.func, "attr", "")) in _IMPORTS]  # fmt: skip
+    return not named or not all(
+        call.args and isinstance(call.args[0], ast.Constant) for call in named
+    )
 
 
 class _Lookups(ast.NodeVisitor):

@@ -19,11 +19,12 @@ import threading
 import types
 import typing
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 
+from tracejit.eager.watched import watch_names
 from tracejit.jit.source import KNOWN_LIBRARIES, is_user_file, own_names
 from tracejit.tensor import Tensor
 
@@ -99,6 +100,22 @@ def is_library_module(name: str) -> bool:
     module = sys.modules.get(name)
     filename = getattr(module, "__file__", None)
     return isinstance(filename, str) and not is_user_file(filename)
+
+
+def watch_library(module: types.ModuleType, names: Iterable[str]) -> None:
+    """Have compiled functions forget their traces when one of these names is replaced in a
+    library's module, or in a module inside it. Those of `sys` change all the time; what counts of
+    them is guarded.
+    """
+    held = module.__dict__
+    found = held.keys() & names
+    if module is sys or not found:
+        return
+    watch_names(module, found)
+    for name in found:
+        inner = held[name]
+        if isinstance(inner, types.ModuleType) and inner.__name__.startswith(module.__name__ + "."):
+            watch_library(inner, names)
 
 
 def is_user_class(kind: type) -> bool:

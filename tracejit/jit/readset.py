@@ -37,6 +37,7 @@ from tracejit.jit.objects import (
     own_attributes,
     own_dict,
     slots_of,
+    watch_library,
 )
 from tracejit.jit.snapshot import Snapshot, module_snapshot
 from tracejit.jit.source import (
@@ -65,10 +66,7 @@ _MAX_ENTRIES = 50_000
 
 
 class ReadSet:
-    """Everything reachable that the code could read, as it is now.
-
-    ran  the only code to follow; None follows all that could run.
-    """
+    """Everything reachable that the code could read (of `ran`, or of all that could run)."""
 
     def __init__(
         self, function: Any, args: tuple[Any, ...], extra: Any = (),
@@ -82,7 +80,7 @@ class ReadSet:
         self.codes: set[types.CodeType] = set()
         self.extra = list(extra)  # (code, globals) that ran before without being foreseen
         self.counters: list[tuple[Source, Any]] = []  # ints that the run replaced: `lift`
-        self.tells_identity = False
+        self.tells_identity = self.asks_ids = False
         self.stand_ins = True  # whether numbers of a trace may stand for numbers: `standins`
         self.free_numbers: set[tuple[int, str]] = set()  # attributes of modules that are inputs
         while True:
@@ -145,6 +143,7 @@ class ReadSet:
             names = names_of(inner)
             self.stand_ins &= not names.tells_types
             self.tells_identity |= names.tells_identity
+            self.asks_ids |= names.asks_ids
             if inner not in self.codes:
                 self.codes.add(inner)
                 self.names |= names.attributes
@@ -153,6 +152,8 @@ class ReadSet:
             self._globals(names.globals, global_names)
             if names.any_global:
                 self._globals([n for n in global_names if not n.startswith("__")], global_names)
+            if names.imports_any:
+                raise Refusal(f"{inner.co_name} imports a module by a name made at run time")
             for name, level in names.modules:
                 self._import(imported_module(name, level, global_names))
 
@@ -174,6 +175,7 @@ class ReadSet:
             return
         self.stand_ins = self.stand_ins and module_takes_stand_ins(name)
         if is_library_module(name):
+            watch_library(sys.modules.get(name, sys), self.names)
             return
         source = constant_source(sys.modules).then("item", name)
         if name in sys.modules:
@@ -200,9 +202,8 @@ class ReadSet:
             self._object(source, value)
 
     def _with_tensor(self, source: Source, tensor: Tensor) -> None:
-        """The attributes that a user gave a tensor, and what the backward hooks of a leaf read
-        (which hooks they are is guarded with the tensor).
-        """
+        """The attributes that a user gave a tensor, and what a leaf's hooks read (which those are
+        is guarded with the tensor)."""
         own = own_attributes(tensor)
         if is_user_class(type(tensor)):
             self.class_attributes(type(tensor))
@@ -311,6 +312,7 @@ class ReadSet:
     def _python_module(self, source: Source, value: types.ModuleType) -> None:
         self.add(source, "is", value)
         if is_library_module(value.__name__):
+            watch_library(value, self.names)
             self._globals(self.names & CHANGING.get(value.__name__, set()), value.__dict__)
             return
         inner = constant_source(value.__dict__)
@@ -434,14 +436,12 @@ class ReadSet:
 
     def _builtin(self, source: Source, value: Any) -> None:
         self.add(source, "is", value)
-        owner = getattr(value, "__self__", None)
+        owner = getattr(value, "__self__", None)  # of a method bound to an object
         if owner is not None and not isinstance(owner, (types.ModuleType, type)):
-            self.value(source.then("attr", "__self__"), owner)  # a method bound to an object
+            self.value(source.then("attr", "__self__"), owner)
 
     def _library_object(self, source: Source, value: Any) -> None:
-        """An optimizer: everything it holds steers what its step does, hooks and methods set on it
-        too.
-        """
+        """An optimizer: all it holds steers its step, hooks and methods set on it too."""
         self.add(source, "is", value)
         inner = constant_source(value)
         self.add(inner.then("dict"), "length", len(value.__dict__))

@@ -1,6 +1,6 @@
 """``tracejit.nn``: modules, losses, initialisers, with torch's names and meanings."""
 
-from tracejit.eager.settings import watch_module
+from tracejit.eager.watched import watch_module
 from tracejit.nn import functional, init, utils
 from tracejit.nn.activation import (
     CELU,

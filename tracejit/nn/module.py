@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from tracejit.eager.methods import RemovableHandle
-from tracejit.eager.settings import WatchedClass
+from tracejit.eager.watched import WatchedClass
 from tracejit.errors import at_user_line
 from tracejit.nn.module_hooks import call_with_hooks
 from tracejit.nn.module_state import StateMixin

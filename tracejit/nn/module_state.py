@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from tracejit.eager.methods import RemovableHandle
 from tracejit.eager.modes import no_grad
+from tracejit.eager.watched import WatchedClass
 from tracejit.errors import at_user_line
 from tracejit.nn.parameter import Parameter
 from tracejit.tensor import Tensor
@@ -32,7 +33,7 @@ class IncompatibleKeys(NamedTuple):
         return f"IncompatibleKeys(missing_keys={missing}, unexpected_keys={unexpected})"
 
 
-class StateMixin:
+class StateMixin(metaclass=WatchedClass):
     """The part of Module that saves and loads."""
 
     _parameters: dict[str, Any]

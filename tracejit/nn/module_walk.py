@@ -13,12 +13,13 @@ from tracejit import dtypes
 from tracejit.dtypes import DType
 from tracejit.eager.factories import as_device
 from tracejit.eager.modes import no_grad
+from tracejit.eager.watched import WatchedClass
 from tracejit.errors import at_user_line
 from tracejit.ir.types import Device
 from tracejit.tensor import Tensor
 
 
-class WalkMixin:
+class WalkMixin(metaclass=WatchedClass):
     """The part of Module that iterates and converts."""
 
     _parameters: dict[str, Any]

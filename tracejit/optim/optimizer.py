@@ -17,6 +17,7 @@ from tracejit import dtypes
 from tracejit.eager.factories import tensor
 from tracejit.eager.methods import RemovableHandle
 from tracejit.eager.modes import enable_grad, no_grad, read_scalar, set_grad_enabled, state
+from tracejit.eager.watched import WatchedClass
 from tracejit.errors import at_user_line
 from tracejit.tensor import Tensor
 
@@ -33,7 +34,7 @@ class _Required:
 required = _Required()
 
 
-class Optimizer:
+class Optimizer(metaclass=WatchedClass):
     """Base class of all optimizers.
 
     params    parameters, (name, parameter) pairs, or dicts with a key ``params`` and options.

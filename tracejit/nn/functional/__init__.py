@@ -1,6 +1,6 @@
 """``nn.functional``: the functions behind the modules, with torch's names and meanings."""
 
-from tracejit.eager.settings import watch_module
+from tracejit.eager.watched import watch_module
 from tracejit.nn.functional.activation import (
     celu,
     celu_,

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tracejit.eager.modes import no_grad
+from tracejit.eager.watched import WatchedClass
 from tracejit.errors import at_user_line
 from tracejit.optim.optimizer import Optimizer
 from tracejit.tensor import Tensor
@@ -29,7 +30,7 @@ def assign(group: dict[str, Any], name: str, value: Any) -> None:
         group[name] = value
 
 
-class LRScheduler:
+class LRScheduler(metaclass=WatchedClass):
     """Base class: a subclass defines ``get_lr()``, the rates of epoch ``self.last_epoch``.
 
     last_epoch  the epoch to continue from; -1 starts anew and notes the present rates as
