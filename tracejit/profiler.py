@@ -1,7 +1,7 @@
-"""``tracejit.profiler``: torch's profiler of marked blocks, over steps of a schedule.
+"""``tracejit.profiler``: torch's profiler over the steps of a schedule.
 
-Invariant: one class here and in ``tracejit.autograd.profiler`` marks blocks; what is timed is what
-they say, nothing else.
+Invariant: what is timed, and how, is the business of ``tracejit.autograd.profiler`` alone; here is
+said when.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = [
 
 
 class ProfilerActivity(enum.Enum):
-    """What torch can watch; marked blocks are timed by the host's clock in any case."""
+    """What torch can watch; here all is timed by the host's clock in any case."""
 
     CPU = 0
     CUDA = 2
@@ -78,7 +78,10 @@ def schedule(
 
 
 class profile(_blocks.profile):
-    """A block in which marked blocks are timed, step by step if there is a schedule.
+    """A block in which what runs is timed, step by step if there is a schedule.
+
+    Eager ops have their names; a compiled call is ``compiled NAME``, its kernels and matrix
+    products (CPU) have the name of the kernel and the user's line.
 
     activities, record_shapes, profile_memory, with_stack, ...  accepted.
     schedule        from a step's number to a ProfilerAction; call `step` after each step.
@@ -111,7 +114,7 @@ class profile(_blocks.profile):
 
     def _turn(self) -> None:
         """Record from here on, or not, as the present step's action says."""
-        recording = self in _blocks._active
+        recording = self.is_active
         wanted = self._action() in (ProfilerAction.RECORD, ProfilerAction.RECORD_AND_SAVE)
         if wanted and not recording:
             self.ranges = []
@@ -125,7 +128,7 @@ class profile(_blocks.profile):
 
     def stop(self) -> None:
         """As leaving the block."""
-        recording = self in _blocks._active
+        recording = self.is_active
         super().__exit__()
         if recording and self.on_trace_ready is not None:
             self.on_trace_ready(self)

@@ -1,36 +1,27 @@
-"""``tracejit.autograd.profiler``: how long marked blocks take.
+"""``tracejit.autograd.profiler``: how long ops, compiled kernels and marked blocks take.
 
-Invariant: a marked block computes what it computes unmarked; a replay of a compiled function runs
-no Python, so marks inside it count only where it is traced or runs eagerly. What was compiled, and
-which kernels ran, say ``tracejit.history`` and ``fn.explain()``.
+Invariant: what is timed computes what it computes untimed. A replay of a compiled function runs no
+Python, so marks inside it count only where it is traced or runs eagerly; its kernels and matrix
+products are timed by native code, each with the user's line (on the CPU).
 """
 
 from __future__ import annotations
 
 import json
 import os
-import time
 from contextlib import ContextDecorator
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any
+
+from tracejit.runtime import timing
+from tracejit.runtime.timing import PROFILERS, Range, timed
 
 __all__ = ["EventList", "FunctionEventAvg", "profile", "record_function"]
-
-_active: list[profile] = []
-
-
-class Range(NamedTuple):
-    """One run of a marked block, in nanoseconds; `inside` is what marked blocks in it took."""
-
-    name: str
-    start: int
-    end: int
-    inside: int
 
 
 @dataclass(frozen=True)
 class FunctionEventAvg:
-    """All runs of the blocks of one name; times in microseconds."""
+    """All runs of one name; times in microseconds, `self_` without what was timed inside."""
 
     key: str
     count: int
@@ -80,7 +71,7 @@ def _text(microseconds: float) -> str:
 
 
 class profile:
-    """A block in which marked blocks are timed.
+    """A block in which ops, kernels of compiled functions and marked blocks are timed.
 
     Example: ``with autograd.profiler.profile() as prof: ones(3).sum()``.
     """
@@ -91,15 +82,20 @@ class profile:
 
     def __enter__(self) -> Any:
         if self.enabled:
-            _active.append(self)
+            timing.begin(self.ranges)
         return self
 
     def __exit__(self, *exc: object) -> None:
-        if self in _active:
-            _active.remove(self)
+        if self.is_active:
+            timing.end(self.ranges)
+
+    @property
+    def is_active(self) -> bool:
+        """Whether it is timing now."""
+        return any(ranges is self.ranges for ranges in PROFILERS)
 
     def events(self) -> list[Range]:
-        """The runs of marked blocks, as they ended."""
+        """What ran, as it ended."""
         return list(self.ranges)
 
     def key_averages(self, *args: Any, **kwargs: Any) -> EventList:
@@ -130,24 +126,15 @@ class record_function(ContextDecorator):
     Example: ``with tracejit.profiler.record_function("forward"): ...``
     """
 
-    _open: ClassVar[list[list[int]]] = []  # of every open block: [what blocks inside took]
-
     def __init__(self, name: str, args: str | None = None):
         self.name = name
-        self.started: list[int] = []
+        self._blocks: list[timed] = []
 
     def __enter__(self) -> record_function:
-        if _active:
-            self.started.append(time.perf_counter_ns())
-            self._open.append([0])
+        if PROFILERS:
+            self._blocks.append(timed(self.name).__enter__())
         return self
 
     def __exit__(self, *exc: Any) -> None:
-        if not self.started:
-            return
-        start, end = self.started.pop(), time.perf_counter_ns()
-        (inside,) = self._open.pop()
-        if self._open:
-            self._open[-1][0] += end - start
-        for profiler in _active:
-            profiler.ranges.append(Range(self.name, start, end, inside))
+        if self._blocks:
+            self._blocks.pop().__exit__()

@@ -20,6 +20,7 @@ from tracejit.runtime.device import backend_of
 from tracejit.runtime.device_array import DeviceArray, copy_array, moved
 from tracejit.runtime.single import run_op
 from tracejit.runtime.target import run_on_device
+from tracejit.runtime.timing import PROFILERS, timed
 
 THREADED_SIZE = 1 << 17
 """Elements from which an exact op runs as a threaded kernel instead of on NumPy."""
@@ -31,6 +32,13 @@ _KERNEL_REDUCTIONS = frozenset(
 
 def execute(op: Op, arrays: Sequence[Any], params: dict[str, Any]) -> Any:
     """The array (or tuple of arrays) that `op` gives for `arrays`, which may broadcast."""
+    if PROFILERS:
+        with timed(op.name, native=True):
+            return _execute(op, arrays, params)
+    return _execute(op, arrays, params)
+
+
+def _execute(op: Op, arrays: Sequence[Any], params: dict[str, Any]) -> Any:
     for a in arrays:
         if type(a) is DeviceArray:
             return run_on_device(op, arrays, params, a.backend)
@@ -61,7 +69,7 @@ def known_call(op: Op, arrays: Sequence[Any], params: dict[str, Any]) -> Any:
 
     Then their types need no checking. None for ops that no kernel runs, or none always.
     """
-    if op.kind == "composite" or op.name in _KERNEL_REDUCTIONS:
+    if (op.kind == "composite" or op.name in _KERNEL_REDUCTIONS) and not PROFILERS:
         return single.known_call(op, arrays, params)
     return None
 

@@ -19,6 +19,7 @@ from tracejit.eager.tape import NEEDS, autograd_node, rule_needs, save_value, ty
 from tracejit.errors import user_location
 from tracejit.ir.node import Node
 from tracejit.ir.op import OPS, Op
+from tracejit.runtime.timing import PROFILERS
 from tracejit.tensor import Tensor, new_tensor
 
 _INPUT, _FULL = OPS["input"], OPS["full"]
@@ -32,7 +33,7 @@ _WHOLE = frozenset({
 
 def binary(op: Op, x: Any, y: Any) -> Tensor | None:
     """`op` of a tensor and a tensor of the same dtype, or a number that keeps the dtype."""
-    if not op.exact:
+    if not op.exact or PROFILERS:
         return None
     try:
         a = x._array
@@ -152,7 +153,7 @@ def _needs(op: Op, mask: tuple[bool, ...], node: Node) -> tuple[tuple[int, ...],
 
 def unary(op: Op, x: Any) -> Tensor | None:
     """`op` of one tensor, where NumPy's result is ours."""
-    if not op.exact:
+    if not op.exact or PROFILERS:
         return None
     try:
         a = x._array

@@ -16,7 +16,7 @@ import time
 import types
 import warnings
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from tracejit import config
@@ -51,7 +51,7 @@ from tracejit.jit.shapes import Shapes
 from tracejit.jit.trace import PathBuilder
 from tracejit.jit.tree import Conflict, Leaf, Segment, has_many_outcomes
 from tracejit.jit.watch import Watcher
-from tracejit.runtime.target import build
+from tracejit.runtime.timing import PROFILERS, timed
 
 _MAX_FAILURES = 3
 """Captures that may fail in a row before a function stays eager for good."""
@@ -166,23 +166,30 @@ class CompiledFunction:
         return CompiledFunction(copy.deepcopy(self.function, memo), self.options)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if kwargs or DISABLED[0]:
+        if kwargs or DISABLED[0] or PROFILERS:
             return self._call(args, kwargs)
         for call in self.ready.get(len(args), ()):
             result = call(*args)
             if result is not MISS:
                 return result
-        return self._call(args, kwargs)
+        return self._find(args, kwargs)
 
     def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """A call for which there is no generated function of positional arguments."""
         if DISABLED[0]:
             return self.function(*args, **kwargs)
+        if PROFILERS:
+            with timed(f"compiled {self.__qualname__.rpartition('.')[2]}", native=True):
+                return self._find(args, kwargs)
+        return self._find(args, kwargs)
+
+    def _find(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The call's result by the trace that serves it, or by a capture."""
         signature = self.signatures.get((len(args), *kwargs))
         if signature is not None:
             flat = args if not kwargs else (*args, *kwargs.values())
             for group in signature.groups:
-                for call in group.fast if kwargs else ():
+                for call in group.fast if kwargs or PROFILERS else ():
                     result = call(*flat)
                     if result is not MISS:
                         return result
@@ -334,34 +341,17 @@ class CompiledFunction:
         except Conflict as conflict:
             raise Refusal(f"the same state led to different ways at {conflict}") from None
         if has_many_outcomes(group.tree.root):
-            self._give_up("a branch took too many different values", _place(branches), final=True)
+            place = branches[-1][1].location if branches else None
+            self._give_up("a branch took too many different values", place, final=True)
             return
         group.rebuild_guard()
-        self._build_programs(group.tree.root)
-        self._prepare(group, builder)
+        group.prepare(builder)
         self.failures = 0
         if fresh:
             signature.groups.insert(0, group)
             signature.dropped += len(signature.groups[config.max_traces :])
             del signature.groups[config.max_traces :]
             self.signatures[key] = signature
-
-    def _build_programs(self, segment: Segment) -> None:
-        if segment.program is None and segment.graph is not None:
-            segment.program = build(segment.graph)
-        for child in segment.children.values():
-            self._build_programs(child)
-
-    def _prepare(self, group: Group, builder: PathBuilder) -> None:
-        """Compile the first segment's kernels now rather than at the next call."""
-        root = group.tree.root
-        values: dict[int, Any] = {}
-        for tensor, node in builder.capture.inputs:
-            values[id(builder.known[id(node)])] = tensor._array
-        for scalar in builder.capture.scalars:
-            values[id(builder.known[id(scalar.node)])] = scalar.value
-        if all(id(node) in values for _, node in root.reads):
-            root.program.prepare([values[id(node)] for _, node in root.reads])
 
     def _check_settings(self, before: dict[str, Any]) -> None:
         """A replay would not leave a setting of the library changed, as the run did."""
@@ -467,10 +457,6 @@ def _forget_traces() -> None:
 
 
 WHEN_REPLACED.append(_forget_traces)
-
-
-def _place(branches: Sequence[Any]) -> Location | None:
-    return branches[-1][1].location if branches else None
 
 
 def compile(model: Any = None, **options: Any) -> Any:

@@ -36,6 +36,7 @@ from tracejit.jit.shapes import size_givers
 from tracejit.jit.source import Refusal
 from tracejit.runtime.device_array import DeviceArray
 from tracejit.runtime.target import build
+from tracejit.runtime.timing import PROFILERS, timed
 from tracejit.tensor import Tensor
 from tracejit.transforms.grad import Cotangents, backpropagate, depends_on, on_way
 from tracejit.transforms.partition import residuals
@@ -119,6 +120,12 @@ class BackwardPass:
 
     def run(self, arrays: Sequence[Any]) -> Sequence[Any]:
         """The gradients for these inputs; interpreted, with a warning, if kernels fail."""
+        if PROFILERS:
+            with timed("compiled backward", native=True):
+                return self._run(arrays)
+        return self._run(arrays)
+
+    def _run(self, arrays: Sequence[Any]) -> Sequence[Any]:
         if self.why_not is None:
             try:
                 return self.program.run(arrays) if self.gradients else ()

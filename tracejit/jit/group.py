@@ -14,7 +14,7 @@ from tracejit.eager.scalars import CallNumber
 from tracejit.jit.fast import build_fast
 from tracejit.jit.guards import MISS, build_guard, write_guards
 from tracejit.jit.readset import ReadSet
-from tracejit.jit.trace import Inputs
+from tracejit.jit.trace import Inputs, PathBuilder
 from tracejit.jit.tree import Segment, Tree, outcome_key
 from tracejit.runtime.target import build
 from tracejit.tensor import Tensor
@@ -65,6 +65,18 @@ class Group:
             self.readset, self.inputs.tensors, self.modes, list(self.facts), like, self.distinct,
             self.conditions, checked_later,
         )  # fmt: skip
+
+    def prepare(self, builder: PathBuilder) -> None:
+        """Compile what a capture has added, the first segment's kernels now."""
+        root = self.tree.root
+        _build_programs(root)
+        values: dict[int, Any] = {}
+        for tensor, node in builder.capture.inputs:
+            values[id(builder.known[id(node)])] = tensor._array
+        for scalar in builder.capture.scalars:
+            values[id(builder.known[id(scalar.node)])] = scalar.value
+        if all(id(node) in values for _, node in root.reads):
+            root.program.prepare([values[id(node)] for _, node in root.reads])
 
     def run(self, args: tuple[Any, ...], found: Any) -> Any:
         """Run the programs along the path that the values take; a NewBranch if it is a new one."""
@@ -135,6 +147,13 @@ class Group:
         for key, array in zip(segment.carries, outputs[count:], strict=True):
             values[key] = array
         return outputs[:count]
+
+
+def _build_programs(segment: Segment) -> None:
+    if segment.program is None and segment.graph is not None:
+        segment.program = build(segment.graph)
+    for child in segment.children.values():
+        _build_programs(child)
 
 
 def leave(array: Any, kind: str) -> Any:

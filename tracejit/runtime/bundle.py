@@ -43,7 +43,8 @@ class Bundle:
             table.words += (step.table, total, step.units, size)
             total += -(-step.units // size)
         keep.append(self.kernel)
-        return Step(self.kernel.address, At(table), total, _PIECES)
+        name = f"{len(steps)} of {steps[0].name}"
+        return Step(self.kernel.address, At(table), total, _PIECES, name=name, loc=steps[0].loc)
 
 
 def _piece(grain: int) -> int:

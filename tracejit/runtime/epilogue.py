@@ -43,7 +43,7 @@ class ProductWithEpilogue:
         after = self.launch.step(patches, keep)
         epilogue = gemm.Epilogue(after.kernel, after.table, self.units_per_row)
         self.product.product.add_epilogue(epilogue)
-        return step
+        return step._replace(name=f"{step.name} + {after.name}")
 
 
 def with_epilogues(item: Sequence[AnyLaunch], foreign: set[int]) -> list[AnyLaunch]:

@@ -23,6 +23,7 @@ PyObject_Vectorcall = External(ctypes.pythonapi, "PyObject_Vectorcall", 4)
 PyLong_AsUnsignedLongLongMask = External(ctypes.pythonapi, "PyLong_AsUnsignedLongLongMask", 1)
 PyLong_FromLongLong = External(ctypes.pythonapi, "PyLong_FromLongLong", 1)
 
+clock_gettime = External(_process, "clock_gettime", 2)
 free = External(_process, "free", 1)
 madvise = External(_process, "madvise", 3)
 memcpy = External(_process, "memcpy", 3)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tracejit import config
+from tracejit.errors import Location
 from tracejit.ir.node import Node
 from tracejit.runtime import gemm
 from tracejit.runtime.gemm_cut import part_places, part_steps, sum_source
@@ -26,11 +27,12 @@ if TYPE_CHECKING:
 
 
 class GemmLaunch:
-    """One product. `operands` are A, B and C."""
+    """One product. `operands` are A, B and C, `loc` the user's line."""
 
-    def __init__(self, product: gemm.Product, operands: list[Operand]):
+    def __init__(self, product: gemm.Product, operands: list[Operand], loc: Location | None):
         self.product = product
         self.operands = operands
+        self.loc = loc
 
     def step(self, patches: list[Patch], keep: list[Any]) -> Step:
         """The step of the program; operands that come as arguments are added to `patches`."""
@@ -42,7 +44,7 @@ class GemmLaunch:
             else:
                 place.table.words[place.word] = Place(operand.buffer, offset)
         keep.extend((*self.product.keep, *(o.buffer.array for o in self.operands)))
-        return self.product.step
+        return self.product.step._replace(name="matmul", loc=self.loc)
 
 
 def reading(layout: Layout) -> gemm.Layout | None:
@@ -90,7 +92,8 @@ def plan_gemm(builder: Builder, node: Node) -> None:
     leading = n if c.layout.shape[-2:] != (m, n) or m <= 1 else c.layout.strides[-2]
     parts = gemm.parts_of(node.dtype.numpy, m, n, k) if is_one else 1
     if parts > 1:
-        _plan_parts(builder, (m, n, k // parts), (*layouts, gemm.Layout(leading)), [a, b, c])
+        layouts.append(gemm.Layout(leading))
+        _plan_parts(builder, (m, n, k // parts), layouts, [a, b, c], node.loc)
         return
     offsets = None
     if batch:
@@ -100,12 +103,12 @@ def plan_gemm(builder: Builder, node: Node) -> None:
         node.dtype.numpy, (m, n, k), layouts[0], layouts[1], gemm.Layout(leading),
         matrices=prod(batch), offsets=offsets,
     )  # fmt: skip
-    builder.pending.append(GemmLaunch(product, [a, b, c]))
+    builder.pending.append(GemmLaunch(product, [a, b, c], node.loc))
 
 
 def _plan_parts(
     builder: Builder, sizes: tuple[int, int, int], layouts: Sequence[gemm.Layout],
-    operands: Sequence[Operand],
+    operands: Sequence[Operand], loc: Location | None,
 ) -> None:  # fmt: skip
     """A product cut along its inner dimension, of which `sizes` name a part, and the launch that
     adds up the parts.
@@ -116,7 +119,7 @@ def _plan_parts(
     places = call(part_places, dtype.itemsize, parts, part_steps(sizes, layouts))
     scratch = builder.temporary((parts, m, n), dtype)
     product = gemm.product(dtype.numpy, sizes, left, right, own, matrices=parts, offsets=places)
-    builder.pending.append(GemmLaunch(product, [a, b, scratch]))
+    builder.pending.append(GemmLaunch(product, [a, b, scratch], loc))
     words: list[Any] = [c, scratch, parts, n, m * n, layouts[2].leading]
     grain = config.parallel_grain // (parts * n)
     builder.table_launch("sum_of_parts", sum_source(dtype.short), words, m, grain)

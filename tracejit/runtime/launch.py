@@ -147,7 +147,9 @@ class Launch:
         """The step of the program; what a call must set is added to `patches`."""
         table = self.fill(patches)
         keep.extend((self.kernel, *(o.buffer.array for o in self.operands)))
-        return Step(self.kernel.address, At(table), self.units, self.grain)
+        loc = self.program.step.body[-1].loc
+        return Step(self.kernel.address, At(table), self.units, self.grain,
+                    name=self.kernel.name, loc=loc)  # fmt: skip
 
     def fill(self, patches: list[Patch]) -> Table:
         """The table; what a call must set is added to `patches`."""

@@ -28,6 +28,7 @@ from tracejit.runtime.externals import (
     PyEval_SaveThread,
     PyLong_AsUnsignedLongLongMask,
     PyLong_FromLongLong,
+    clock_gettime,
     pthread_cond_broadcast,
     pthread_cond_wait,
     pthread_create,
@@ -46,6 +47,7 @@ STATE_ARRAY_TYPE = 9
 STATE_INT_TYPE = 10
 STATE_FLOAT_TYPE = 11
 STATE_NONE = 12
+STATE_CLOCK = 13  # 0, or one more than the number of the clock that times the steps of programs
 STATE_ERRORS = 16
 STATE_WORDS = 64
 ERROR_COUNT, ERROR_RUNNING, ERROR_ARGUMENT, ERROR_WORDS = 0, 1, 2, 3
@@ -89,8 +91,10 @@ FRAME_PARALLEL = 9
 FRAME_GUARD = 10  # 0, or a guard that is held during every run
 FRAME_LAYOUTS = 11  # rows that say which layouts some arguments must have
 FRAME_LAYOUT_COUNT = 12
+FRAME_RUNS = 13  # how many runs were timed since somebody read the times
 FRAME_WORDS = 16
-STEP_KERNEL, STEP_TABLE, STEP_UNITS, STEP_GRAIN, STEP_WORDS = 0, 1, 2, 3, 4
+STEP_KERNEL, STEP_TABLE, STEP_UNITS, STEP_GRAIN = 0, 1, 2, 3
+STEP_TIME, STEP_WORDS = 4, 5  # nanoseconds of the timed runs
 PATCH_WORD, PATCH_ARGUMENT, PATCH_OFFSET, PATCH_KIND, PATCH_WORDS = 0, 1, 2, 3, 4
 # A row of a frame's layouts: its fixed words, then a size for each axis, then a stride for each.
 LAYOUT_ARGUMENT, LAYOUT_DTYPE, LAYOUT_NDIM, LAYOUT_SIZES = 0, 1, 2, 3
@@ -290,11 +294,24 @@ def spin(count: int) -> int:
 # Programs
 
 
+def _now(state: int) -> int:
+    """Nanoseconds of the clock that times steps; 0 if nobody asks for times."""
+    clock = load(state, STATE_CLOCK)
+    if clock == 0:
+        return 0
+    read = stack(2)
+    clock_gettime(clock - 1, read)
+    return load(read, 0) * 1000000000 + load(read, 1)
+
+
 def run_frame(frame: int, pool: int) -> int:
     """Run the steps of a frame in order; stop after one whose kernel reported a fault. The
     status.
     """
     step = load(frame, FRAME_STEPS)
+    before = _now(load(frame, FRAME_STATE))
+    if before:
+        store(frame, FRAME_RUNS, load(frame, FRAME_RUNS) + 1)
     for i in range(load(frame, FRAME_STEP_COUNT)):
         _step(
             pool,
@@ -303,6 +320,10 @@ def run_frame(frame: int, pool: int) -> int:
             load(step, STEP_UNITS),
             load(step, STEP_GRAIN),
         )
+        if before:
+            now = _now(load(frame, FRAME_STATE))
+            store(step, STEP_TIME, load(step, STEP_TIME) + now - before)
+            before = now
         if load(frame, FRAME_STATUS):
             store(frame, FRAME_FAILED, i)
             return load(frame, FRAME_STATUS)

@@ -46,7 +46,7 @@ class OverlapCheck:
             first, last = span(operand)
             table.words[place + 1 : place + _WIDTH] = (first, last, int(is_target))
             patches.append(Patch(At(table, place), operand.buffer.index))
-        self.step = Step(self.kernel.address, At(table), 1, 1)
+        self.step = Step(self.kernel.address, At(table), 1, 1, name="overlap check")
 
 
 class ConditionCheck:
@@ -66,7 +66,7 @@ class ConditionCheck:
         else:
             table.words[1] = Place(condition.buffer)
         keep.extend((self.kernel, condition.buffer.array))
-        return Step(self.kernel.address, At(table), 1, 1)
+        return Step(self.kernel.address, At(table), 1, 1, name="check")
 
 
 def span(operand: Operand) -> tuple[int, int]:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from tracejit.runtime import native
+from tracejit.errors import Location
+from tracejit.runtime import native, timing
 from tracejit.runtime.driver import Words, aligned_words
 from tracejit.runtime.tables import At, Block, Table
 from tracejit.runtime.threads import ready_driver
@@ -28,6 +29,7 @@ class Step(NamedTuple):
     `kernel` and `table` are addresses. Up to `grain` units run in the caller's thread, more are
     shared out in chunks of at least `grain` units. `guard`, if any, is held while the program runs
     (see `gemm`). Tables and numbers may be words of `tables` that have no address or value yet.
+    `name` and `loc` (the user's line) are for profilers.
     """
 
     kernel: int
@@ -35,6 +37,8 @@ class Step(NamedTuple):
     units: Any
     grain: Any
     guard: Words | None = None
+    name: str = ""
+    loc: Location | None = None
 
 
 class Patch(NamedTuple):
@@ -77,6 +81,18 @@ class _Frame(np.ndarray[Any, np.dtype[np.int64]]):
     """The frame's words, and the objects that they point to: `run` holds on to this alone."""
 
     keep: tuple[Any, ...]
+    steps: list[tuple[str, Location | None]]
+    times: Words  # of the steps
+
+    def take_times(self) -> list[tuple[str, Location | None, int, int]]:
+        """Name, line, number of runs and nanoseconds of every step since the last such call."""
+        runs = int(self[native.FRAME_RUNS])
+        if not runs:
+            return []
+        found = [(*step, runs, int(t)) for step, t in zip(self.steps, self.times, strict=True)]
+        self[native.FRAME_RUNS] = 0
+        self.times[:] = 0
+        return found
 
 
 class Outline:
@@ -93,7 +109,10 @@ class Outline:
             raise ValueError("a program holds at most one guard")
         driver = self._driver = ready_driver()
         self._keep = (driver, *guards, *keep)
-        self._steps = Table(word for step in steps for word in step[: native.STEP_WORDS])
+        self.steps = [(s.name, s.loc) for s in steps]
+        self._steps = Table(
+            word for s in steps for word in (s.kernel, s.table, s.units, s.grain, 0)
+        )
         rows = [(p.word, p.argument, p.offset, _KINDS[p.kind]) for p in patches]
         head = Table([0] * native.FRAME_WORDS)
         head.words[native.FRAME_STATE] = address_of(driver.state)
@@ -112,6 +131,8 @@ class Outline:
         frame.keep = (self._keep, room, *arrays)
         first = self._block.start_of(self._steps)
         steps = block[first : first + len(self._steps.words)].reshape(-1, native.STEP_WORDS)
+        frame.steps, frame.times = self.steps, steps[:, native.STEP_TIME]
+        timing.FRAMES[id(frame)] = frame
         is_parallel = (steps[:, native.STEP_UNITS] > steps[:, native.STEP_GRAIN]).any()
         frame[native.FRAME_PARALLEL] = is_parallel
         return frame

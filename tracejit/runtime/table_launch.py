@@ -30,6 +30,7 @@ class TableLaunch:
     def __init__(
         self, name: str, source: str, words: Sequence[int | Operand], units: int, grain: int
     ):
+        self.name = name
         self.kernel = compile_kernel(name, source)
         self.words = list(words)
         self.units = units
@@ -40,7 +41,7 @@ class TableLaunch:
         """The step of the program."""
         table = table_of(self.words, patches)
         keep.extend((self.kernel, *(o.buffer.array for o in self.operands)))
-        return Step(self.kernel.address, At(table), self.units, self.grain)
+        return Step(self.kernel.address, At(table), self.units, self.grain, name=self.name)
 
 
 def table_of(words: Sequence[Any], patches: list[Patch]) -> Table:
