@@ -7,7 +7,7 @@ import itertools
 
 import numpy as np
 import pytest
-from products import F4, F8, close, random, transposed
+from products import F4, F8, close, padded, random, transposed
 
 from tracejit import config
 from tracejit.codegen import gemm_kernel
@@ -72,3 +72,43 @@ def test_rows_of_a_that_lie_far_apart_are_packed(dtype):
     near = np.concatenate([matmul(a[i : i + 43], b) for i in range(0, 127, 43)])
     assert result.tobytes() == near.tobytes()
     assert np.allclose(result, a.astype(F8) @ b.astype(F8), atol=1e-3)
+
+
+@pytest.mark.parametrize("dtype", [F4, F8])
+@pytest.mark.parametrize("k", [1, 3, 15, 17, 192, 193, 400, 1031])
+def test_few_rows_have_the_bits_of_many(dtype, k):
+    """One to eight rows take kernels of their own, from B as it lies and transposed; nothing is
+    written beside the result.
+    """
+    for m, n in ((1, 1), (1, 67), (2, 16), (3, 2050), (5, 33), (8, 300)):
+        a, b = random((13, k), dtype), random((k, n), dtype, seed=1)
+        wide = np.concatenate([b, random((k, 2100 - n), dtype)], axis=1)
+        for read_a, read_b in itertools.product((np.array, transposed, padded), repeat=2):
+            held = np.full(m * n + 64, 7, dtype)
+            left, right = read_a(a[:m]), read_b(b)
+            result = matmul(left[None], right[None], held[: m * n].reshape(1, m, n))[0]
+            many = matmul(a[None], wide[None])[0]
+            assert many[:m, :n].tobytes() == result.tobytes(), (m, n, read_a, read_b)
+            assert (held[m * n :] == 7).all()
+
+
+def test_few_rows_keep_what_is_not_finite():
+    """Past a row's end nothing is multiplied: no NaN comes out of zeros times infinity."""
+    a, b = np.ones((1, 21), F4), random((21, 19))
+    a[0, 20] = np.inf
+    result = matmul(a, transposed(b))
+    assert np.isinf(result).all() and (np.sign(result) == np.sign(b[20])).all()
+    b[3, 7] = np.nan
+    assert np.isnan(matmul(np.ones((2, 21), F4), b)).sum() == 2
+
+
+def test_long_products_of_few_rows_are_cut_into_long_runs():
+    """Memory limits them: tiles go along the large operand, and k is cut only where results are
+    too few.
+    """
+    from tracejit.runtime.gemm_cut import builtin_tile_shape, cut_along_k
+
+    assert builtin_tile_shape(1, 4096, 4096, 12, 2) == (1, 1024)
+    assert builtin_tile_shape(4096, 1, 4096, 12, 2) == (1024, 1)
+    assert builtin_tile_shape(1, 64, 64, 12, 2) == (1, 64)
+    assert cut_along_k(1, 4096, 4096) == 1 and cut_along_k(1, 10, 4096) == 8

@@ -10,33 +10,9 @@ on how it was cut along m and n.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 from tracejit.codegen.objects import cpu
-
-_BITS = {"f32": 32, "f64": 64}
-_LLVM = {"f32": "float", "f64": "double"}
-
-
-class Block(NamedTuple):
-    """The block of C that a micro kernel computes: `rows` x (`vectors` * `lanes`), `few` rows in
-    its small variant.
-    """
-
-    rows: int
-    few: int
-    vectors: int
-    lanes: int
-
-    @property
-    def columns(self) -> int:
-        """Columns of C in a block: the width of a packed sliver of B."""
-        return self.vectors * self.lanes
-
-    @property
-    def width(self) -> int:
-        """Elements from one k to the next in a packed block of A: whole vectors."""
-        return -(-self.rows // self.lanes) * self.lanes
+from tracejit.codegen.vector_ir import BITS, LLVM, Block, Emitter
 
 
 def block(dtype: str) -> Block:
@@ -45,12 +21,12 @@ def block(dtype: str) -> Block:
     """
     features = set(cpu()[1].split(","))
     if "+avx512f" in features:
-        return Block(12, 4, 2, 512 // _BITS[dtype])
+        return Block(12, 4, 2, 512 // BITS[dtype])
     if "+avx2" in features:
-        return Block(6, 2, 2, 256 // _BITS[dtype])
+        return Block(6, 2, 2, 256 // BITS[dtype])
     if "+neon" in features:
-        return Block(6, 2, 4, 128 // _BITS[dtype])
-    return Block(4, 2, 2, 128 // _BITS[dtype])
+        return Block(6, 2, 4, 128 // BITS[dtype])
+    return Block(4, 2, 2, 128 // BITS[dtype])
 
 
 def row_block(dtype: str) -> Block:
@@ -89,7 +65,7 @@ def text(dtype: str) -> str:
 
 
 def _declarations(dtype: str, shape: Block) -> str:
-    vector, suffix = f"<{shape.lanes} x {_LLVM[dtype]}>", f"v{shape.lanes}{dtype}"
+    vector, suffix = f"<{shape.lanes} x {LLVM[dtype]}>", f"v{shape.lanes}{dtype}"
     mask = f"<{shape.lanes} x i1>"
     return (
         f"declare {vector} @llvm.fmuladd.{suffix}({vector}, {vector}, {vector})\n"
@@ -99,89 +75,7 @@ def _declarations(dtype: str, shape: Block) -> str:
     )
 
 
-class _Emitter:
-    """Lines of one function, with fresh names and what all functions here need."""
-
-    def __init__(self, dtype: str, shape: Block, name: str, parameters: str):
-        self.dtype = dtype
-        self.shape = shape
-        self.name = name
-        self.parameters = parameters
-        self.item = _BITS[dtype] // 8
-        self.scalar = _LLVM[dtype]
-        self.vector = f"<{shape.lanes} x {self.scalar}>"
-        self.suffix = f"v{shape.lanes}{dtype}"
-        self.lines: list[str] = []
-        self.count = 0
-
-    def add(self, line: str) -> None:
-        self.lines.append(line)
-
-    def let(self, instruction: str) -> str:
-        """Append an instruction; the name of its result."""
-        self.count += 1
-        self.lines.append(f"  %v{self.count} = {instruction}")
-        return f"%v{self.count}"
-
-    def at(self, address: str, offset: str) -> str:
-        """The pointer `offset` bytes after the word or pointer `address`."""
-        base = address if address.startswith("%p.") else self.let(f"inttoptr i64 {address} to ptr")
-        return self.at_pointer(base, offset)
-
-    def at_pointer(self, base: str, offset: int | str) -> str:
-        """The pointer `offset` bytes after the pointer `base`."""
-        return self.let(f"getelementptr i8, ptr {base}, i64 {offset}")
-
-    def load(self, address: str, j: int) -> str:
-        """The vector `j` behind `address`."""
-        pointer = self.at(address, str(j * self.shape.lanes * self.item))
-        return self.let(f"load {self.vector}, ptr {pointer}, align {self.item}")
-
-    def store(self, value: str, pointer: str) -> None:
-        self.add(f"  store {self.vector} {value}, ptr {pointer}, align {self.item}")
-
-    def splat(self, value: str) -> str:
-        """A vector of equal elements."""
-        first = self.let(f"insertelement {self.vector} poison, {self.scalar} {value}, i64 0")
-        zeros = f"<{self.shape.lanes} x i32> zeroinitializer"
-        return self.let(f"shufflevector {self.vector} {first}, {self.vector} poison, {zeros}")
-
-    def first_lanes(self, count: str) -> str:
-        """The mask of lanes 0 to `count`, a word that may be negative or past the end."""
-        lanes = self.shape.lanes
-        head = self.let(f"insertelement <{lanes} x i64> poison, i64 {count}, i64 0")
-        vector, zeros = f"<{lanes} x i64>", f"<{lanes} x i32> zeroinitializer"
-        every = self.let(f"shufflevector {vector} {head}, {vector} poison, {zeros}")
-        order = ", ".join(f"i64 {i}" for i in range(lanes))
-        return self.let(f"icmp slt <{lanes} x i64> <{order}>, {every}")
-
-    def masked_load(self, pointer: str, mask: str) -> str:
-        lanes = f"<{self.shape.lanes} x i1> {mask}"
-        arguments = f"ptr {pointer}, i32 {self.item}, {lanes}, {self.vector} zeroinitializer"
-        return self.let(f"call {self.vector} @llvm.masked.load.{self.suffix}.p0({arguments})")
-
-    def masked_store(self, value: str, pointer: str, mask: str) -> None:
-        lanes = f"<{self.shape.lanes} x i1> {mask}"
-        arguments = f"{self.vector} {value}, ptr {pointer}, i32 {self.item}, {lanes}"
-        self.add(f"  call void @llvm.masked.store.{self.suffix}.p0({arguments})")
-
-    def multiply_add(self, a: str, b: str, c: str) -> str:
-        operands = ", ".join(f"{self.vector} {x}" for x in (a, b, c))
-        return self.let(f"call {self.vector} @llvm.fmuladd.{self.suffix}({operands})")
-
-    def from_word(self, word: str) -> str:
-        """The float or double whose bits a word holds, in every lane."""
-        if self.dtype == "f64":
-            return self.splat(self.let(f"bitcast i64 {word} to double"))
-        return self.splat(self.let(f"bitcast i32 {self.let(f'trunc i64 {word} to i32')} to float"))
-
-    def finish(self) -> str:
-        head = ", ".join(f"i64 %{name}" for name in self.parameters.split())
-        body = "\n".join(self.lines)
-        return f"define i64 @{self.name}({head}) nounwind {{\nentry:\n{body}\n  ret i64 0\n}}\n"
-
-
-class _Micro(_Emitter):
+class _Micro(Emitter):
     """C[rows, columns] = alpha * A[rows, k] @ B[k, columns] + beta * C, all strides in bytes.
 
     `transposed` fixes the distance of A's rows to one element (then all rows must exist); otherwise
@@ -249,7 +143,7 @@ class _Micro(_Emitter):
         A product that underflows to -0.0 is stored as 0.0, as sums with zeros ask (`joins`).
         """
         alpha = self.from_word("%alpha")
-        self.add(f"  %shifted = shl i64 %beta, {64 - _BITS[self.dtype] + 1}")  # -0.0 is zero too
+        self.add(f"  %shifted = shl i64 %beta, {64 - BITS[self.dtype] + 1}")  # -0.0 is zero too
         self.add("  %fresh = icmp eq i64 %shifted, 0\n  br i1 %fresh, label %fresh.0, label %old.0")
         for kind in ("fresh", "old"):
             for r, row in enumerate(sums):
@@ -270,7 +164,7 @@ class _Micro(_Emitter):
         self.add("end:")
 
 
-class _Whole(_Emitter):
+class _Whole(Emitter):
     """A block of C that is all there: A @ B where beta is zero, else C + A @ B, rounded as in
     `_Micro` with alpha 1.
 
@@ -360,7 +254,7 @@ class _Whole(_Emitter):
 
     def _store(self, sums: list[str]) -> None:
         """The sums, plus C unless beta is zero; never -0.0."""
-        self.add(f"  %shifted = shl i64 %beta, {64 - _BITS[self.dtype] + 1}")
+        self.add(f"  %shifted = shl i64 %beta, {64 - BITS[self.dtype] + 1}")
         self.add("  %fresh = icmp eq i64 %shifted, 0\n  br i1 %fresh, label %new, label %old")
         for kind in ("new", "old"):
             self.add(f"{kind}:")
@@ -375,7 +269,7 @@ class _Whole(_Emitter):
         self.add("end:")
 
 
-class _Pack(_Emitter):
+class _Pack(Emitter):
     """Copy k rows of `columns` elements, `b_row` bytes apart, to rows `to_row` bytes apart, zeros
     behind.
 
@@ -405,7 +299,7 @@ class _Pack(_Emitter):
         return self.finish()
 
 
-class _PackTransposed(_Emitter):
+class _PackTransposed(Emitter):
     """Transpose `columns` (at most one vector) rows of k elements, `b_row` bytes apart, to k rows.
 
     Works on squares of one vector each way, by a butterfly of shuffles: first on whole squares,
@@ -447,14 +341,14 @@ class _PackTransposed(_Emitter):
         for r in range(self.shape.lanes):
             address = self.let(f"add i64 {source}, {self.let(f'mul i64 %b_row, {r}')}")
             rows.append(self.load(address, 0))
-        for r, row in enumerate(self._transpose(rows)):
+        for r, row in enumerate(self.transpose(rows)):
             self.store(row, self.at(target, self.let(f"mul i64 %to_row, {r}")))
 
     def _part(self, source: str, target: str) -> None:
         left = self.let("sub i64 %k, %part.i")
         square = [self._load_row(source, r, left) for r in range(self.shape.lanes)]
         mask = self.first_lanes("%columns") if self.exact else ""
-        for r, row in enumerate(self._transpose(square)):
+        for r, row in enumerate(self.transpose(square)):
             pointer = self.at(target, self.let(f"mul i64 %to_row, {r}"))
             if self.exact:
                 self.masked_store(row, pointer, mask)
@@ -470,31 +364,3 @@ class _PackTransposed(_Emitter):
         count = self.let(f"select i1 {exists}, i64 {left}, i64 0")
         address = self.let(f"add i64 {source}, {self.let(f'mul i64 %b_row, {r}')}")
         return self.masked_load(self.at(address, "0"), self.first_lanes(count))
-
-    def _transpose(self, rows: list[str]) -> list[str]:
-        lanes = self.shape.lanes
-        distance = 1
-        while distance < lanes:
-            swapped = list(rows)
-            for r in range(lanes):
-                if r & distance:
-                    continue
-                upper, lower = rows[r], rows[r | distance]
-                first = [
-                    lane if not lane & distance else lanes + (lane ^ distance)
-                    for lane in range(lanes)
-                ]
-                second = [
-                    lane ^ distance if not lane & distance else lanes + lane
-                    for lane in range(lanes)
-                ]
-                swapped[r] = self._shuffle(upper, lower, first)
-                swapped[r | distance] = self._shuffle(upper, lower, second)
-            rows = swapped
-            distance *= 2
-        return rows
-
-    def _shuffle(self, a: str, b: str, order: list[int]) -> str:
-        indices = ", ".join(f"i32 {lane}" for lane in order)
-        mask = f"<{len(order)} x i32> <{indices}>"
-        return self.let(f"shufflevector {self.vector} {a}, {self.vector} {b}, {mask}")

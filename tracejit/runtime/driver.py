@@ -171,12 +171,12 @@ def link_words(module: ModuleType, names: tuple[str, ...]) -> LinkedObject:
 
 
 def link_ir(
-    module: ModuleType, text: Callable[[], str], names: tuple[str, ...], variant: str
+    modules: tuple[ModuleType, ...], text: Callable[[], str], names: tuple[str, ...], variant: str
 ) -> LinkedObject:
-    """Link the LLVM IR that `text` makes: the same for the same source of `module` and
+    """Link the LLVM IR that `text` makes: the same for the same source of `modules` and
     `variant`.
     """
-    parts = (words_llvm.source_of(module), variant, *names)
+    parts = (*map(words_llvm.source_of, modules), variant, *names)
     return _link(hashlib.sha256("\n".join(parts).encode()).hexdigest(), text, names, {})
 
 

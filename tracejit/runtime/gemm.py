@@ -17,12 +17,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tracejit import config
-from tracejit.codegen import gemm_kernel
-from tracejit.codegen.objects import LinkedObject
 from tracejit.runtime import gemm_libraries, native
 from tracejit.runtime import native_gemm as layout
 from tracejit.runtime.buffers import empty_maker
-from tracejit.runtime.driver import Words, aligned_words, link_ir, link_words
+from tracejit.runtime.driver import Words, aligned_words
+from tracejit.runtime.gemm_code import add_micro_kernels, bits_of, linked_words
 from tracejit.runtime.gemm_cut import (
     LEAST_COLUMNS,
     add_parts,
@@ -40,17 +39,6 @@ from tracejit.runtime.threads import get_num_threads, ready_driver
 
 Array = np.ndarray[Any, Any]
 
-_EXPORTS = (
-    "gemm_tiles",
-    "zeros",
-    "nothing",
-    "enter",
-    "leave",
-    "builtin",
-    "builtin_column",
-    "builtin_narrow",
-    *gemm_libraries.CALLS,
-)
 _SERIAL_WORK = 1 << 18  # multiply-adds (a few microseconds) that are not worth a second thread
 _TALL = 32  # rows from which on a product of few columns is worked out transposed
 _lock = threading.Lock()
@@ -80,7 +68,7 @@ class Provider:
         self.name = library.name
         self.dtype = dtype
         self.library = library
-        self._linked = _linked()
+        self._linked = linked_words()
         self.addresses = self._linked.addresses
         self.call = self.addresses[library.call]
         self.guard = guard = aligned_words(layout.CONTEXT_WORDS)
@@ -92,7 +80,7 @@ class Provider:
         guard[layout.CONTEXT_GET] = library.get_threads
         guard[layout.CONTEXT_SET] = library.set_threads
         if library.call == "builtin":
-            self._kernels = _add_micro_kernels(guard, dtype)
+            self._kernels = add_micro_kernels(guard, dtype)
         self.held = _holders.setdefault(library.set_threads, guard) if process_wide else None
         """What a program holds while it runs: one guard for a library, whatever the dtypes."""
         self.run: Callable[..., None] = native_driver.builtin("guarded_entry", "gemm", guard)
@@ -217,7 +205,7 @@ def _describe(
         *sizes,
     )
     words[layout.GEMM_ALPHA : layout.GEMM_LIBRARY + 1] = (
-        *(_bits(chosen.dtype, factor) for factor in factors),
+        *(bits_of(chosen.dtype, factor) for factor in factors),
         *(routine, chosen.library.function),
     )
     words[layout.GEMM_TILE_M : layout.GEMM_ITEM + 1] = (
@@ -252,14 +240,9 @@ def _routine(
     return chosen.call
 
 
-def _bits(dtype: np.dtype[Any], value: float) -> int:
-    return int(np.array(value, dtype).view(f"i{dtype.itemsize}"))
-
-
 # The provider
 
 _BUILTIN = Library("builtin", "builtin", 0)
-_linked_object: LinkedObject | None = None
 _providers: dict[tuple[str, str], Provider] = {}
 
 
@@ -309,31 +292,6 @@ def _after_fork() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
-
-
-def _linked() -> LinkedObject:
-    global _linked_object
-    if _linked_object is None:
-        _linked_object = link_words(layout, _EXPORTS)
-    return _linked_object
-
-
-def _add_micro_kernels(context: Words, dtype: np.dtype[Any]) -> LinkedObject:
-    """Link the micro kernels of a dtype and enter them into its context."""
-    name = f"f{8 * dtype.itemsize}"
-    symbols = gemm_kernel.names(name)
-    block = gemm_kernel.block(name)
-    linked = link_ir(gemm_kernel, lambda: gemm_kernel.text(name), symbols, repr(block))
-    first = layout.CONTEXT_MICRO
-    context[first : first + len(symbols)] = [linked.addresses[symbol] for symbol in symbols]
-    context[layout.CONTEXT_BLOCK_ROWS] = block.rows
-    context[layout.CONTEXT_BLOCK_FEW] = block.few
-    context[layout.CONTEXT_BLOCK_COLUMNS] = block.columns
-    context[layout.CONTEXT_LANES] = block.lanes
-    context[layout.CONTEXT_A_WIDTH] = block.width * dtype.itemsize
-    context[layout.CONTEXT_ONE] = _bits(dtype, 1.0)
-    context[layout.CONTEXT_ROW_COLUMNS] = gemm_kernel.row_block(name).columns
-    return linked
 
 
 # Eager

@@ -19,6 +19,9 @@ _OWN_ROWS, _OWN_COLUMNS = 256, 512  # the same for tracejit's own over much of k
 _MANY_TILES = 16
 _FEW_TILES, _MOST_TILES = 8, 64  # as few and as many as tracejit's own products are cut into
 LEAST_COLUMNS = 16  # fewer cost as much
+FEW = 8  # rows or columns; a product of no more is as fast as memory
+_LONG = 256  # results in a row that are enough work for several threads
+_LONG_WORK = 1 << 17  # of a tile of such a product, half a megabyte
 _MOST_PARTS = 16
 _LEAST_DEPTH = 512  # of a part
 _MOST_RESULTS = 1 << 14  # more results make enough tiles by themselves
@@ -48,6 +51,8 @@ def builtin_tile_shape(m: int, n: int, k: int, unit: int, threads: int) -> tuple
     """As `tile_shape`, for tracejit's own micro kernels of `unit` rows: no more tiles than keep
     all threads busy, since a larger tile packs less. Its sums do not depend on the tile.
     """
+    if min(m, n) <= FEW:
+        return _long_tile(m, n, k, threads)
     if m * max(n, LEAST_COLUMNS) * k <= _TILE_WORK:
         return max(m, 1), max(n, 1)
     large = n > _TILE_COLUMNS and k >= _LEAST_DEPTH
@@ -66,9 +71,20 @@ def builtin_tile_shape(m: int, n: int, k: int, unit: int, threads: int) -> tuple
     return rows, columns
 
 
+def _long_tile(m: int, n: int, k: int, threads: int) -> tuple[int, int]:
+    """The tile of a product of few rows or columns, which memory limits: long runs of the large
+    operand.
+    """
+    tiles = max(1, min(2 * threads, m * n * k // _LONG_WORK))
+    length = -(-max(m, n) // (64 * tiles)) * 64
+    return (max(m, 1), min(length, max(n, 1))) if m <= n else (min(length, m), max(n, 1))
+
+
 def cut_along_k(m: int, n: int, k: int) -> int:
     """How many parts an m x n product over k is cut into: a divisor of k, 1 for most products."""
     if m * n > _MOST_RESULTS or k < 2 * _LEAST_DEPTH:
+        return 1
+    if min(m, n) <= FEW and max(m, n) >= _LONG:
         return 1
     most = min(_MOST_PARTS, k // _LEAST_DEPTH)
     return next((p for p in range(most, 1, -1) if k % p == 0), 1)

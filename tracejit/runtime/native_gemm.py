@@ -52,7 +52,10 @@ CONTEXT_BLOCK_ROWS, CONTEXT_BLOCK_FEW, CONTEXT_BLOCK_COLUMNS = 25, 26, 27
 CONTEXT_LANES, CONTEXT_ONE = 28, 29
 CONTEXT_A_WIDTH = 30  # bytes from one k to the next in a packed block of A
 CONTEXT_ROW_COLUMNS = 31  # of a block for one row of A
-CONTEXT_WORDS = 32
+CONTEXT_FEW_ROWS = 32  # what multiplies a tile of at most FEW_ROWS rows (`native_gemv`)
+CONTEXT_DOTS, CONTEXT_DOTS_SOME, CONTEXT_ROWS, CONTEXT_ROWS_SOME, CONTEXT_FLUSH = 33, 34, 35, 36, 37
+CONTEXT_WORDS = 40
+FEW_ROWS, FEW_DOTS = 8, 4  # rows of A that are few, and where B is transposed
 
 SLIVER_BYTES = 24576  # of packed B: it stays in the first-level cache beside a stripe of A
 SLIVER_WORDS = SLIVER_BYTES // 8 + 64
@@ -295,6 +298,17 @@ def _packs_a(d: int, m: int, n: int) -> int:
     return 0
 
 
+def _are_few(d: int, a_step: int, m: int) -> int:
+    """Whether what multiplies few rows may: alpha is 1, beta 0, and elements of A are neighbours
+    where B is transposed.
+    """
+    if load(d, GEMM_BETA) or load(d, GEMM_ALPHA) != load(load(d, GEMM_CONTEXT), CONTEXT_ONE):
+        return 0
+    if load(d, GEMM_TRANS_B) and (m > FEW_DOTS or a_step != load(d, GEMM_ITEM)):
+        return 0
+    return 1
+
+
 def builtin(d: int, a: int, b: int, c: int, m: int, n: int) -> int:
     """One tile by tracejit's own micro kernels (`codegen.gemm_kernel`)."""
     context = load(d, GEMM_CONTEXT)
@@ -312,6 +326,8 @@ def builtin(d: int, a: int, b: int, c: int, m: int, n: int) -> int:
     if load(d, GEMM_TRANS_B):
         b_step = item
     beta = load(d, GEMM_BETA)
+    if m <= FEW_ROWS and _are_few(d, a_step, m):
+        return call_word(load(context, CONTEXT_FEW_ROWS), d, a, b, c, m, n)
     fitting = PANEL_BYTES // (width * (most + 1)) * block
     packed = _packs_a(d, m, n)
     for done in range(0, load(d, GEMM_K), most):
