@@ -343,7 +343,7 @@ def multinomial(
 
 
 FUNCTIONS["multinomial"] = with_out(multinomial)
-Tensor.multinomial = multinomial  # type: ignore[attr-defined]
+Tensor.multinomial = multinomial
 
 
 @public(method=False, out=True)

@@ -355,11 +355,11 @@ def _new(make: Any) -> Any:
     return method
 
 
-Tensor.new_zeros = _new(zeros)  # type: ignore[attr-defined]
-Tensor.new_ones = _new(ones)  # type: ignore[attr-defined]
-Tensor.new_empty = _new(empty)  # type: ignore[attr-defined]
-Tensor.new_full = _new(full)  # type: ignore[attr-defined]
-Tensor.new_tensor = _new(tensor)  # type: ignore[attr-defined]
+Tensor.new_zeros = _new(zeros)
+Tensor.new_ones = _new(ones)
+Tensor.new_empty = _new(empty)
+Tensor.new_full = _new(full)
+Tensor.new_tensor = _new(tensor)
 
 
 def arange(

@@ -248,9 +248,7 @@ class GradFn:
         return f"<{self.name()}>"
 
 
-Tensor.grad_fn = property(  # type: ignore[attr-defined]
-    lambda self: None if self.is_leaf else GradFn(node_of(self))
-)
+Tensor.grad_fn = property(lambda self: None if self.is_leaf else GradFn(node_of(self)))
 
 
 @public(function=False)
@@ -481,14 +479,14 @@ def _install() -> None:
 
 
 _install()
-Tensor.cpu = lambda self: self.to("cpu")  # type: ignore[attr-defined]
-Tensor.cuda = _cuda  # type: ignore[attr-defined]
-Tensor.nelement = lambda self: self.numel()  # type: ignore[attr-defined]
-Tensor.element_size = lambda self: self._array.itemsize  # type: ignore[attr-defined]
-Tensor.data_ptr = _data_ptr  # type: ignore[attr-defined]
-Tensor.pin_memory = _pin_memory  # type: ignore[attr-defined]
-Tensor.is_pinned = lambda self, device=None: is_pinned(self._array)  # type: ignore[attr-defined]
-Tensor.share_memory_ = lambda self: self  # type: ignore[attr-defined]
+Tensor.cpu = lambda self: self.to("cpu")
+Tensor.cuda = _cuda
+Tensor.nelement = lambda self: self.numel()
+Tensor.element_size = lambda self: self._array.itemsize
+Tensor.data_ptr = _data_ptr
+Tensor.pin_memory = _pin_memory
+Tensor.is_pinned = lambda self, device=None: is_pinned(self._array)
+Tensor.share_memory_ = lambda self: self
 
 FUNCTIONS["set_printoptions"] = set_printoptions
 

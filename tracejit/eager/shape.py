@@ -170,7 +170,7 @@ def _view(self: Tensor, *shape: Any) -> Tensor:
     return result
 
 
-Tensor.view = _view  # type: ignore[attr-defined]
+Tensor.view = _view
 
 
 def _reinterpret(self: Tensor, dtype: DType) -> Tensor:
@@ -286,10 +286,10 @@ def t(input: Tensor) -> Tensor:
     return permute(input, *reversed(range(input._array.ndim)))
 
 
-Tensor.T = property(lambda self: permute(self, *reversed(range(self._array.ndim))))  # type: ignore[attr-defined]
-Tensor.mT = property(lambda self: _matrix_transpose(self))  # type: ignore[attr-defined]
+Tensor.T = property(lambda self: permute(self, *reversed(range(self._array.ndim))))
+Tensor.mT = property(lambda self: _matrix_transpose(self))
 Tensor.mH = Tensor.mT  # type: ignore[attr-defined]
-Tensor.H = property(lambda self: _adjoint(self))  # type: ignore[attr-defined]
+Tensor.H = property(lambda self: _adjoint(self))
 
 
 def _adjoint(self: Tensor) -> Tensor:
@@ -304,7 +304,7 @@ def _matrix_transpose(self: Tensor) -> Tensor:
     return transpose(self, -2, -1)
 
 
-Tensor.adjoint = lambda self: _matrix_transpose(self)  # type: ignore[attr-defined]
+Tensor.adjoint = lambda self: _matrix_transpose(self)
 
 
 @public(aliases=("moveaxis",))
@@ -357,7 +357,7 @@ def broadcast_to(input: Tensor, size: Sequence[Any]) -> Tensor:
     return expand(input, *size)
 
 
-Tensor.broadcast_to = lambda self, size: expand(self, *size)  # type: ignore[attr-defined]
+Tensor.broadcast_to = lambda self, size: expand(self, *size)
 
 
 def broadcast_tensors(*tensors: Tensor) -> tuple[Tensor, ...]:

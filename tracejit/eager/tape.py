@@ -329,6 +329,14 @@ def note_write(tensor: Tensor, place: Location | None) -> None:
     storage.changed_at = place
 
 
+def note_writes(tensors: Sequence[Tensor], places: Sequence[Location | None]) -> None:
+    """As `note_write`, for several."""
+    for tensor, place in zip(tensors, places, strict=True):
+        storage = tensor._storage or storage_of(tensor)
+        storage.version += 1
+        storage.changed_at = place
+
+
 def changed_message(saved: Saved, op: str) -> str:
     """What to say about a saved value that was overwritten."""
     storage = saved.storage

@@ -225,7 +225,7 @@ _COPIES: dict[str, Callable[..., Any]] = {
 }  # fmt: skip
 for _name, _function in _COPIES.items():
     _define_copy(_name, _function)
-Tensor.narrow_copy = FUNCTIONS["narrow_copy"]  # type: ignore[attr-defined]
+Tensor.narrow_copy = FUNCTIONS["narrow_copy"]
 
 # --- the same tensor with another shape --------------------------------------------------------
 

@@ -41,6 +41,8 @@ from tracejit.tensor import Tensor
 from tracejit.transforms.grad import Cotangents, backpropagate, depends_on, on_way
 from tracejit.transforms.partition import residuals
 
+_CALL, _GET = OPS["call"], OPS["get"]
+
 
 class EagerSaves:
     """What the eager tape saved of the same run: what a backward pass may rely on unchanged.
@@ -149,6 +151,7 @@ class Differentiable:
         tracked: Sequence[int], written: Sequence[int], spent: Sequence[bool],
         new_leaves: Sequence[tuple[int, Node]], eager: EagerSaves,
     ):  # fmt: skip
+        self._last: tuple[Any, TupleType] = ((), TupleType(()))  # shapes of results, their types
         self.wrt = [*wrt, *(i for i, _ in new_leaves)]  # positions among the path's inputs
         self.eager = eager
         self.tracked = list(tracked)  # positions among the path's outputs
@@ -220,9 +223,7 @@ class Differentiable:
         results: Sequence[Tensor],
     ) -> None:  # fmt: skip
         """Put the call on the tape: `results`, in the order of `tracked`, get its projections."""
-        kinds = TupleType(tuple(
-            _concrete(o.type, outputs[i]) for o, i in zip(self.outputs, self.tracked)
-        ))  # fmt: skip
+        kinds = self._kinds(outputs)
         calls = {i: self._call(tensors, below, kinds) for i, below in self.freed.items()}
         for call in calls.values():
             call.saved = FREED
@@ -232,12 +233,20 @@ class Differentiable:
             calls = dict.fromkeys(range(len(results)), usable) | calls
         for i, result in enumerate(results):
             result._requires_grad = True
-            result._node = calls[i][i]
+            result._node = Node(_GET, (calls[i],), {"index": i}, kinds.items[i])
+
+    def _kinds(self, outputs: Sequence[Any]) -> TupleType:
+        """The types of the tracked results; those of the last call if shapes are the same."""
+        shapes = [outputs[i].shape for i in self.tracked]
+        if shapes != self._last[0]:
+            items = [o.type.with_shape(s) for o, s in zip(self.outputs, shapes, strict=True)]
+            self._last = shapes, TupleType(tuple(items))
+        return self._last[1]
 
     def _call(self, tensors: Sequence[Tensor], below: Sequence[int], kinds: TupleType) -> Node:
         """The call on the tape, above the inputs at the positions `below`."""
-        parents = (_tape_node(tensors[i]) for i in below)
-        return OPS["call"](*parents, rule=self, result=kinds)
+        parents = tuple([_tape_node(tensors[i]) for i in below])
+        return Node(_CALL, parents, {"rule": self, "result": kinds}, kinds)
 
     def _save(
         self, tensors: Sequence[Tensor], numbers: Sequence[Any], outputs: Sequence[Any],

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tracejit.eager.scalars import CallNumber
-from tracejit.eager.tape import note_write
+from tracejit.eager.tape import note_writes
 from tracejit.errors import CheckFailed
 from tracejit.ir.sizes import evaluate
 from tracejit.jit.replay import chain_at, replay_chain
@@ -69,7 +69,7 @@ class _Writer:
             self.lines.append(f"    n{i} = {number}")
             self.names[id(node)] = f"n{i}"
         self.table = self.guards.table
-        self.table.update(new=object.__new__, note_write=note_write, CheckFailed=CheckFailed)
+        self.table.update(new=object.__new__, note_writes=note_writes, CheckFailed=CheckFailed)
         self.made: dict[int, str] = {}
 
     def _expect(self, group: Any, segment: Any, arguments: Sequence[Any]) -> list[int]:
@@ -99,8 +99,10 @@ class _Writer:
         for draw in finish.draws:
             count = evaluate(draw.count, self.sizes)
             self.lines.append(f"    {self.constant(draw.generator)}.take({self.constant(count)})")
-        for position, place in zip(finish.written, finish.written_at, strict=True):
-            self.lines.append(f"    note_write({self.tensors[position]}, {self.constant(place)})")
+        if finish.written:
+            written = "".join(f"{self.tensors[i]}, " for i in finish.written)
+            places = self.constant(tuple(finish.written_at))
+            self.lines.append(f"    note_writes(({written}), {places})")
         if finish.backward is not None:
             tracked = "".join(f"{self._result(r)}, " for r in finish.tracked)
             groups = ["".join(f"{n}, " for n in names)

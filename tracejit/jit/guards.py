@@ -163,6 +163,7 @@ class GuardWriter:
         self.after: list[str] = []  # lines between the guards and the return
         self.tensor_names: list[str] = []
         self.checked_later: frozenset[str] = frozenset()  # names of tensors: see `tensor`
+        self.held: dict[str, str] = {}  # names of values on the way to others, by expression
 
     def constant(self, value: Any) -> str:
         """The name of a constant in the function's globals."""
@@ -177,12 +178,25 @@ class GuardWriter:
         note = f"  # {comment}" if comment else ""
         self.lines.append(f"        if not ({condition}): return MISS{note}")
 
+    def read(self, source: Source) -> str:
+        """The expression of a value; what lies on the way to it is read once."""
+        parent = source.parent
+        if parent is None or parent.parent is None:
+            return source.expression(self.constant)
+        whole = parent.expression(self.constant)
+        name = self.held.get(whole)
+        if name is None:
+            inner = self.read(parent)
+            name = self.held[whole] = f"h{len(self.held)}"
+            self.lines.append(f"        {name} = {inner}")
+        return source.step_from(name, self.constant)
+
     def entry(self, entry: Entry, readset: ReadSet) -> None:
         """The check of one entry of the read set."""
         if entry.kind == "absent":
             self.absent(entry.source)
             return
-        expression = entry.source.expression(self.constant)
+        expression = self.read(entry.source)
         value = self.constant(entry.value) if not isinstance(entry.value, (int, bool)) else (
             repr(entry.value) if type(entry.value) in (int, bool) else self.constant(entry.value)
         )  # fmt: skip
@@ -200,7 +214,7 @@ class GuardWriter:
                 f"((v := {expression}).dtype, v.shape, v.tobytes()) == {self.constant(entry.value)}"
             )
         elif entry.kind == "alias":
-            first = readset.aliases[id(entry.source)].expression(self.constant)
+            first = self.read(readset.aliases[id(entry.source)])
             self.require(f"{expression} is {first}")
         elif entry.kind == "tensor":
             self.require(f"type({expression}) is {self.constant(type(entry.value))}")
@@ -208,7 +222,7 @@ class GuardWriter:
     def absent(self, source: Source) -> None:
         """Nothing has this name (yet)."""
         assert source.parent is not None
-        holder = source.parent.expression(self.constant)
+        holder = self.read(source.parent)
         self.require(f"{self.constant(source.key)} not in {holder}")
 
     def tensor(self, name: str, wanted: TensorInput, like: Tensor | None = None) -> None:
@@ -221,10 +235,9 @@ class GuardWriter:
         kind = wanted.type
         if like is not None and wanted.is_held:
             self.lines.append(f"        {name} = {self.constant(like)}")
-            self.require(f"{wanted.source.expression(self.constant)} is {name}")
+            self.require(f"{self.read(wanted.source)} is {name}")
             return
-        expression = wanted.source.expression(self.constant)
-        self.lines.append(f"        {name} = {expression}")
+        self.lines.append(f"        {name} = {self.read(wanted.source)}")
         self.require(f"type({name}) is {self.constant(wanted.tensor_class)}")
         if name not in self.checked_later:
             self.lines.append(f"        d = {name}._array")
@@ -352,8 +365,8 @@ def write_guards(
             writer.entry(entry, readset)
     for condition, value in conditions:
         arguments = "".join(f"a{i}, " for i in range(writer.count))
-        asked = f"{writer.constant(condition)}(({arguments}))"
-        writer.require(f"same({asked}, {writer.constant(value)})")
+        asked, held = f"{writer.constant(condition)}(({arguments}))", writer.constant(value)
+        writer.require(f"{asked} is {held}" if type(value) is bool else f"same({asked}, {held})")
     if distinct:
         _require_distinct(writer, inputs, distinct)
     for fact in facts if like is None else ():  # exact layouts meet the facts by construction

@@ -165,7 +165,10 @@ class Source:
         """Python source that reads the value; constants go through a table."""
         if self.parent is None:
             return f"a{self.key}" if self.step == "arg" else constant(self.key)
-        inner = self.parent.expression(constant)
+        return self.step_from(self.parent.expression(constant), constant)
+
+    def step_from(self, inner: str, constant: Callable[[Any], str]) -> str:
+        """Python source of the last step, from the expression of what it starts at."""
         if self.step == "item":
             return f"{inner}[{self._literal(constant)}]"
         if self.step == "raw item":

@@ -7,7 +7,7 @@ computed in float32 and rounded after every op by the generator, integers wrap b
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -90,10 +90,9 @@ reciprocal = elementwise(
 )  # fmt: skip
 
 
-def _tie_vjp(
-    below: Callable[..., Node], g: Node, x: Node, y: Node
-) -> tuple[Node, Node]:
+def _tie_vjp(g: Node, x: Node, y: Node, of_smaller: bool) -> tuple[Node, Node]:
     """Ties share; a NaN result leads to both operands, as in torch."""
+    below = gt if of_smaller else lt
     half, zero = full_like(g, 0.5), full_like(g, 0.0)
     by_x = where(eq(x, y), g * half, where(below(x, y), zero, g))
     by_y = where(eq(x, y), g * half, where(below(y, x), zero, g))
@@ -106,12 +105,12 @@ _SMALLER = {"f": "m.minimum({x}, {y})", "iu": "select({x} < {y}, {x}, {y})", "b"
 maximum = elementwise(
     "maximum", "The larger of x and y; NaN if either is.", arity=2, domain=ANY,
     numpy=np.maximum, sample=uniform(-3, 3), scalar=_LARGER,
-    vjp=lambda g, out, x, y: _tie_vjp(lt, g, x, y),
+    vjp=lambda g, out, x, y: _tie_vjp(g, x, y, of_smaller=False),
 )  # fmt: skip
 minimum = elementwise(
     "minimum", "The smaller of x and y; NaN if either is.", arity=2, domain=ANY,
     numpy=np.minimum, sample=uniform(-3, 3), scalar=_SMALLER,
-    vjp=lambda g, out, x, y: _tie_vjp(gt, g, x, y),
+    vjp=lambda g, out, x, y: _tie_vjp(g, x, y, of_smaller=True),
 )  # fmt: skip
 clamp_min = elementwise(
     "clamp_min", "x, but y where x is below it; NaN if either is.", arity=2, domain=ANY,
