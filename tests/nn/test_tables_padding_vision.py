@@ -204,3 +204,36 @@ def test_parameters_as_one_vector():
     assert vector.shape == (9,)
     nn.utils.vector_to_parameters(torch.arange(9.0), net.parameters())
     assert net.bias.tolist() == [6.0, 7.0, 8.0] and net.weight.shape == (3, 2)
+
+
+_RESIZED = {
+    ("bilinear", False): [13, 28, 43, 58, 93, 108, 123, 138, 173, 188, 203, 218],
+    ("bilinear", True): [22, 36, 50, 64, 94, 108, 122, 136, 166, 180, 194, 208],
+    ("bicubic", False): [10, 25, 41, 56, 92, 107, 123, 138, 174, 189, 205, 220],
+    ("bicubic", True): [14, 28, 44, 58, 93, 107, 123, 137, 172, 186, 202, 216],
+}
+
+
+def test_bytes_are_resized_in_whole_numbers():
+    """Reference: torch 2.13 (and Pillow), `interpolate` of arange(24) * 10."""
+    x = (torch.arange(24) * 10).to(torch.uint8).reshape(1, 1, 4, 6)
+    found = {
+        (mode, antialias): F.interpolate(x, size=(3, 4), mode=mode, antialias=antialias)
+        for mode in ("bilinear", "bicubic") for antialias in (False, True)
+    }  # fmt: skip
+    for key, result in found.items():
+        assert result.dtype is torch.uint8 and result.flatten().tolist() == _RESIZED[key], key
+
+
+def test_an_antialiased_shrink_is_a_mean_and_has_its_gradient():
+    x = torch.randn(1, 2, 8, 8, dtype=torch.float64, requires_grad=True)
+    for mode in ("bilinear", "bicubic", "lanczos"):
+        y = F.interpolate(x, scale_factor=0.25, mode=mode, antialias=True)
+        (grad,) = torch.autograd.grad(y.sum(), x)
+        np.testing.assert_allclose(grad.sum().item(), 8.0)  # the weights of a result sum to 1
+        flat = F.interpolate(torch.ones(1, 1, 5, 7), size=(2, 3), mode=mode, antialias=True)
+        np.testing.assert_allclose(flat.numpy(), 1.0, rtol=1e-6)
+    with pytest.raises(ValueError, match="antialias"):
+        F.interpolate(x, scale_factor=0.5, mode="nearest", antialias=True)
+    with pytest.raises(ValueError, match="lanczos"):
+        F.interpolate(x, scale_factor=0.5, mode="lanczos")

@@ -365,7 +365,7 @@ def diff(
     if any(t.ndim != input.ndim for t in ends):
         raise RuntimeError(at_user_line("diff: prepend and append need the input's dimensions"))
     x = FUNCTIONS["cat"](ends, at) if len(ends) > 1 and n else input
-    for _ in range(min(n, int(sizes_of(input)[at]))):
+    for _ in range(min(n, int(sizes_of(x)[at]))):
         size = sizes_of(x)[at]
         later = slice_axis(x, at, 1, size, 1)
         earlier = slice_axis(x, at, 0, size - 1, 1)

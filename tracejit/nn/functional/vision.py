@@ -21,6 +21,12 @@ from tracejit.nn.functional.adaptive_pool import (
     adaptive_avg_pool2d,
     adaptive_avg_pool3d,
 )
+from tracejit.nn.functional.resize import (
+    FILTERS,
+    resample_bytes,
+    resample_window,
+    window_weights,
+)
 from tracejit.tensor import Tensor
 
 _RANKS = {"linear": 3, "bilinear": 4, "trilinear": 5, "bicubic": 4}
@@ -71,21 +77,27 @@ def interpolate(
     """[N, C, ...] resized to `size`, or by `scale_factor`.
 
     mode           'nearest', 'nearest-exact', 'linear' (3-d), 'bilinear', 'bicubic' (4-d),
-                   'trilinear' (5-d) or 'area'.
+                   'trilinear' (5-d) or 'area'; with `antialias` also 'lanczos'.
     align_corners  corner elements stay where they are (the linear and cubic modes).
+    antialias      when an image shrinks, a result is a mean over all that it stands for.
+    Images of uint8 have torch's bits: each axis in whole numbers, the last one first.
     """
     spatial = input.ndim - 2
     if (size is None) == (scale_factor is None):
         raise ValueError(
             at_user_line("interpolate: exactly one of size and scale_factor must be given")
         )
-    if antialias:
-        raise NotImplementedError(at_user_line("interpolate: antialias is not supported"))
+    if (antialias and (mode not in FILTERS or input.ndim != 4)) or (
+        mode == "lanczos" and not antialias
+    ):
+        raise ValueError(at_user_line(
+            "interpolate: antialias needs a 4-d input and the mode bilinear, bicubic or lanczos, "
+            "which needs antialias"))  # fmt: skip
     if mode in _RANKS and input.ndim != _RANKS[mode]:
         raise NotImplementedError(at_user_line(
             f"interpolate: mode {mode!r} needs a {_RANKS[mode]}-d input, "
             f"got {type_of(input)}"))  # fmt: skip
-    if align_corners is not None and mode not in _RANKS:
+    if align_corners is not None and mode not in _RANKS and (align_corners or mode != "lanczos"):
         raise ValueError(
             at_user_line("align_corners can only be set with the linear and cubic modes")
         )
@@ -93,6 +105,8 @@ def interpolate(
     if mode == "area":
         pools: Any = {1: adaptive_avg_pool1d, 2: adaptive_avg_pool2d, 3: adaptive_avg_pool3d}
         return pools[spatial](input, sizes)
+    if mode in FILTERS and (antialias or (input.dtype is dtypes.uint8 and input.ndim == 4)):
+        return _filtered(input, mode, sizes, scales, bool(align_corners), antialias)
     taps = _TAPS.get(mode)
     if taps is None:
         raise NotImplementedError(at_user_line(f"interpolate: unknown mode {mode!r}"))
@@ -106,6 +120,20 @@ def interpolate(
     if result.dtype is not input.dtype:  # torch resizes images of bytes, and rounds
         limits = dtypes.iinfo(input.dtype)
         result = result.round().clamp(limits.min, limits.max).to(input.dtype)
+    return result
+
+
+def _filtered(
+    input: Any, mode: str, sizes: list[int], scales: list[float | None], align: bool,
+    antialias: bool,
+) -> Tensor:  # fmt: skip
+    """Both axes of [N, C, H, W] by windows of weights, the last one first."""
+    is_bytes = input.dtype is dtypes.uint8
+    result = input if is_bytes or input.dtype.kind == "f" else input.to(dtypes.float32)
+    for i in (1, 0):
+        n = int(input.shape[2 + i])
+        window = window_weights(mode, n, sizes[i], scales[i], align, antialias)
+        result = (resample_bytes if is_bytes else resample_window)(result, 2 + i, *window)
     return result
 
 
