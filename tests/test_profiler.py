@@ -130,3 +130,21 @@ def test_threads_do_not_mix_their_blocks():
             t.join()
     assert counts(prof)["in a thread"] == counts(prof)["exp"] == 4
     assert all(r.end - r.start >= r.inside >= 0 for r in prof.events())
+
+
+def test_a_timer_measures_per_run_and_compare_shows_a_table() -> None:
+    from tracejit.utils import benchmark
+
+    x = torch.ones(3)
+    timers = [
+        benchmark.Timer(
+            "x + 1", globals={"x": x}, label="sums", sub_label=name, description="eager"
+        )
+        for name in ("one", "two")
+    ]
+    found = [t.timeit(20) for t in timers]
+    assert found[0].number_per_run == 20 and 0 < found[0].mean == found[0].median < 0.1
+    several = timers[0].blocked_autorange(min_run_time=0.003)
+    assert len(several.times) >= 1 and several.iqr >= 0 and "sums" in repr(several)
+    table = str(benchmark.Compare(found))
+    assert table.splitlines()[0] == "[ sums ]" and "two" in table and "eager" in table

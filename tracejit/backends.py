@@ -60,8 +60,8 @@ cuda = Library(matmul=Library(
     allow_fp16_reduced_precision_reduction=False,
     allow_bf16_reduced_precision_reduction=False,
 ))  # fmt: skip
-mps = Library(device_count=lambda: 0)
-xpu = Library(device_count=lambda: 0)
+mps = Library(device_count=lambda: 0, empty_cache=lambda: None)
+xpu = Library(device_count=lambda: 0, empty_cache=lambda: None)
 accelerator = Library(device_count=lambda: 0, current_accelerator=lambda **_: None)
 mkl = Library()
 mkldnn = Library(enabled=False)

@@ -8,6 +8,7 @@ in a file is executed or imported by name; a damaged file raises before anything
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import json
 import math
@@ -15,7 +16,7 @@ import os
 import struct
 import zlib
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -317,4 +318,36 @@ _READ: dict[str, Callable[[_Reader, Any], Any]] = {
     "bytes": lambda r, c: base64.b64decode(c),
 }
 
-__all__ = ["FileFormatError", "load", "save"]
+_safe_globals: list[Any] = []
+
+
+def add_safe_globals(safe_globals: list[Any]) -> None:
+    """Kept for `get_safe_globals`: a file names no class, so there is none to allow."""
+    _safe_globals.extend(safe_globals)
+
+
+def get_safe_globals() -> list[Any]:
+    """What `add_safe_globals` was given."""
+    return list(_safe_globals)
+
+
+def clear_safe_globals() -> None:
+    """Forget what `add_safe_globals` was given."""
+    _safe_globals.clear()
+
+
+@contextlib.contextmanager
+def safe_globals(safe_globals: list[Any]) -> Iterator[None]:
+    """`add_safe_globals` for a block."""
+    before = get_safe_globals()
+    add_safe_globals(safe_globals)
+    try:
+        yield
+    finally:
+        _safe_globals[:] = before
+
+
+__all__ = [
+    "FileFormatError", "add_safe_globals", "clear_safe_globals", "get_safe_globals", "load",
+    "safe_globals", "save",
+]  # fmt: skip

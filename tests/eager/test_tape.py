@@ -362,3 +362,23 @@ def test_a_backward_pass_takes_little_more_memory_than_the_forward_pass_left():
         w.grad = None
     assert grown(loss.backward) < 8  # what is saved goes as gradients come
     assert all(torch.equal(w.grad * 2, g) for w, g in zip(weights, kept))
+
+
+def test_a_hook_on_several_gradients_runs_once_in_a_pass() -> None:
+    """As torch's: with None where the pass does not reach, or with the first of them."""
+    a, b, other = (torch.ones(2, requires_grad=True) for _ in range(3))
+    seen: list[object] = []
+    every = torch.autograd.graph.register_multi_grad_hook(
+        (a, b, other), lambda grads: seen.append([g is not None for g in grads])
+    )
+    first = torch.autograd.graph.register_multi_grad_hook(
+        (a, b), lambda g: seen.append(g.tolist()), mode="any"
+    )
+    (a * b * 3).sum().backward()
+    assert len(seen) == 2 and [True, True, False] in seen and [3.0, 3.0] in seen
+    first.remove()
+    (a * 2).sum().backward()
+    assert seen[2:] == [[True, False, False]]
+    every.remove()
+    (a * b).sum().backward()
+    assert len(seen) == 3

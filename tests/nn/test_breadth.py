@@ -47,6 +47,10 @@ def test_householder_reflections_rebuild_a_matrix() -> None:
     assert torch.allclose(
         torch.ormqr(reflectors, factors, right, left=False, transpose=True), other
     )
+    wide = torch.geqrf(torch.randn(2, 5, dtype=torch.float64))  # its Q is square, too
+    eye = torch.eye(2, dtype=torch.float64)
+    square = torch.ormqr(*wide, eye)
+    assert torch.allclose(square @ square.mT, eye)
     inputs = reflectors.requires_grad_(), factors.requires_grad_()
     assert torch.autograd.gradcheck(torch.linalg.householder_product, inputs)
     with pytest.raises(NotImplementedError, match="geqrf"):

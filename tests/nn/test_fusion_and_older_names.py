@@ -72,3 +72,16 @@ def test_older_initialisers_warn() -> None:
 def test_batch_norm_refuses_eps() -> None:
     with pytest.raises(ValueError, match="eps must be positive"):
         nn.BatchNorm1d(3, eps=0.0)(torch.ones(2, 3))
+
+
+def test_sync_batch_norms_take_the_place_of_batch_norms() -> None:
+    model = nn.Sequential(
+        nn.Linear(2, 3), nn.BatchNorm1d(3), nn.Sequential(nn.BatchNorm2d(4))
+    ).eval()
+    made = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    assert type(made[1]) is type(made[2][0]) is nn.SyncBatchNorm and not made[1].training
+    assert list(made.state_dict()) == [
+        "0.weight", "0.bias", "1.weight", "1.bias", "1.running_mean", "1.running_var",
+        "1.num_batches_tracked", "2.0.weight", "2.0.bias", "2.0.running_mean", "2.0.running_var",
+        "2.0.num_batches_tracked",
+    ]  # fmt: skip

@@ -206,6 +206,12 @@ def test_parameters_as_one_vector():
     assert net.bias.tolist() == [6.0, 7.0, 8.0] and net.weight.shape == (3, 2)
 
 
+def test_diff_of_a_higher_order_than_the_input_alone_has():
+    x, more = torch.arange(4.0), torch.tensor([0.0, 3.0])
+    assert torch.diff(x, n=5, append=more).tolist() == [18.0]
+    assert torch.diff(x, n=9, append=more).shape == (0,)
+
+
 _RESIZED = {
     ("bilinear", False): [13, 28, 43, 58, 93, 108, 123, 138, 173, 188, 203, 218],
     ("bilinear", True): [22, 36, 50, 64, 94, 108, 122, 136, 166, 180, 194, 208],

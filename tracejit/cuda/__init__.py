@@ -194,6 +194,9 @@ def reset_peak_memory_stats(device: Any = None) -> None:
         backend.peak = backend.allocated
 
 
+reset_max_memory_allocated = reset_peak_memory_stats
+
+
 def memory_allocated(device: Any = None) -> int:
     """Bytes of a device's memory in tensors (also of ``"sim"``)."""
     backend = _used(device)

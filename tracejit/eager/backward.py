@@ -7,6 +7,7 @@ overwritten since raises, naming the line that did it.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -68,6 +69,7 @@ class _Walk:
 
     def __init__(self, create_graph: bool, targets: Sequence[Node] = ()):
         self.targets = {id(n) for n in targets}
+        self.order: Sequence[Node] = ()
         self.evaluate = Evaluator()
         self.create_graph = create_graph
 
@@ -94,6 +96,16 @@ class _Walk:
 
     def call_rule(self, node: Node, g: Any) -> Sequence[Node | None]:
         return node.params["rule"].backward(self, node, g)
+
+
+class _Running(threading.local):
+    """The backward passes that this thread is in, the innermost last."""
+
+    def __init__(self) -> None:
+        self.walks: list[_Walk] = []
+
+
+running = _Running()
 
 
 class _Watchers:
@@ -162,8 +174,8 @@ def run_backward(
     _check_differentiable(outputs)
     walk = _Walk(create_graph, wrt)
     nodes, seeds = [], []
-    before = state.grad
-    state.grad = create_graph
+    before, state.grad = state.grad, create_graph
+    running.walks.append(walk)
     try:
         for output, gradient in zip(outputs, gradients, strict=True):
             seed, value = initial_gradient(output, gradient)
@@ -173,6 +185,7 @@ def run_backward(
         _check_not_freed(nodes)
         if order is None:
             order = topological(nodes)
+        walk.order = order
         found = backpropagate(nodes, seeds, wrt, walk.on_gradient, walk.call_rule, order)
         freed = [] if retain_graph else _freed_by(nodes, order)
         if not create_graph:
@@ -183,6 +196,7 @@ def run_backward(
             _save_for_second_order([g for g in found if g is not None], walk.evaluate)
     finally:
         state.grad = before
+        running.walks.pop()
     if not retain_graph:
         if state.capture is None:
             walk.evaluate.free()

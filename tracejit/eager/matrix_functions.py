@@ -197,22 +197,29 @@ def pinverse(input: Tensor, rcond: float = 1e-15) -> Tensor:
 
 
 @linalg_function(out=True)
-def lstsq(A: Tensor, B: Tensor, rcond: float | None = None, *, driver: str | None = None) -> Any:
-    """(solution, residuals, rank, singular values) of the least-squares problem ``A X ~ B``."""
+def lstsq(
+    input: Tensor, b: Tensor, rcond: float | None = None, *, driver: str | None = None
+) -> Any:
+    """(solution, residuals, rank, singular values) of the least squares ``input X ~ b``.
+
+    driver  'gelsy' (the default, without residuals), 'gels', 'gelsd' or 'gelss'.
+    """
+    A, B = input, b
     check_matrix("lstsq", A)
     is_vector = B.ndim == 1 or B.ndim == A.ndim - 1
-    b = unsqueeze(B, -1) if is_vector else B
-    if sizes_of(b)[-2] != sizes_of(A)[-2] or A.dtype is not B.dtype:
+    columns = unsqueeze(B, -1) if is_vector else B
+    if sizes_of(columns)[-2] != sizes_of(A)[-2] or A.dtype is not B.dtype:
         raise RuntimeError(at_user_line(f"lstsq: {type_of(A)} and {type_of(B)} do not fit"))
     if driver not in (None, "gels", "gelsy", "gelsd", "gelss"):
         raise RuntimeError(at_user_line(f"lstsq: unknown driver {driver!r}"))
-    x = matmul(pinv(A, rcond), b)
+    x = matmul(pinv(A, rcond), columns)
     m, n = sizes_of(A)[-2:]
     none = A.new_empty(0)
     values = svdvals(A.detach()) if driver in ("gelsd", "gelss") else none
     rank = none.to(dtypes.int64) if driver == "gels" else matrix_rank(A, rtol=rcond)
-    full = driver == "gels" or bool((rank == n).all())
-    residuals = sum((matmul(A, x) - b).square(), -2) if m > n and full else none
+    known = driver not in (None, "gelsy")  # torch: that driver, the default, gives none
+    full = known and m > n and (driver == "gels" or bool((rank == n).all()))
+    residuals = sum((matmul(A, x) - columns).square(), -2) if full else none
     found = squeeze(x, -1) if is_vector else x
     return named("lstsq", "solution residuals rank singular_values")(found, residuals, rank, values)
 

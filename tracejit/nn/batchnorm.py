@@ -139,6 +139,20 @@ class SyncBatchNorm(_BatchNorm):
         if input.ndim < 2:
             raise ValueError(at_user_line(f"expected at least 2D input (got {input.ndim}D input)"))
 
+    @classmethod
+    def convert_sync_batchnorm(cls, module: Any, process_group: Any = None) -> Any:
+        """`module` with a `SyncBatchNorm` of the same state for every batch norm in it."""
+        result = module
+        if isinstance(module, _BatchNorm):
+            result = cls(module.num_features, module.eps, module.momentum, module.affine,
+                         module.track_running_stats, process_group)  # fmt: skip
+            result._parameters.update(module._parameters)
+            result._buffers.update(module._buffers)
+            result.train(module.training)
+        for name, child in module.named_children():
+            result.add_module(name, cls.convert_sync_batchnorm(child, process_group))
+        return result
+
 
 class _InstanceNorm(_Norm):
     def __init__(

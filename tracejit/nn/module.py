@@ -14,7 +14,7 @@ from tracejit.eager.methods import RemovableHandle
 from tracejit.eager.watched import WatchedClass
 from tracejit.errors import at_user_line
 from tracejit.nn.module_hooks import call_with_hooks
-from tracejit.nn.module_state import StateMixin
+from tracejit.nn.module_state import IncompatibleKeys, StateMixin
 from tracejit.nn.module_walk import WalkMixin
 from tracejit.nn.parameter import Buffer, Parameter
 from tracejit.nn.version import VERSION, Registry, bump
@@ -319,5 +319,7 @@ def _same(a: Any, b: Any) -> bool:
     """Whether replacing `a` by `b` changes nothing that a trace could depend on."""
     return a is b or (type(a) is type(b) and type(a) in _PLAIN and repr(a) == repr(b))
 
+
+_IncompatibleKeys = IncompatibleKeys  # torch's name for it
 
 __all__ = ["VERSION", "Module"]

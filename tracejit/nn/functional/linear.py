@@ -8,15 +8,17 @@ from __future__ import annotations
 from typing import Any
 
 from tracejit.eager.pointwise import where_of
+from tracejit.eager.register import deliver
 from tracejit.eager.shape import broadcast_tensors, sizes_of
 from tracejit.errors import at_user_line
 from tracejit.tensor import Tensor
 
 
-def linear(input: Any, weight: Any, bias: Any = None) -> Tensor:
+def linear(input: Any, weight: Any, bias: Any = None, *, out: Tensor | None = None) -> Tensor:
     """``input @ weight.T + bias``; input [..., in], weight [out, in] or [in], bias [out]."""
     result = input.matmul(weight.t() if weight.ndim == 2 else weight)
-    return result if bias is None else result + bias
+    result = result if bias is None else result + bias
+    return result if out is None else deliver(result, out)
 
 
 def bilinear(input1: Any, input2: Any, weight: Any, bias: Any = None) -> Tensor:

@@ -82,25 +82,8 @@ def interpolate(
     antialias      when an image shrinks, a result is a mean over all that it stands for.
     Images of uint8 have torch's bits: each axis in whole numbers, the last one first.
     """
+    _check_resizing(input, size, scale_factor, mode, align_corners, antialias)
     spatial = input.ndim - 2
-    if (size is None) == (scale_factor is None):
-        raise ValueError(
-            at_user_line("interpolate: exactly one of size and scale_factor must be given")
-        )
-    if (antialias and (mode not in FILTERS or input.ndim != 4)) or (
-        mode == "lanczos" and not antialias
-    ):
-        raise ValueError(at_user_line(
-            "interpolate: antialias needs a 4-d input and the mode bilinear, bicubic or lanczos, "
-            "which needs antialias"))  # fmt: skip
-    if mode in _RANKS and input.ndim != _RANKS[mode]:
-        raise NotImplementedError(at_user_line(
-            f"interpolate: mode {mode!r} needs a {_RANKS[mode]}-d input, "
-            f"got {type_of(input)}"))  # fmt: skip
-    if align_corners is not None and mode not in _RANKS and (align_corners or mode != "lanczos"):
-        raise ValueError(
-            at_user_line("align_corners can only be set with the linear and cubic modes")
-        )
     sizes, scales = _target(input, spatial, size, scale_factor, recompute_scale_factor)
     if mode == "area":
         pools: Any = {1: adaptive_avg_pool1d, 2: adaptive_avg_pool2d, 3: adaptive_avg_pool3d}
@@ -121,6 +104,30 @@ def interpolate(
         limits = dtypes.iinfo(input.dtype)
         result = result.round().clamp(limits.min, limits.max).to(input.dtype)
     return result
+
+
+def _check_resizing(
+    input: Any, size: Any, scale_factor: Any, mode: str, align_corners: Any, antialias: bool
+) -> None:
+    """Raise what torch raises for arguments that do not go together."""
+    if (size is None) == (scale_factor is None):
+        raise ValueError(
+            at_user_line("interpolate: exactly one of size and scale_factor must be given")
+        )
+    if (antialias and (mode not in FILTERS or input.ndim != 4)) or (
+        mode == "lanczos" and not antialias
+    ):
+        raise ValueError(at_user_line(
+            "interpolate: antialias needs a 4-d input and the mode bilinear, bicubic or lanczos, "
+            "which needs antialias"))  # fmt: skip
+    if mode in _RANKS and input.ndim != _RANKS[mode]:
+        raise NotImplementedError(at_user_line(
+            f"interpolate: mode {mode!r} needs a {_RANKS[mode]}-d input, "
+            f"got {type_of(input)}"))  # fmt: skip
+    if align_corners is not None and mode not in _RANKS and (align_corners or mode != "lanczos"):
+        raise ValueError(
+            at_user_line("align_corners can only be set with the linear and cubic modes")
+        )
 
 
 def _filtered(
