@@ -84,6 +84,28 @@ def scan_source(dtype: str, how: str) -> str:
     ])  # fmt: skip
 
 
+def row_scan_source(dtype: str, how: str) -> str:
+    """As `scan_source` for a width of 1: the sum so far stays in a register.
+
+    Table: out, x (addresses); count.
+    """
+    start = f"load_{dtype}(x, r * count)"
+    start += " + 0.0" if how == "add" and dtype[0] == "f" else ""
+    return "\n".join([
+        "def kernel(t, lo, hi):",
+        f"    out = ptr_{dtype}(word(t, 0), 1)",
+        f"    x = ptr_{dtype}(word(t, 1), 0)",
+        "    count = word(t, 2)",
+        "    for r in range(lo, hi):",
+        f"        total = {start}",
+        f"        store_{dtype}(out, r * count, total)",
+        "        for i in range(r * count + 1, r * count + count):",
+        f"            total = {COMBINE[how].format(x='total', y=f'load_{dtype}(x, i)')}",
+        f"            store_{dtype}(out, i, total)",
+        "",
+    ])  # fmt: skip
+
+
 MANY_HEAD, MANY_ROW = 1, 4
 # Runs equal kernels on several tables: a row is the table's address, its first unit among all
 # units, its units, and how many of the table's own units one of these is.

@@ -65,6 +65,42 @@ def merge_source(dtype: str, descending: bool, is_first: bool) -> str:
     ])  # fmt: skip
 
 
+def topk_source(dtype: str, largest: bool) -> str:
+    """The first k elements of each sorted row and their places, by insertion: for small k.
+
+    Table: values, places, x (addresses); length of a row, k (at least 1).
+    """
+    ahead = before("own", "other", dtype, largest)
+    return "\n".join([
+        "def kernel(t, lo, hi):",
+        f"    out = ptr_{dtype}(word(t, 0), 1)",
+        "    places = ptr_i64(word(t, 1), 2)",
+        f"    x = ptr_{dtype}(word(t, 2), 0)",
+        "    n = word(t, 3)",
+        "    k = word(t, 4)",
+        "    for u in range(lo, hi):",
+        "        to = u * k",
+        f"        other = load_{dtype}(x, u * n)",
+        "        for i in range(n):",
+        f"            own = load_{dtype}(x, u * n + i)",
+        f"            if (i < k) | {ahead}:",
+        "                held = select(i < k, i, k - 1)",
+        "                place = held",
+        "                for j in range(held):",
+        f"                    other = load_{dtype}(out, to + held - 1 - j)",
+        f"                    moves = select({ahead}, 1, 0)",
+        "                    at = to + held - j",
+        "                    if moves == 1:",
+        f"                        store_{dtype}(out, at, other)",
+        "                        store_i64(places, at, load_i64(places, at - 1))",
+        "                        place = held - 1 - j",
+        f"                store_{dtype}(out, to + place, own)",
+        "                store_i64(places, to + place, i)",
+        f"                other = load_{dtype}(out, to + select(i < k, i, k - 1))",
+        "",
+    ])  # fmt: skip
+
+
 def search_source(dtype: str, right: bool) -> str:
     """Where each element would stand in a sorted row, before or (`right`) after equal ones.
 
@@ -98,16 +134,57 @@ def search_source(dtype: str, right: bool) -> str:
     ])  # fmt: skip
 
 
+def extreme_rows_source(dtype: str, largest: bool) -> str:
+    """As `extreme_source`, a unit being neighbouring columns, as threads of a CPU want it.
+
+    Table: values, places, x (addresses); count, width, columns of a unit.
+    """
+    beyond, again = _beyond(dtype, largest)
+    return "\n".join([
+        "def kernel(t, lo, hi):",
+        f"    out = ptr_{dtype}(word(t, 0), 1)",
+        "    places = ptr_i64(word(t, 1), 2)",
+        f"    x = ptr_{dtype}(word(t, 2), 0)",
+        "    count = word(t, 3)",
+        "    width = word(t, 4)",
+        "    columns = word(t, 5)",
+        "    runs = (width + columns - 1) // columns",
+        "    for u in range(lo, hi):",
+        "        a = u // runs",
+        "        first = (u - a * runs) * columns",
+        "        last = select(first + columns < width, first + columns, width)",
+        "        at = a * count * width",
+        "        for j in range(first, last):",
+        f"            store_{dtype}(out, at + j, load_{dtype}(x, at + j))",
+        "            store_i64(places, at + j, 0)",
+        "        for i in range(1, count):",
+        "            at = (a * count + i) * width",
+        "            for j in range(first, last):",
+        f"                best = load_{dtype}(out, at - width + j)",
+        f"                own = load_{dtype}(x, at + j)",
+        "                place = load_i64(places, at - width + j)",
+        f"                place = select({beyond} | {again}, i, place)",
+        f"                store_{dtype}(out, at + j, select({beyond}, own, best))",
+        "                store_i64(places, at + j, place)",
+        "",
+    ])  # fmt: skip
+
+
+def _beyond(dtype: str, largest: bool) -> tuple[str, str]:
+    """Whether `own` is a new extreme, and whether it is the old one again, as expressions."""
+    beyond = f"(own {'>' if largest else '<'} best)"
+    if dtype[0] == "f":  # nothing is beyond a NaN but a NaN
+        beyond = f"({beyond} | (own != own))"
+    return beyond, "(own == best)"
+
+
 def extreme_source(dtype: str, largest: bool) -> str:
     """The running maximum (minimum) along the middle axis of (outer, count, width) and its place.
 
     A NaN stays; of equal elements the last one counts. Table: values, places, x (addresses);
     count, width.
     """
-    beyond = f"(own {'>' if largest else '<'} best)"
-    again = "(own == best)"
-    if dtype[0] == "f":
-        beyond = f"(({beyond} & (best == best)) | (own != own))"
+    beyond, again = _beyond(dtype, largest)
     return "\n".join([
         "def kernel(t, lo, hi):",
         f"    out = ptr_{dtype}(word(t, 0), 1)",

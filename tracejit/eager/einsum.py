@@ -9,6 +9,7 @@ import string
 from collections.abc import Sequence
 from typing import Any
 
+from tracejit import dtypes
 from tracejit.eager.linalg import matmul
 from tracejit.eager.reduce import sum
 from tracejit.eager.register import FUNCTIONS
@@ -121,6 +122,9 @@ def _contract(
     inner = [a for a in shared if a not in needed]
     left = [a for a in xs if a not in ys]
     right = [a for a in ys if a not in xs]
+    if inner and not left and not right and x.dtype in (dtypes.float32, dtypes.float64):
+        a, b = (_arrange(o, axes, (batch, inner), sizes) for o, axes in ((x, xs), (y, ys)))
+        return reshape(sum(a * b, 1), *(sizes[i] for i in batch)), batch
     a = _arrange(x, xs, (batch, left, inner), sizes)
     b = _arrange(y, ys, (batch, inner, right), sizes)
     result = matmul(a, b) if inner else a * b

@@ -29,6 +29,12 @@ _KERNEL_REDUCTIONS = frozenset(
     {"reduce_sum", "reduce_prod", "reduce_max", "reduce_min", "logsumexp"}
 )
 
+_THREADED = frozenset(
+    {"cumsum", "cumprod", "cumextreme", "topk", "gather", "take", "scatter", "scatter_add",
+     "take_add", "concatenate"}
+)  # fmt: skip
+"""Exact ops with native forms that give NumPy's bits; of large operands these are faster."""
+
 
 def execute(op: Op, arrays: Sequence[Any], params: dict[str, Any]) -> Any:
     """The array (or tuple of arrays) that `op` gives for `arrays`, which may broadcast."""
@@ -52,8 +58,10 @@ def _execute(op: Op, arrays: Sequence[Any], params: dict[str, Any]) -> Any:
     if kind == "contraction":
         return gemm.matmul(arrays[0], arrays[1])
     if kind == "composite" or op.name in _KERNEL_REDUCTIONS:
-        if arrays[0].size and arrays[0].dtype.kind == "f":
+        if arrays[0].size and (arrays[0].dtype.kind == "f" or _is_large(arrays)):
             return run_op(op, arrays, params)
+    if op.name in _THREADED and _is_large(arrays):
+        return run_op(op, arrays, params)
     if kind == "random" and params["type"].size:
         device = params["type"].device
         if device.type != "cpu":

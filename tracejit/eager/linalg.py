@@ -45,6 +45,8 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
             f"matmul: {type_of(a)} and {type_of(b)} cannot be multiplied "
             f"({inner_a} against {inner_b})"))  # fmt: skip
     row, column = a._array.ndim == 1, b._array.ndim == 1
+    if row and column and a.dtype in (dtypes.float32, dtypes.float64):
+        return sum(a * b)
     a = unsqueeze(a, 0) if row else a
     b = unsqueeze(b, 1) if column else b
     result = _product(a, b)

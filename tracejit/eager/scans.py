@@ -108,8 +108,7 @@ def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: boo
         raise RuntimeError(at_user_line(f"topk: k={k} is out of range"))
     if input.ndim == 0:
         return result(input.clone(), input.new_zeros((), dtype=dtypes.int64))
-    values, order = sort(input, at, descending=largest)
-    return result(*(slice_axis(part, at, 0, k, 1).clone() for part in (values, order)))
+    return result(*apply(OPS["topk"], (input,), {"axis": at, "k": k, "largest": bool(largest)}))
 
 
 def _at_rank(input: Tensor, rank: Any, dim: int, keepdim: bool, name: str) -> Any:

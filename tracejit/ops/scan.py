@@ -143,8 +143,15 @@ def _rank_bits(x: np.ndarray) -> np.ndarray | None:
     return x.astype(np.int32) if np.can_cast(x.dtype, np.int32) else None
 
 
-def _stable_order(x: np.ndarray, axis: int, descending: bool) -> np.ndarray:
-    """The indices that sort, equal elements in the order of their positions.
+def _first(x: np.ndarray, axis: int, count: int) -> np.ndarray:
+    return x[tuple(slice(count) if i == axis else slice(None) for i in range(x.ndim))]
+
+
+def _stable_order(
+    x: np.ndarray, axis: int, descending: bool, count: int | None = None
+) -> np.ndarray:
+    """The indices that sort, equal elements in the order of their positions; only the first `count`
+    of them are asked for.
 
     Where rank and position fit into 64 bits, these numbers are sorted: NumPy has vector code for
     that (3 times faster), and none for a stable sort.
@@ -154,6 +161,9 @@ def _stable_order(x: np.ndarray, axis: int, descending: bool) -> np.ndarray:
         packed = (~bits if descending else bits).astype(np.int64) << 32
         shape = [-1 if i == axis % x.ndim else 1 for i in range(x.ndim)]
         packed |= np.arange(x.shape[axis], dtype=np.int64).reshape(shape)
+        if count is not None and 0 < count < x.shape[axis]:
+            packed.partition(count - 1, axis)
+            packed = _first(packed, axis, count)
         packed.sort(axis)
         packed &= 0xFFFFFFFF
         return packed
@@ -162,6 +172,21 @@ def _stable_order(x: np.ndarray, axis: int, descending: bool) -> np.ndarray:
     # sort the reversed array upwards, then reverse: equal elements keep order
     order = np.flip(np.argsort(np.flip(x, axis), axis, kind="stable"), axis)
     return x.shape[axis] - 1 - order
+
+
+def _infer_topk(types: Sequence[TensorType], *, axis: int, k: int, largest: bool) -> TupleType:
+    check_arity("topk", types, 1)
+    check_domain("topk", types, ANY)
+    shape = types[0].shape
+    values = types[0].with_shape((*shape[:axis], k, *shape[axis + 1 :]))
+    return TupleType((values, values.with_dtype(int64)))
+
+
+def _numpy_topk(
+    x: np.ndarray, axis: int, k: int, largest: bool
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    order = _first(_stable_order(x, axis, largest, k), axis, k)
+    return np.take_along_axis(x, order, axis), order
 
 
 def _numpy_sort(x: np.ndarray, axis: int, descending: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -175,5 +200,14 @@ sort = Op(
         OPS["scatter_add"](zeros(x.type), out[1], g[0], axis=axis),
     ),
     "Sorted along `axis`, stably, and the indices of the elements.", multiple=True,
+    sample=uniform(-3, 3),
+)  # fmt: skip
+
+topk = Op(
+    "topk", "scan", _infer_topk, _numpy_topk,
+    lambda g, out, x, *, axis, k, largest: (
+        OPS["scatter_add"](zeros(x.type), out[1], g[0], axis=axis),
+    ),
+    "The first k elements of `sort` along `axis` and their indices.", multiple=True,
     sample=uniform(-3, 3),
 )  # fmt: skip

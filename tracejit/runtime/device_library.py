@@ -14,6 +14,7 @@ from tracejit.codegen.order_kernels import extreme_source, merge_source, search_
 from tracejit.dtypes import int64
 from tracejit.ir.plan import HostStep
 from tracejit.runtime.launch import Operand
+from tracejit.runtime.order_steps import axis_last, give
 from tracejit.transforms.views import Layout, base_and_views
 
 if TYPE_CHECKING:
@@ -32,31 +33,22 @@ def _source(builder: Builder, node: Any) -> Operand:
     return builder.operand(*base_and_views(node))
 
 
-def _last(operand: Operand, axis: int) -> Operand:
-    """A view with one axis moved to the end."""
-    shape, strides, offset = operand.layout
-
-    def moved(items: tuple[int, ...]) -> tuple[int, ...]:
-        return (*items[:axis], *items[axis + 1 :], items[axis])
-
-    return Operand(operand.buffer, Layout(moved(shape), moved(strides), offset), operand.dtype)
-
-
-def _give(builder: Builder, step: HostStep, found: list[Operand], axis: int) -> None:
-    """Copy results, whose axis stands last, to where the plan wants them."""
-    for part in step.stores:
-        target = builder.new_value(part)
-        builder.copy(found[part.params["index"]], _last(target, axis))
-
-
 def _sort(builder: Builder, step: HostStep) -> bool:
-    """Merges of ever longer runs between two pairs of buffers."""
+    return _sorted(builder, step, step.node.params["descending"], None)
+
+
+def _topk(builder: Builder, step: HostStep) -> bool:
+    return _sorted(builder, step, step.node.params["largest"], builder.size(step.node.params["k"]))
+
+
+def _sorted(builder: Builder, step: HostStep, descending: bool, count: Any) -> bool:
+    """Merges of ever longer runs between two pairs of buffers; the first `count` of each row."""
     node = step.node
-    axis, descending = node.params["axis"], node.params["descending"]
+    axis = node.params["axis"]
     source = _source(builder, node.inputs[0])
     if not source.layout.shape:
         return False
-    values = builder.copied(_last(source, axis))
+    values = builder.copied(axis_last(source, axis))
     shape, kind = values.layout.shape, values.dtype
     n, units = shape[-1], prod(shape)
     if not units:
@@ -71,8 +63,17 @@ def _sort(builder: Builder, step: HostStep) -> bool:
         words: list[int | Operand] = [out, order, values, places, n, width, width.bit_length() + 1]
         builder.table_launch(f"merge_{kind.short}", text, words, units, 1)
         values, places, width = out, order, 2 * width
-    _give(builder, step, [values, places], axis)
+    found = [values, places]
+    if count is not None:
+        found = [_first(part, count) for part in found]
+    give(builder, step, found, axis)
     return True
+
+
+def _first(rows: Operand, count: Any) -> Operand:
+    """The first elements of each row."""
+    shape, strides, offset = rows.layout
+    return Operand(rows.buffer, Layout((*shape[:-1], count), strides, offset), rows.dtype)
 
 
 def _searchsorted(builder: Builder, step: HostStep) -> bool:
@@ -110,6 +111,7 @@ def _cumextreme(builder: Builder, step: HostStep) -> bool:
 
 _RULES: dict[str, Rule] = {
     "sort": _sort,
+    "topk": _topk,
     "searchsorted": _searchsorted,
     "cumextreme": _cumextreme,
 }

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tracejit import config
-from tracejit.codegen.library_kernels import scan_source, scatter_source
+from tracejit.codegen.library_kernels import row_scan_source, scan_source, scatter_source
 from tracejit.ir.node import Node
 from tracejit.ir.plan import HostStep
 from tracejit.runtime.launch import Operand
+from tracejit.runtime.order_steps import plan_order
 from tracejit.runtime.window_steps import window_max, window_put, windows_add
 from tracejit.transforms.views import (
     Layout,
@@ -39,6 +40,8 @@ def plan_library(builder: Builder, step: HostStep) -> bool:
     node = step.node
     if node.op.name == "window_max":
         return window_max(builder, node, step.stores)
+    if plan_order(builder, step):
+        return True
     rule = _RULES.get(node.op.name)
     return rule is not None and rule(builder, node)
 
@@ -226,7 +229,8 @@ def _scan(builder: Builder, node: Node) -> bool:
     units = outer * -(-width // columns)
     if not units or not count:
         return True
-    text = scan_source(x.dtype.short, "add" if node.op.name == "cumsum" else "prod")
+    how = "add" if node.op.name == "cumsum" else "prod"
+    text = (row_scan_source if width == 1 else scan_source)(x.dtype.short, how)
     words = [out, source, count, width, columns]
     grain = config.parallel_grain // (4 * columns * count)
     builder.table_launch(f"{node.op.name}_{x.dtype.short}", text, words, units, grain)

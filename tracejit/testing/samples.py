@@ -283,6 +283,9 @@ _PARAMS: dict[str, Callable[[Shape], list[dict[str, Any]]]] = {
     "pad": lambda s: [{"low": (1,) * len(s), "high": (0,) * len(s), "value": 0}],
     "slice": _slices, "diagonal": _diagonals, "windows": _windows, "window_max": _windows,
     "cumextreme": _along(largest=True), "sort": _along(descending=False),
+    "topk": lambda s: [
+        {"axis": i, "k": min(2, n), "largest": bool(i % 2)} for i, n in enumerate(s)
+    ],
     **dict.fromkeys(("softmax", "log_softmax", "cumsum", "cumprod", "logcumsumexp"), _along()),
     **dict.fromkeys(("argmax", "argmin"), _last_axis),
 }  # fmt: skip
