@@ -19,7 +19,7 @@ from tracejit.dtypes import DType
 from tracejit.eager.checks import is_on_device, require, require_later
 from tracejit.eager.dispatch import apply
 from tracejit.eager.execute import execute
-from tracejit.eager.factories import as_device, finish
+from tracejit.eager.factories import as_device, finish, in_order_of
 from tracejit.eager.inplace import deliver
 from tracejit.eager.modes import state
 from tracejit.eager.register import FUNCTIONS, public, with_out
@@ -258,8 +258,9 @@ def rand_like(
 ) -> Tensor:  # fmt: skip
     """Uniform in [0, 1), of the shape, dtype and device of `input`."""
     kind, where = dtype or input.dtype, input.device if device is None else device
-    return rand(sizes_of(input), dtype=kind, generator=generator, device=where,
+    made = rand(sizes_of(input), dtype=kind, generator=generator, device=where,
                 requires_grad=requires_grad)  # fmt: skip
+    return in_order_of(input, made)
 
 
 @public(method=False)
@@ -270,8 +271,9 @@ def randn_like(
 ) -> Tensor:  # fmt: skip
     """Standard normal, of the shape, dtype and device of `input`."""
     kind, where = dtype or input.dtype, input.device if device is None else device
-    return randn(sizes_of(input), dtype=kind, generator=generator, device=where,
+    made = randn(sizes_of(input), dtype=kind, generator=generator, device=where,
                  requires_grad=requires_grad)  # fmt: skip
+    return in_order_of(input, made)
 
 
 @public(method=False)
@@ -282,8 +284,9 @@ def randint_like(
 ) -> Tensor:  # fmt: skip
     """Integers in [low, high), of the shape, dtype and device of `input`."""
     kind, where = dtype or input.dtype, input.device if device is None else device
-    return randint(low, high, sizes_of(input), dtype=kind, generator=generator, device=where,
+    made = randint(low, high, sizes_of(input), dtype=kind, generator=generator, device=where,
                    requires_grad=requires_grad)  # fmt: skip
+    return in_order_of(input, made)
 
 
 @public(out=True)

@@ -280,7 +280,7 @@ def test_nested_compiled(compile):
         yield outer(arange(3, start=k))
 
 
-@scenario("a non-contiguous, transposed, flipped, expanded argument", "the same values", "guard", 1)
+@scenario("a non-contiguous, transposed, flipped, expanded argument", "the same values", "guard", 3)
 def test_layouts(compile):
     f = compile(lambda x: x * 2 + x.sum())
     x = arange(4, 4)

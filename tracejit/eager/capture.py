@@ -87,6 +87,7 @@ class Capture:
     steering  lifted ints (by their keys) that steered Python, and how often.
     prints    calls of `print`, with what they were given (`jit.prints.Printed`).
     layouts   (node, exact) of tensors whose order in memory steered the run.
+    ordering  nodes of tensors whose order in memory new tensors were given.
     picks     (result, where from, version of that) of indexing by 0-d tensors: views that the
               trace takes for copies.
     unsound   (reason, location) of what a replay could not repeat.
@@ -122,6 +123,7 @@ class Capture:
         self.new_leaves: list[tuple[Tensor, Node]] = []
         self.shape_inputs: list[tuple[Tensor, tuple[Any, ...]]] = []
         self.layouts: list[tuple[Node, bool]] = []
+        self.ordering: list[Node] = []
         self.picks: list[tuple[Tensor, Tensor, int]] = []
         self.used_backward = False
         self.keys: dict[int, tuple[Tensor, Any]] = {}

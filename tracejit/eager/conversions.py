@@ -10,7 +10,7 @@ from typing import Any
 from tracejit import dtypes
 from tracejit.dtypes import DType
 from tracejit.eager.dispatch import link_view, pointwise
-from tracejit.eager.execute import dense_copy
+from tracejit.eager.execute import dense_copy, ordered_copy
 from tracejit.eager.factories import as_device, from_traced, make_full, tensor
 from tracejit.eager.inplace import check_writable, store
 from tracejit.eager.modes import state
@@ -26,10 +26,20 @@ from tracejit.tensor import Tensor, new_tensor
 
 @public()
 def clone(input: Tensor, *, memory_format: Any = None) -> Tensor:
-    """A copy that gradients flow through."""
-    result = new_tensor(dense_copy(input._array))
+    """A copy that gradients flow through; it keeps the order of the axes in memory, or with
+    ``memory_format=torch.contiguous_format`` is row-major."""
+    copy = dense_copy if memory_format == "contiguous_format" else ordered_copy
+    result = new_tensor(copy(input._array))
     _record_identity(input, result)
     return result
+
+
+def row_major(input: Tensor) -> Tensor:
+    """The tensor, or a copy of it, in row-major order: for results, unlike `contiguous` this is no
+    question about the memory of the input."""
+    if input._array.flags.c_contiguous:
+        return input
+    return clone(input, memory_format="contiguous_format")
 
 
 def _record_identity(source: Tensor, result: Tensor) -> None:
@@ -49,7 +59,7 @@ def contiguous(self: Tensor, memory_format: Any = None) -> Tensor:
     """The tensor itself if its elements lie in row-major order, else a copy that does."""
     if state.capture is not None:
         state.capture.ask_layout(self)
-    return self if self._array.flags.c_contiguous else clone(self)
+    return row_major(self)
 
 
 @public()

@@ -89,6 +89,15 @@ def dense_copy(array: Any) -> Any:
     return copy_array(array)
 
 
+def ordered_copy(array: Any) -> Any:
+    """A copy without gaps that keeps the order of the axes in memory; row-major where elements
+    repeat, and on devices."""
+    if type(array) is not np.ndarray or array.flags.c_contiguous or 0 in array.strides:
+        return dense_copy(array)
+    order = sorted(range(array.ndim), key=lambda i: -abs(array.strides[i]))
+    return dense_copy(array.transpose(order)).transpose(np.argsort(order))
+
+
 def _on_numpy(function: Callable[..., Any], arrays: Sequence[Any], params: dict[str, Any]) -> Any:
     result = quiet(function, *arrays, **params)
     if type(result) is np.ndarray:

@@ -17,7 +17,7 @@ from tracejit.eager.modes import state
 from tracejit.eager.register import FUNCTIONS, public
 from tracejit.eager.scalars import SymFloat, as_float
 from tracejit.eager.shape import sizes_of, unpack_sizes
-from tracejit.eager.tape import attach, type_of
+from tracejit.eager.tape import attach, node_of, type_of
 from tracejit.errors import DTypeError, ShapeError, at_user_line, user_location
 from tracejit.ir.op import OPS
 from tracejit.ir.sizes import SymInt, hints_of, is_negative
@@ -307,7 +307,22 @@ def full(
 def _like(input: Tensor, value: Any, dtype: Any, device: Any, requires_grad: bool) -> Tensor:
     kind = input.dtype if dtype is None else dtype
     where = input.device if device is None else device
-    return make_full((tuple(sizes_of(input)),), value, kind, requires_grad, where)
+    return in_order_of(
+        input, make_full((tuple(sizes_of(input)),), value, kind, requires_grad, where)
+    )
+
+
+def in_order_of(input: Tensor, result: Tensor) -> Tensor:
+    """A new tensor of the shape of `input`, its axes in the same order in memory."""
+    if state.capture is not None:
+        state.capture.ordering.append(node_of(input))
+    given, made = input._array, result._array
+    if type(given) is np.ndarray and type(made) is np.ndarray and not given.flags.c_contiguous:
+        if 0 not in given.strides:
+            order = sorted(range(given.ndim), key=lambda i: -abs(given.strides[i]))
+            made = np.ascontiguousarray(made.transpose(order))
+            result._array = made.transpose(np.argsort(order))
+    return result
 
 
 @public(method=False)

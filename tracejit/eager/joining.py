@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from tracejit.eager.conversions import row_major
 from tracejit.eager.dispatch import apply, common_dtype
+from tracejit.eager.execute import ordered_copy
 from tracejit.eager.factories import constant_tensor
 from tracejit.eager.inplace import deliver
 from tracejit.eager.pointwise import check_tensors
@@ -303,8 +305,10 @@ def flip(input: Tensor, *dims: Any, **named_dims: Any) -> Tensor:
     given = (given,) if isinstance(given, int) else tuple(given)
     axes = axes_of(given, input._array.ndim, "flip") if given else ()
     if all(input._array.shape[a] == 1 for a in axes):  # nothing to turn: no copy would be made
-        return input.clone().contiguous()
-    return apply(OPS["flip"], (input,), {"axes": axes}).contiguous()
+        return input.clone()
+    result = apply(OPS["flip"], (input,), {"axes": axes})
+    result._array = ordered_copy(result._array)
+    return result
 
 
 @public()
@@ -337,7 +341,7 @@ def rot90(input: Tensor, k: int = 1, dims: Sequence[int] = (0, 1)) -> Tensor:
         return input.clone()
     if k == 2:
         return flip(input, a, b)
-    return transpose(flip(input, b if k == 1 else a), a, b).clone()
+    return row_major(transpose(flip(input, b if k == 1 else a), a, b))
 
 
 @public()

@@ -183,7 +183,7 @@ def _inverted(
     A: Tensor, values: Tensor, left: Tensor, right: Tensor, atol: Any, rtol: Any
 ) -> Tensor:
     if not sizes_of(values)[-1]:
-        return A.mT.clone()
+        return A.mT.clone(memory_format="contiguous_format")
     limit = unsqueeze(_tolerances(A, atol, rtol, amax(values.abs(), -1)), -1)
     keep = values.abs() > limit
     inverse = where_of(keep, 1 / where_of(keep, values, 1.0, A.dtype), 0.0, A.dtype)

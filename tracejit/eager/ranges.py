@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from tracejit import dtypes
+from tracejit.eager.conversions import row_major
 from tracejit.eager.factories import arange, constant_tensor, empty, finish
 from tracejit.eager.inplace import deliver, resize
 from tracejit.eager.pointwise import where_of
@@ -126,7 +127,7 @@ def _triangle(input: Tensor, diagonal: int, lower: bool) -> Tensor:
     rows, columns = reshape(arange(shape[-2]), -1, 1), reshape(arange(shape[-1]), 1, -1)
     keep = columns - rows <= diagonal if lower else columns - rows >= diagonal
     zero = False if input.dtype.kind == "b" else 0
-    return where_of(keep, input, zero, input.dtype)
+    return row_major(where_of(keep, input, zero, input.dtype))
 
 
 @public(inplace=True, out=True)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tracejit import dtypes
+from tracejit.eager.conversions import row_major
 from tracejit.eager.dispatch import apply, common_dtype
 from tracejit.eager.factories import tensor
 from tracejit.eager.pointwise import check_tensors, publish_named, where_of
@@ -50,7 +51,7 @@ def logcumsumexp(input: Tensor, dim: int) -> Tensor:
     """``log(cumsum(exp(x)))`` along `dim` without overflow."""
     if input.dtype.kind != "f":
         raise DTypeError(at_user_line(f"logcumsumexp: not defined for {input.dtype.name}"))
-    return _scan("logcumsumexp", input, dim, None)
+    return row_major(_scan("logcumsumexp", input, dim, None))
 
 
 def _define_cumextreme(name: str, largest: bool) -> None:
@@ -61,7 +62,7 @@ def _define_cumextreme(name: str, largest: bool) -> None:
             return result(input.clone(), input.new_zeros((), dtype=dtypes.int64))
         x = input.byte() if input.dtype.kind == "b" else input
         values, index = apply(OPS["cumextreme"], (x,), {"axis": at, "largest": largest})
-        return result(values.to(input.dtype), index)
+        return result(row_major(values.to(input.dtype)), row_major(index))
 
     doc = f"(running {name[3:]}ima, their last indices) along `dim`."
     publish_named(function, name, doc, out=True)
@@ -108,7 +109,8 @@ def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: boo
         raise RuntimeError(at_user_line(f"topk: k={k} is out of range"))
     if input.ndim == 0:
         return result(input.clone(), input.new_zeros((), dtype=dtypes.int64))
-    return result(*apply(OPS["topk"], (input,), {"axis": at, "k": k, "largest": bool(largest)}))
+    found = apply(OPS["topk"], (input,), {"axis": at, "k": k, "largest": bool(largest)})
+    return result(*map(row_major, found))
 
 
 def _at_rank(input: Tensor, rank: Any, dim: int, keepdim: bool, name: str) -> Any:

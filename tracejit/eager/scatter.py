@@ -12,6 +12,7 @@ import numpy as np
 
 from tracejit import dtypes
 from tracejit.eager.checks import is_on_device, require
+from tracejit.eager.conversions import row_major
 from tracejit.eager.dispatch import apply
 from tracejit.eager.factories import as_tensor
 from tracejit.eager.indexing import checked_index, index_on_device
@@ -248,7 +249,8 @@ def index_add(input: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: 
     if x.dtype.kind == "b":
         found = index_reduce(x.byte(), axis, i, part.byte(), "amax")
         return reshape(found.bool(), sizes_of(input))
-    return reshape(apply(OPS["take_add"], (x, i, part), {"axis": axis}), sizes_of(input))
+    found = row_major(apply(OPS["take_add"], (x, i, part), {"axis": axis}))
+    return reshape(found, sizes_of(input))
 
 
 @public(inplace=True, out=True)
@@ -256,7 +258,7 @@ def index_copy(input: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor
     """Slices of `source` written at `index` along `dim`."""
     x, axis, i, part = _slices("index_copy", input, dim, index, source)
     params = {"axes": (axis,), "accumulate": False}
-    return reshape(apply(OPS["index_put"], (x, part, i), params), sizes_of(input))
+    return reshape(row_major(apply(OPS["index_put"], (x, part, i), params)), sizes_of(input))
 
 
 @public(inplace=True)

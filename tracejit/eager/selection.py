@@ -7,6 +7,7 @@ from typing import Any
 
 from tracejit import dtypes
 from tracejit.dtypes import DType
+from tracejit.eager.conversions import row_major
 from tracejit.eager.dispatch import common_dtype, is_scalar, pointwise
 from tracejit.eager.factories import check_integer
 from tracejit.eager.inplace import deliver, write_into
@@ -99,7 +100,7 @@ setattr(Tensor, "where", _where_method)
 def masked_fill(input: Tensor, mask: Tensor, value: Any) -> Tensor:
     """The elements where `mask` is true replaced by `value`."""
     check_mask("masked_fill", mask, input, value)
-    return where_of(mask, value, input, input.dtype)
+    return row_major(where_of(mask, value, input, input.dtype))
 
 
 def check_mask(name: str, mask: Tensor, input: Tensor, value: Any) -> None:

@@ -391,7 +391,8 @@ def repeat(self: Tensor, *sizes: Any) -> Tensor:
         wide += [k, n]
     expanded = expand(reshape(self, *spread), *wide)
     result = reshape(expanded, *(k * n for k, n in zip(times, own, strict=True)))
-    return result if result._base is None else result.clone()
+    made = result._base is None
+    return result if made else result.clone(memory_format="contiguous_format")
 
 
 @public()

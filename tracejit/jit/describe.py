@@ -14,6 +14,7 @@ from tracejit.eager.modes import state
 from tracejit.eager.tape import type_of
 from tracejit.jit.effects import entry_holds
 from tracejit.jit.guards import ModuleGuard, TensorInput, failing_line, fits
+from tracejit.jit.layouts import order_of
 from tracejit.jit.naming import GONE, Describer, kind_of, short
 from tracejit.jit.readset import Entry
 from tracejit.jit.snapshot import module_snapshot, same
@@ -113,6 +114,8 @@ def _unfit(name: str, now: Tensor, item: TensorInput) -> str:
         return f"{name} {needs}, did{' not' if now._requires_grad else ''} before"
     if hooks_of(now) != item.hooks:
         return f"the hooks of {name} have changed"
+    if item.order is not None and order_of(now._array) != item.order:
+        return f"the axes of {name} lie in another order in memory"
     return f"{name}: {type_of(now)}, was {item.type}"
 
 

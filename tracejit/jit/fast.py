@@ -14,6 +14,7 @@ from tracejit.eager.scalars import CallNumber
 from tracejit.eager.tape import note_writes
 from tracejit.errors import CheckFailed
 from tracejit.ir.sizes import evaluate
+from tracejit.jit.layouts import inverse
 from tracejit.jit.replay import chain_at, replay_chain
 from tracejit.jit.trace import SourceNumber
 from tracejit.runtime.program import Expected
@@ -93,6 +94,8 @@ class _Writer:
     def write(self) -> Any:
         """The function."""
         self._run()
+        for i, order in self.segment.leaf.orders.items():
+            self.lines.append(f"    o{i} = o{i}.transpose({inverse(order)})")
         finish = self.finish
         for i, (_, read) in enumerate(finish.counters):
             self.lines.append(f"    c{i} = {self.constant(read)}(({self.arguments}))")

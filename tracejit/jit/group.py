@@ -94,6 +94,7 @@ class Group:
         while True:
             outputs = self._run_segment(segment, values)
             if segment.leaf is not None:
+                outputs = segment.leaf.arranged(outputs)
                 break
             outcome = leave(outputs[0], segment.kind)
             following = segment.children.get(outcome_key(outcome))

@@ -19,6 +19,7 @@ from tracejit.eager.methods import hooks_of
 from tracejit.eager.modes import MODULE_VERSION, state
 from tracejit.ir.sizes import SymInt, size_source
 from tracejit.ir.types import TensorType
+from tracejit.jit.layouts import order_of
 from tracejit.jit.readset import Entry, ReadSet, Source
 from tracejit.jit.snapshot import Snapshot, changed_names, module_snapshot, same
 from tracejit.jit.standins import identities
@@ -34,7 +35,7 @@ class TensorInput:
 
     __slots__ = (
         "source", "type", "requires_grad", "is_module", "is_held", "tensor_class", "chain",
-        "layout", "is_written", "hooks",
+        "layout", "order", "is_written", "hooks",
     )  # fmt: skip
 
     def __init__(self, source: Source, kind: TensorType, tensor: Tensor, is_module: bool):
@@ -48,6 +49,8 @@ class TensorInput:
         self.layout: Any = None
         """What the trace needs of the order in memory: nothing (None), row-major order (True),
         or these strides."""
+        self.order: Any = None
+        """The order of its axes in memory (`layouts.order_of`) that results may have from it."""
         self.is_written = False
         self.hooks = hooks_of(tensor)
 
@@ -123,6 +126,7 @@ def fits(tensor: Tensor, wanted: TensorInput) -> bool:
         and hooks_of(tensor) == wanted.hooks
         and tensor._device == kind.device
         and lies_as(tensor._array, wanted.layout)
+        and (wanted.order is None or order_of(tensor._array) == wanted.order)
     )
 
 
@@ -253,18 +257,27 @@ class GuardWriter:
             self.table["hooks_of"] = hooks_of
             hooks = f"hooks_of({name}) == {self.constant(wanted.hooks)}"
             self.require(hooks if wanted.hooks else f"{name}._hooks is None or {hooks}")
-        if like is None and wanted.layout is not None:
-            is_flat = "d.flags.c_contiguous"
-            self.require(is_flat if wanted.layout is True else f"d.strides == {wanted.layout!r}")
-        if like is None and wanted.is_written:
-            self.table["overlaps_itself"] = overlaps_itself
-            self.require("not overlaps_itself(d)")
+        if like is None:
+            self._memory(wanted)
         if kind.device.type != "cpu":
             self.require(f"{name}.device == {self.constant(kind.device)}")
         elif name not in self.checked_later:
             self.require(f"type(d) is not {self.constant(DeviceArray)}")
         if wanted.chain is not None:
             self.require(f"{name}._view == {self.constant(wanted.chain)}")
+
+    def _memory(self, wanted: TensorInput) -> None:
+        """How the elements of ``d`` must lie."""
+        if wanted.layout is not None:
+            is_flat = "d.flags.c_contiguous"
+            self.require(is_flat if wanted.layout is True else f"d.strides == {wanted.layout!r}")
+        if wanted.order is not None:
+            self.table["order_of"] = order_of
+            is_same = f"order_of(d) == {wanted.order!r}"
+            self.require(is_same if wanted.order else f"d.flags.c_contiguous or {is_same}")
+        if wanted.is_written:
+            self.table["overlaps_itself"] = overlaps_itself
+            self.require("not overlaps_itself(d)")
 
     def dtype(self, dtype: DType) -> str:
         return self.constant(dtype.numpy)

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from tracejit.jit.layouts import order_of
 from tracejit.tensor import Tensor
 
 _PLAIN = (bool, int, str, bytes, type(None), type, types.FunctionType, types.BuiltinFunctionType)
@@ -59,10 +60,11 @@ class Seen:
 class Observer:
     """Turns what one run shows into a log that can be compared with another run's.
 
-    strides  whether the order of elements in memory counts as visible (``is_contiguous``).
+    strides  whether the order of elements in memory counts as visible (``is_contiguous``); "order":
+             only which axes have the larger steps, as a compiled call's results have no gaps.
     """
 
-    def __init__(self, strides: bool = True) -> None:
+    def __init__(self, strides: bool | str = True) -> None:
         self.tensors: list[Tensor] = []
         self.labels: dict[int, int] = {}
         self.log: list[Any] = []
@@ -116,7 +118,9 @@ class Observer:
             label = self.labels[id(tensor)] = len(self.tensors)
             self.tensors.append(tensor)
         array = tensor._array
-        layout = _layout(array) if self.strides else ()
+        layout: Any = _layout(array) if self.strides is True else ()
+        if self.strides == "order" and type(array) is np.ndarray:
+            layout = order_of(array)
         facts = (type(tensor).__name__, array.dtype.str, array.shape, layout,
                  tensor._requires_grad, tensor.is_leaf)  # fmt: skip
         grad = tensor._grad

@@ -29,6 +29,13 @@ from tracejit.ir.types import TensorType
 from tracejit.jit.differentiate import EagerSaves
 from tracejit.jit.effects import Effects
 from tracejit.jit.guards import TensorInput, layout_of, overlaps_itself
+from tracejit.jit.layouts import (
+    Order,
+    inputs_that_order,
+    may_have_order_of,
+    order_of,
+    order_of_result,
+)
 from tracejit.jit.naming import Describer, graph_name
 from tracejit.jit.readset import Entry, ReadSet, Refusal, Source
 from tracejit.jit.replay import Finish, Result
@@ -95,6 +102,7 @@ class PathBuilder:
         self.held: list[Node] = []  # keeps the ids in `done` from being used again
         self.finish = Finish()
         self.outputs: list[Node] = []
+        self.orders: dict[int, Order] = {}  # of outputs that are not in row-major order
         self.by_tensor: dict[int, Result] = {}
         self.made: list[tuple[Tensor, Result]] = []  # tensors that are outputs of the program
         self.seen_after: list[Tensor] = []  # tensors that others can see after the call
@@ -136,6 +144,7 @@ class PathBuilder:
         self.finish.output_count = len(self.outputs)
         self._one_device()
         leaf = Leaf(self.outputs, writes, checks, self.finish)
+        leaf.orders = self.orders
         self.finish.assigns = [(e.source, self._result(tensor)) for e, tensor in effects.tensors]
         self.finish.constants = effects.constants
         self.finish.counters = effects.counters
@@ -307,6 +316,9 @@ class PathBuilder:
         self.outputs.append(self._node(capture.node_of(tensor)))
         result = Result("output", index, requires_grad=tensor._requires_grad)
         self.made.append((tensor, result))
+        order = order_of_result(tensor._array)
+        if order:
+            self.orders[index] = order
         return result
 
     def _shown(self, tensor: Tensor, base: Tensor) -> tuple[Tensor, Any]:
@@ -421,12 +433,16 @@ class PathBuilder:
         """Inputs whose order in memory the run depends on must lie in the same way again."""
         asked: dict[int, bool] = {}
         for node, exact in self.capture.layouts:
-            for below in _same_order([node]):
+            for below in may_have_order_of([node]):
                 asked[id(below)] = exact or asked.get(id(below), False)
+        made = [self.capture.node_of(t) for t, _ in self.made]
+        steering = inputs_that_order([*made, *self.capture.ordering])
         for tensor, node in self.capture.inputs:
             wanted = self.inputs.tensors[self._position(tensor)]
             if id(node) in asked:
                 wanted.layout = layout_of(tensor._array, asked[id(node)])
+            if id(node) in steering and tensor._device.type == "cpu":
+                wanted.order = order_of(tensor._array)
             if id(root_of(tensor)) in self.capture.writes:
                 wanted.is_written = True
                 if overlaps_itself(tensor._array):
@@ -467,27 +483,6 @@ def _values_read(way: set[Node]) -> set[Node]:
             while value.op.name in ("cast", "broadcast_to"):  # the operand is what was saved
                 value = value.inputs[0]
                 found.add(value)
-    return found
-
-
-_NEW_ORDER = ("contraction", "random", "source")
-"""Kinds of ops whose results are in row-major order, however their inputs lie in memory."""
-
-
-def _same_order(roots: Sequence[Node]) -> list[Node]:
-    """Inputs from which the roots may have their order in memory."""
-    found: list[Node] = []
-    seen: set[int] = set()
-    stack = list(roots)
-    while stack:
-        node = stack.pop()
-        if id(node) in seen:
-            continue
-        seen.add(id(node))
-        if node.op.name == "input":
-            found.append(node)
-        elif node.op.kind not in _NEW_ORDER:
-            stack.extend(node.inputs)
     return found
 
 

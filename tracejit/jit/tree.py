@@ -19,6 +19,7 @@ from tracejit.ir.node import Node, topological
 from tracejit.ir.op import OPS
 from tracejit.ir.text import print_value
 from tracejit.ir.types import TensorType, TupleType
+from tracejit.jit.layouts import Order, inverse
 from tracejit.jit.shapes import size_givers
 from tracejit.jit.source import Refusal
 
@@ -111,6 +112,20 @@ class Leaf:
         self.effects = tuple(effects)
         self.checks = tuple(checks)
         self.finish = finish
+        self.orders: dict[int, Order] = {}  # of outputs that are not in row-major order: the axes
+
+    def stored(self, results: Sequence[Node]) -> tuple[Node, ...]:
+        """Of the outputs what the program stores in row-major order."""
+        return tuple(
+            OPS["transpose"](node, perm=self.orders[i]) if i in self.orders else node
+            for i, node in enumerate(results)
+        )
+
+    def arranged(self, arrays: list[Any]) -> list[Any]:
+        """The outputs, from what the program stored."""
+        for i, order in self.orders.items():
+            arrays[i] = arrays[i].transpose(inverse(order))
+        return arrays
 
     @property
     def targets(self) -> list[Node]:
@@ -240,7 +255,7 @@ class Tree:
         n, m = len(leaf.outputs), len(leaf.outputs) + len(leaf.effects)
         effects = tuple((t, v) for (t, _), v in zip(leaf.effects, results[n:m], strict=True))
         checks = tuple((v, c[1]) for c, v in zip(leaf.checks, results[m:], strict=True))
-        return Graph("segment", tuple(inputs), tuple(results[:n]), effects, checks)
+        return Graph("segment", tuple(inputs), leaf.stored(results[:n]), effects, checks)
 
 
 def _until(roots: Sequence[Node], stop: set[int], with_inputs: bool = False) -> list[Node]:

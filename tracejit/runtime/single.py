@@ -67,6 +67,9 @@ def _new_call(
     op: Op, arrays: Sequence[Array], params: dict[str, Any], dtype: np.dtype[Any] | None
 ) -> Call:
     """How to run the op on arrays of these dtypes, shapes and strides."""
+    order = _order(op, arrays)
+    if order:
+        return _in_order(op, order, params, dtype)
     shapes = tuple((a.dtype, a.shape) for a in arrays)
     key = (op, dtype, *shapes, *params.items())
     executable = _executables.get(key)
@@ -87,6 +90,36 @@ def _new_call(
     if several:
         return lambda arrays: tuple(run(arrays))
     return lambda arrays: run(arrays)[0]
+
+
+def _order(op: Op, arrays: Sequence[Array]) -> tuple[int, ...]:
+    """The order in memory that NumPy would give the axes of a pointwise result, as for the ops that
+    NumPy runs; () for row-major order."""
+    if op.kind != "elementwise" or op.multiple or all(a.flags.c_contiguous for a in arrays):
+        return ()
+    few = [np.asarray(a)[tuple([slice(0, 2)] * np.ndim(a))] for a in arrays]  # of the same strides
+    if any(a.size == 0 for a in few):
+        return ()
+    flags = [["readonly"] for _ in few]
+    found = np.nditer(
+        [*few, None], ["external_loop", "buffered"], [*flags, ["writeonly", "allocate"]],
+        op_dtypes=[a.dtype for a in few] + [np.dtype(np.int8)], order="K", casting="unsafe",
+    ).operands[-1]  # fmt: skip
+    order = tuple(sorted(range(found.ndim), key=lambda i: (-found.strides[i], i)))
+    return () if list(order) == sorted(order) else order
+
+
+def _in_order(
+    op: Op, order: tuple[int, ...], params: dict[str, Any], dtype: np.dtype[Any] | None
+) -> Call:
+    """The op on operands whose axes have been put into that order, which makes them dense."""
+    back = tuple(sorted(range(len(order)), key=lambda i: order[i]))
+
+    def call(arrays: Sequence[Any]) -> Any:
+        full = [a.reshape((1,) * (len(order) - a.ndim) + a.shape) for a in arrays]
+        return run_op(op, [a.transpose(order) for a in full], params, dtype).transpose(back)
+
+    return call
 
 
 def _is_little(graph: Graph) -> bool:

@@ -64,7 +64,7 @@ def observe(source: str, compile: Callable[[Any], Any]) -> Observer:
     """Run a program's text once; what it showed, an error at the end included."""
     tracejit.manual_seed(77)
     module = load(source)
-    observer = Observer(strides=False)
+    observer = Observer(strides="order")
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         try:

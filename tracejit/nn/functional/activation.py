@@ -11,6 +11,7 @@ import warnings
 from typing import Any
 
 from tracejit.dtypes import DType
+from tracejit.eager.conversions import row_major
 from tracejit.eager.inplace import deliver, write_into
 from tracejit.eager.modes import state
 from tracejit.eager.pointwise import where_of
@@ -224,7 +225,7 @@ def logsigmoid(input: Any, *, out: Tensor | None = None) -> Tensor:
     below = input < 0  # at 0 both selections must have the slopes whose sum is 1/2
     low = _where(below, input, 0.0, input)
     distance: Any = _where(below, -input, input, input)
-    return _into(low - (-distance).exp().log1p(), out)
+    return _into(row_major(low - (-distance).exp().log1p()), out)
 
 
 def softsign(input: Any) -> Tensor:

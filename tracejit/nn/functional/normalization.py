@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tracejit import dtypes
+from tracejit.eager.conversions import row_major
 from tracejit.eager.modes import no_grad
 from tracejit.eager.tape import type_of
 from tracejit.errors import ShapeError, at_user_line
@@ -47,7 +48,7 @@ def layer_norm(
 ) -> Tensor:  # fmt: skip
     """Mean 0 and variance 1 over the last dimensions, then scaled and shifted (Ba et al., 2016)."""
     dims = _trailing("layer_norm", input, normalized_shape)
-    result, _, _ = _standardized(_wide(input), dims, eps)
+    result, _, _ = _standardized(_wide(row_major(input)), dims, eps)
     result = result if weight is None else result * weight
     result = result if bias is None else result + bias
     return result.to(input.dtype)
@@ -58,7 +59,7 @@ def rms_norm(
 ) -> Tensor:
     """``x / sqrt(mean(x**2) + eps) * weight`` over the last dimensions (Zhang, Sennrich, 2019)."""
     dims = _trailing("rms_norm", input, normalized_shape)
-    x = _wide(input)
+    x = _wide(row_major(input))
     tiny = dtypes.finfo(x.dtype).eps if eps is None else eps
     result = x * (x.square().mean(dims, keepdim=True) + tiny).rsqrt()
     result = result if weight is None else result * weight
@@ -88,7 +89,7 @@ def group_norm(
             f"group_norm: {channels} channels are not divisible by "
             f"{num_groups} groups"))  # fmt: skip
     rest = input.shape[2:].numel()
-    x = _wide(input).reshape(n, num_groups, channels // num_groups * rest)
+    x = _wide(row_major(input)).reshape(n, num_groups, channels // num_groups * rest)
     result, _, _ = _standardized(x, -1, eps)
     return _affine(result.reshape(*input.shape), weight, bias).to(input.dtype)
 
@@ -104,7 +105,7 @@ def batch_norm(
     """
     if not isinstance(eps, Tensor) and eps <= 0.0:
         raise ValueError(at_user_line(f"batch_norm eps must be positive, but got {eps}"))
-    x = _wide(input)
+    x = _wide(input if input.ndim > 3 else row_major(input))  # images may be channels-last
     if input.ndim < 2:
         if input.numel():
             raise RuntimeError(at_user_line(
