@@ -17,7 +17,7 @@ def made_ready():
     x, w = torch.randn(4, 6), torch.randn(4, 6)
     for _ in range(4):
         compiled(x, w)
-    assert compiled.ready[2], "no call was generated"
+    assert compiled.signatures[(2,)].ready, "no call was generated"
     return compiled
 
 
@@ -54,9 +54,35 @@ def test_calls_by_keyword_and_by_position_keep_apart():
         assert torch.equal(compiled(x, w), chain(x, w))
 
 
+def test_calls_with_other_numbers_of_arguments_keep_apart():
+    def total(*tensors):
+        return sum(t * 2.0 for t in tensors)
+
+    compiled = torch.compile(total)
+    tensors = [torch.randn(3) for _ in range(3)]
+    for _ in range(4):
+        for count in (2, 1, 3, 0):
+            found, wanted = compiled(*tensors[:count]), total(*tensors[:count])
+            assert type(found) is type(wanted) and (count == 0 or torch.equal(found, wanted))
+    with pytest.raises(TypeError):
+        made_ready()(tensors[0])
+    with pytest.raises(TypeError):
+        made_ready()(*tensors)
+
+
+def test_an_argument_that_nobody_reads_must_be_given_all_the_same():
+    compiled = torch.compile(lambda x, unused: x * 2.0)
+    x = torch.randn(3)
+    for _ in range(4):
+        compiled(x, None)
+    with pytest.raises(TypeError):
+        compiled(x)
+    assert torch.equal(compiled(x, 7), x * 2.0)
+
+
 def test_reset_forgets_the_generated_calls():
     compiled = made_ready()
     compiled.reset()
-    assert not compiled.ready
+    assert not compiled.signatures
     x, w = torch.randn(4, 6), torch.randn(4, 6)
     assert torch.equal(compiled(x, w), chain(x, w))

@@ -27,6 +27,6 @@ def test_generated_calls_that_differ_in_sizes_share_their_code():
     compiled = torch.compile(lambda x: (x * w + 1.0).sum(-1))
     for n in (3, 4, 5, 3, 4, 5, 3, 4, 5):
         compiled(torch.randn(n, 6))
-    calls = compiled.ready[1]
+    calls = compiled.signatures[(1,)].ready
     codes = {call.__code__ for call in calls if call.source == calls[0].source}
     assert len(calls) >= 2 and len(codes) == 1

@@ -60,6 +60,10 @@ _MAX_PASSING = 64
 """Captures that may go because the run set something up for later ones, as a cache."""
 
 
+def _no_call(*args: Any) -> Any:
+    return MISS
+
+
 class TracedFunction:
     """One signature (count of positional arguments, names of keywords) of a compiled function."""
 
@@ -68,6 +72,7 @@ class TracedFunction:
         self.count = count
         self.keywords = keywords
         self.groups: list[Group] = []
+        self.ready: list[Callable[..., Any]] = []  # the generated calls of all groups
         self.dropped = 0  # groups that had to go for newer ones
 
     @property
@@ -103,7 +108,7 @@ class CompiledFunction:
         """Forget all traces and programs."""
         with self._lock:
             self.signatures: dict[Any, TracedFunction] = {}
-            self.ready: dict[int, list[Any]] = {}
+            self._first: Callable[..., Any] = _no_call
             self.misses: list[Miss] = []
             self.failures = self.passing = 0
             self.eager_reason: str | None = None
@@ -166,16 +171,14 @@ class CompiledFunction:
         return CompiledFunction(copy.deepcopy(self.function, memo), self.options)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if kwargs or DISABLED[0] or PROFILERS:
-            return self._call(args, kwargs)
-        for call in self.ready.get(len(args), ()):
-            result = call(*args)
+        if not (kwargs or DISABLED[0] or PROFILERS):
+            result = self._first(*args)
             if result is not MISS:
                 return result
-        return self._find(args, kwargs)
+        return self._call(args, kwargs)
 
     def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """A call for which there is no generated function of positional arguments."""
+        """A call that the first generated function does not serve."""
         if DISABLED[0]:
             return self.function(*args, **kwargs)
         if PROFILERS:
@@ -188,11 +191,11 @@ class CompiledFunction:
         signature = self.signatures.get((len(args), *kwargs))
         if signature is not None:
             flat = args if not kwargs else (*args, *kwargs.values())
+            for call in signature.ready:
+                result = call(*flat)
+                if result is not MISS:
+                    return result
             for group in signature.groups:
-                for call in group.fast if kwargs or PROFILERS else ():
-                    result = call(*flat)
-                    if result is not MISS:
-                        return result
                 found = group.guard(*flat)
                 if found is not MISS:
                     result = self._replay(group, flat, found, args, kwargs)
@@ -201,12 +204,14 @@ class CompiledFunction:
         return self._miss(args, kwargs)
 
     def _collect_ready(self) -> None:
-        """Bring `ready` up to date: the generated calls by number of positional arguments."""
+        """Bring up to date which generated calls there are, and which is tried first."""
         with self._lock:
-            self.ready = {
-                s.count: [call for group in s.groups for call in group.fast]
-                for s in self.signatures.values() if not s.keywords
-            }  # fmt: skip
+            for signature in self.signatures.values():
+                signature.ready = [call for group in signature.groups for call in group.fast]
+            positional = [
+                s.ready[0] for s in self.signatures.values() if s.ready and not s.keywords
+            ]
+            self._first = positional[0] if positional else _no_call
 
     def _replay(
         self, group: Group, flat: tuple[Any, ...], found: Any, args: Any, kwargs: Any

@@ -298,9 +298,11 @@ class GuardWriter:
 
     def build(self, result: str) -> Callable[..., Any]:
         """The function; its source is kept in linecache for tracebacks."""
-        arguments = ", ".join(f"a{i}" for i in range(self.count))
+        arguments = "".join(f"a{i}=MISS, " for i in range(self.count))
+        wrong_count = f"rest or a{self.count - 1} is MISS" if self.count else "rest"
         source = "\n".join([
-            f"def guard({arguments}):",
+            f"def guard({arguments}*rest):",
+            f"    if {wrong_count}: return MISS",
             "    try:",
             *self.lines,
             "    except (LookupError, AttributeError, TypeError, ValueError, ArithmeticError):",
