@@ -12,7 +12,9 @@ import pytest
 import tracejit as torch
 from tracejit import config, nn
 from tracejit.codegen import sources
+from tracejit.codegen.compiler import kernel_history
 from tracejit.dtypes import float32
+from tracejit.eager import execute
 from tracejit.ir.graph import Graph
 from tracejit.ir.op import OPS
 from tracejit.ir.types import TensorType
@@ -122,3 +124,17 @@ def test_a_step_with_gathers_and_scatters_updates_parameters_in_place():
     for group in signature.groups:
         program = group.tree.root.program
         assert program.in_place and len(program.in_place) == len(program.graph.effects)
+
+
+def test_an_exact_op_on_a_large_array_compiles_only_once_that_pays():
+    x = torch.ones(execute.THREADED_SIZE + 3)
+    key = OPS["sub"], x._array.dtype
+    execute._met.pop(key, None)
+    with config.override(threads=2):
+        before = len(kernel_history())
+        first = x - 0.5
+        assert len(kernel_history()) == before
+        execute._met[key] = execute.PAYING_SIZE
+        second = x - 0.5
+    assert len(kernel_history()) > before
+    assert torch.equal(first, second)

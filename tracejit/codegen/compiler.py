@@ -80,7 +80,7 @@ class CompiledKernel:
     @property
     def asm(self) -> str:
         """The machine code as assembly text."""
-        return str(target_machine().emit_assembly(parse(self.llvm)))
+        return str(target_machine(self.light).emit_assembly(parse(self.llvm)))
 
     def __repr__(self) -> str:
         origin = "disk" if self.from_cache else f"{self.compile_ms:.0f} ms"
@@ -122,8 +122,8 @@ def compile_kernel(name: str, source: str, light: bool = False) -> CompiledKerne
     """The kernel that `source` defines, from memory, from disk, or compiled.
 
     `source` is the text of `def kernel(t, lo, hi)` over the names of `tracejit.codegen.language`;
-    `name` is for people only and does not make a kernel another. `light` compiles in a third of the
-    time what runs over little data: the same operations, not vectorised. Strict IEEE unless
+    `name` is for people only and does not make a kernel another. `light` compiles in a fraction of
+    the time what runs over little data: the same operations, not vectorised. Strict IEEE unless
     `config.fast_math`. Raises CompileError naming a reproducer file.
 
     Example: ``compile_kernel("twice", "def kernel(t, lo, hi):\\n    ...").address``.
@@ -204,7 +204,7 @@ def _make(kernel: CompiledKernel) -> CompiledKernel:
     if code is not None:
         kernel.from_cache = _link(kernel, code)
     if not kernel.from_cache:
-        code = emit(_lower(kernel))
+        code = emit(_lower(kernel), light=kernel.light)
         kernel._object = LinkedObject(code, (_SYMBOL,))
         if store:
             store.store(key, code)

@@ -24,6 +24,8 @@ from tracejit.runtime.timing import PROFILERS, timed
 
 THREADED_SIZE = 1 << 17
 """Elements from which an exact op runs as a threaded kernel instead of on NumPy."""
+PAYING_SIZE = 1 << 25
+"""Elements in all from which that saves more time than the kernel's compilation takes."""
 
 _KERNEL_REDUCTIONS = frozenset(
     {"reduce_sum", "reduce_prod", "reduce_max", "reduce_min", "logsumexp"}
@@ -52,7 +54,7 @@ def _execute(op: Op, arrays: Sequence[Any], params: dict[str, Any]) -> Any:
     if op.name == "get":
         return arrays[0][params["index"]]  # of a tuple of arrays, wherever those are
     if kind == "elementwise":
-        if not op.exact or _is_large(arrays):
+        if not op.exact or (_is_large(arrays) and _pays(op, arrays)):
             return run_op(op, arrays, params)
         return _on_numpy(op.numpy, arrays, params)
     if kind == "contraction":
@@ -105,6 +107,18 @@ def _on_numpy(function: Callable[..., Any], arrays: Sequence[Any], params: dict[
     if isinstance(result, tuple):
         return tuple(np.asarray(r) for r in result)
     return np.asarray(result)
+
+
+_met: dict[tuple[Op, Any], int] = {}  # elements that NumPy has done
+
+
+def _pays(op: Op, arrays: Sequence[Any]) -> bool:
+    """Whether the op has had enough to do on large arrays, this one included, for a kernel."""
+    key = (op, arrays[0].dtype)
+    met = _met.get(key, 0)
+    if met < PAYING_SIZE:
+        _met[key] = met = met + max(a.size for a in arrays)
+    return met >= PAYING_SIZE
 
 
 def _is_large(arrays: Sequence[Any]) -> bool:

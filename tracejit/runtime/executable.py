@@ -189,8 +189,16 @@ class Executable:
         key = (id(program), variant)
         found = self._kernels.get(key)
         if found is None:
-            found = self._kernels[key] = Kernel(program, variant, self.light)
+            light = self.light or self._is_single(program)
+            found = self._kernels[key] = Kernel(program, variant, light)
         return found
+
+    def _is_single(self, program: LoopProgram) -> bool:
+        """Whether the plan runs a kernel over a single element: nothing to vectorise."""
+        step = program.step
+        if self._programs.get(id(step)) is not program:
+            return False  # a helper, whose domain says nothing
+        return all(type(n) is int and n == 1 for n in step.domain)
 
     def copy_program(self, dtype: DType, how: str = "copy") -> LoopProgram:
         return _helpers.copy(dtype, how)

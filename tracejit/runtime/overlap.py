@@ -39,7 +39,7 @@ class OverlapCheck:
     """The step and its table: status address, count, (address, first and last byte, target)..."""
 
     def __init__(self, arrays: Sequence[tuple[Operand, bool]], patches: list[Patch]):
-        self.kernel = compile_kernel("overlap_check", _SOURCE)
+        self.kernel = compile_kernel("overlap_check", _SOURCE, light=True)
         table = Table([STATUS, len(arrays), *[0] * (_WIDTH * len(arrays))])
         for number, (operand, is_target) in enumerate(arrays):
             place = _HEAD + _WIDTH * number
