@@ -15,7 +15,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "tracejit"
 
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("config", "errors", "dtypes"),
+    ("config", "errors", "dtypes", "late"),
     ("ir",),
     ("ops",),
     ("transforms",),

@@ -339,3 +339,14 @@ def test_recursion_limit_and_deep_programs():
     f, x = torch.compile(run), arange(3)
     for _ in range(2):
         assert torch.equal(f(x), run(x))
+
+
+def test_arrays_that_outlive_the_modules_are_freed_in_peace():
+    """The interpreter clears modules, the pool's too, before what `sys` holds."""
+    out = run_python("""
+        import sys
+        import tracejit as torch
+        sys.kept = [torch.ones(300, 400).exp() for _ in range(8)]
+        print("fine")
+    """)
+    assert "fine" in out

@@ -10,14 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tracejit.eager.execute import execute
+from tracejit.eager.execute import beside_constants, execute
 from tracejit.eager.modes import state
 from tracejit.eager.tape import FREED, Constant, Leaf, Saved, changed_message
 from tracejit.errors import at_user_line
 from tracejit.ir.interpret import concrete_params
 from tracejit.ir.node import Node
 from tracejit.runtime.device_array import DeviceArray
-from tracejit.runtime.target import beside_constants
 
 SECOND_TIME = (
     "backward through the same graph a second time: its saved values were freed; "

@@ -8,19 +8,24 @@ that both give the same bits.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tracejit import config
 from tracejit.eager.quiet import quiet
 from tracejit.ir.op import OPS, Op
-from tracejit.runtime import gemm, single
+from tracejit.late import LateModule
 from tracejit.runtime.device import backend_of
 from tracejit.runtime.device_array import DeviceArray, copy_array, moved
-from tracejit.runtime.single import run_op
-from tracejit.runtime.target import run_on_device
 from tracejit.runtime.timing import PROFILERS, timed
+
+if TYPE_CHECKING:
+    from tracejit.runtime import gemm, single, target
+else:  # the compiler, which a process may not need at all
+    gemm = LateModule("tracejit.runtime.gemm")
+    single = LateModule("tracejit.runtime.single")
+    target = LateModule("tracejit.runtime.target")
 
 THREADED_SIZE = 1 << 17
 """Elements from which an exact op runs as a threaded kernel instead of on NumPy."""
@@ -49,29 +54,36 @@ def execute(op: Op, arrays: Sequence[Any], params: dict[str, Any]) -> Any:
 def _execute(op: Op, arrays: Sequence[Any], params: dict[str, Any]) -> Any:
     for a in arrays:
         if type(a) is DeviceArray:
-            return run_on_device(op, arrays, params, a.backend)
+            return target.run_on_device(op, arrays, params, a.backend)
     kind = op.kind
     if op.name == "get":
         return arrays[0][params["index"]]  # of a tuple of arrays, wherever those are
     if kind == "elementwise":
         if not op.exact or (_is_large(arrays) and _pays(op, arrays)):
-            return run_op(op, arrays, params)
+            return single.run_op(op, arrays, params)
         return _on_numpy(op.numpy, arrays, params)
     if kind == "contraction":
         return gemm.matmul(arrays[0], arrays[1])
     if kind == "composite" or op.name in _KERNEL_REDUCTIONS:
         if arrays[0].size and (arrays[0].dtype.kind == "f" or _is_large(arrays)):
-            return run_op(op, arrays, params)
+            return single.run_op(op, arrays, params)
     if op.name in _THREADED and _is_large(arrays):
-        return run_op(op, arrays, params)
+        return single.run_op(op, arrays, params)
     if kind == "random" and params["type"].size:
         device = params["type"].device
         if device.type != "cpu":
-            return run_on_device(op, arrays, params, backend_of(device))
-        return run_op(op, [int(a) for a in arrays], params)
+            return target.run_on_device(op, arrays, params, backend_of(device))
+        return single.run_op(op, [int(a) for a in arrays], params)
+    if op.name == "while_loop":
+        _ = single.run_op  # once it is there, programs do the rounds
     if op.name == "to_device":
         return moved(arrays[0], params["device"])
     return _on_numpy(op.numpy, arrays, params)
+
+
+def beside_constants(arrays: Sequence[Any], nodes: Sequence[Any]) -> list[Any]:
+    """Operands of which some are on a device: constants go there (see `runtime.target`)."""
+    return target.beside_constants(arrays, nodes)
 
 
 def known_call(op: Op, arrays: Sequence[Any], params: dict[str, Any]) -> Any:
@@ -87,7 +99,7 @@ def known_call(op: Op, arrays: Sequence[Any], params: dict[str, Any]) -> Any:
 def dense_copy(array: Any) -> Any:
     """A row-major copy on the array's device: of a large one by threads, in tiles if transposed."""
     if type(array) is np.ndarray and array.size and _is_large((array,)):
-        return run_op(OPS["alias"], [array], {})
+        return single.run_op(OPS["alias"], [array], {})
     return copy_array(array)
 
 

@@ -5,7 +5,6 @@ Invariant: printing reads values and records nothing; in a capture the values st
 
 from __future__ import annotations
 
-import html
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -188,6 +187,8 @@ def _line(array: np.ndarray, indent: int, cut: bool, formatter: _Formatter) -> s
 
 def html_tensor(tensor: Tensor) -> str:
     """A table for notebooks: type line and the printed contents."""
+    import html  # notebooks have it, others need not wait for it
+
     kind = f"{tensor.dtype.short}[{','.join(map(str, tensor._array.shape))}]"
     text = html.escape(format_tensor(tensor))
     return (

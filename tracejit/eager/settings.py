@@ -12,7 +12,6 @@ from typing import Any
 from tracejit import config, dtypes
 from tracejit.eager.formatting import OPTIONS
 from tracejit.eager.modes import state
-from tracejit.runtime import threads
 
 SETTINGS: dict[str, Callable[[], Any]] = {
     "the gradient mode": lambda: state.grad,
@@ -49,4 +48,4 @@ def is_inference_mode_enabled() -> bool:
 
 def get_num_threads() -> int:
     """Threads that a parallel kernel may use, the caller's included."""
-    return int(ask(threads.get_num_threads))
+    return int(ask(SETTINGS["the number of threads"]))

@@ -51,6 +51,7 @@ from tracejit.jit.shapes import Shapes
 from tracejit.jit.trace import PathBuilder
 from tracejit.jit.tree import Conflict, Leaf, Segment, has_many_outcomes
 from tracejit.jit.watch import Watcher
+from tracejit.runtime.buffers import drop_spare
 from tracejit.runtime.timing import PROFILERS, timed
 
 _MAX_FAILURES = 3
@@ -243,8 +244,7 @@ class CompiledFunction:
 
     @staticmethod
     def _is_float(segment: Segment) -> bool:
-        condition = segment.condition
-        return condition is not None and condition.dtype.kind == "f"
+        return segment.condition is not None and segment.condition.dtype.kind == "f"
 
     # --- misses -----------------------------------------------------------------------------
 
@@ -259,10 +259,9 @@ class CompiledFunction:
 
     def _capture(self, args: Any, kwargs: Any, group: Group | None) -> Any:
         started = time.perf_counter()
-        flat = (*args, *kwargs.values())
         reason = why_missed(self, args, kwargs, group)
         try:
-            readset = self.foresight.read_set(flat)
+            readset = self.foresight.read_set((*args, *kwargs.values()))
         except Refusal as refusal:
             self._give_up(str(refusal), None, final=True)
             return self.function(*args, **kwargs)
@@ -298,6 +297,7 @@ class CompiledFunction:
             if capture.has_numbers:
                 scrub_state(readset)
         self.captures += 1
+        drop_spare()  # replays need less, and of other sizes
         try:
             lifted.check()
             self._check_settings(settings)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -39,6 +38,8 @@ def lgamma(x: np.ndarray) -> np.ndarray:
 
 
 def _scalar_erfinv(v: float) -> float:
+    from statistics import NormalDist  # slow to load, and rarely needed
+
     if not -1 < v < 1:
         return math.copysign(math.inf, v) if abs(v) == 1 else math.nan
     if v == 0:

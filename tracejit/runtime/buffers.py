@@ -19,7 +19,14 @@ import numpy as np
 
 from tracejit.codegen.objects import LinkedObject
 from tracejit.runtime import native_memory as layout
-from tracejit.runtime.driver import Driver, Words, aligned_words, driver, link_words
+from tracejit.runtime.driver import (
+    Driver,
+    Words,
+    aligned_words,
+    driver,
+    keep_for_good,
+    link_words,
+)
 from tracejit.runtime.program import address_of
 
 Array = np.ndarray[Any, Any]
@@ -29,6 +36,7 @@ _EXPORTS = ("allocate", "allocate_zeros", "reallocate", "release", "trim", "empt
 _ERROR = b"empty: expected one tuple of at most 64 sizes, none negative"
 _SET_HANDLER, _EMPTY = 304, 184  # places in NumPy's table of C functions, fixed since 1.22
 _lock = threading.Lock()
+_trim_heap: Any = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's
 
 
 class _Handler(ctypes.Structure):
@@ -49,6 +57,7 @@ class _Memory:
     """The pool of this process, its native functions and the makers of arrays."""
 
     def __init__(self) -> None:
+        keep_for_good(self)  # the last array of the pool may outlive this module
         self.driver: Driver = driver()
         self.linked: LinkedObject = link_words(layout, _EXPORTS)
         self.words: Words = aligned_words(layout.MEMORY_WORDS)
@@ -172,6 +181,14 @@ def empty_cache(limit: int = 0) -> None:
     """Give cached blocks back to the system until at most `limit` bytes of them are left."""
     pool = _pool()
     pool.driver.call_at(pool.linked.addresses["trim"], address_of(pool.words), limit)
+    if _trim_heap is not None:
+        _trim_heap(0)  # the C library keeps freed blocks for itself otherwise
+
+
+def drop_spare(limit: int = 1 << 24) -> None:
+    """Empty the cache if it holds more than `limit` bytes: after a run that will not come again."""
+    if _memory is not None and _memory.words[layout.MEMORY_CACHED] > limit:
+        empty_cache()
 
 
 def _new_capsule(pointer: int, name: bytes) -> Any:

@@ -70,6 +70,15 @@ def aligned_words(count: int) -> Words:
     return buffer[first : first + count]
 
 
+def keep_for_good(thing: Any) -> None:
+    """Never free `thing`, not when the interpreter ends either.
+
+    Python clears modules in an order of its own then, and arrays of the pool may be given back and
+    threads wake up after that.
+    """
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
+
+
 class Driver:
     """The linked native runtime. Use `driver()`; there is one per process.
 
@@ -78,6 +87,7 @@ class Driver:
     """
 
     def __init__(self) -> None:
+        keep_for_good(self)
         _check_layout()
         self._object = link_words(native, _EXPORTS)
         self.addresses = self._object.addresses

@@ -17,7 +17,7 @@ import numpy as np
 
 from tracejit import config
 from tracejit.runtime import externals, native
-from tracejit.runtime.driver import Driver, aligned_words, driver
+from tracejit.runtime.driver import Driver, aligned_words, driver, keep_for_good
 
 # Linux's number of the futex call, by processor.
 _FUTEX = {"x86_64": 202, "aarch64": 98, "riscv64": 98, "ppc64le": 221}
@@ -59,6 +59,7 @@ def ready_driver() -> Driver:
 
 def _install_pool(native_driver: Driver, count: int) -> None:
     pool = aligned_words(native.POOL_WORDS)
+    keep_for_good(pool)
     pool[native.POOL_THREADS] = count
     pool[native.POOL_SPINS] = _count_spins(native_driver)
     pool[native.POOL_SETMASK] = int(signal.SIG_SETMASK)

@@ -10,10 +10,15 @@ from __future__ import annotations
 import threading
 import time
 import weakref
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tracejit.runtime import native
-from tracejit.runtime.threads import ready_driver
+from tracejit.late import LateModule
+
+if TYPE_CHECKING:
+    from tracejit.runtime import native, threads
+else:  # eager code asks for `PROFILERS` only
+    native = LateModule("tracejit.runtime.native")
+    threads = LateModule("tracejit.runtime.threads")
 
 
 class Range(NamedTuple):
@@ -46,7 +51,7 @@ def begin(ranges: list[Range]) -> None:
     """From now on all that runs is timed and added to `ranges`."""
     if not PROFILERS:
         _take_steps()  # left over from other times
-        ready_driver().state[native.STATE_CLOCK] = time.CLOCK_MONOTONIC + 1
+        threads.ready_driver().state[native.STATE_CLOCK] = time.CLOCK_MONOTONIC + 1
     PROFILERS.append(ranges)
 
 
@@ -54,7 +59,7 @@ def end(ranges: list[Range]) -> None:
     """The opposite of `begin`."""
     PROFILERS[:] = [r for r in PROFILERS if r is not ranges]
     if not PROFILERS:
-        ready_driver().state[native.STATE_CLOCK] = 0
+        threads.ready_driver().state[native.STATE_CLOCK] = 0
 
 
 class timed:
