@@ -25,6 +25,7 @@ from tracejit.ir.sizes import SymInt, evaluate, is_one, symbol_name
 from tracejit.ir.types import TensorType
 from tracejit.runtime.arena import Arena, Buffer
 from tracejit.runtime.bundle import bundled
+from tracejit.runtime.chain import uses_of, with_chains
 from tracejit.runtime.epilogue import with_epilogues
 from tracejit.runtime.gemm_step import is_native, plan_gemm
 from tracejit.runtime.host_call import HostCall
@@ -392,7 +393,10 @@ class Builder:
         if self.in_place and not (self.items and isinstance(self.items[0], list)):
             self.items.insert(0, [])
         foreign = self.foreign()
-        self.items = [self.bundled(x, foreign) if isinstance(x, list) else x for x in self.items]
+        uses = uses_of(self.items)
+        self.items = [
+            self.bundled(x, foreign, uses) if isinstance(x, list) else x for x in self.items
+        ]
         self.launches = [x for y in self.items if isinstance(y, list) for x in y]
         self.plan_arena()
 
@@ -400,10 +404,17 @@ class Builder:
         """Give values places that spare copies (see `placement`); all others get row-major ones."""
         place_all(self, self.executable.readings)
 
-    def bundled(self, item: list[AnyLaunch], foreign: set[int]) -> list[AnyLaunch]:
-        """The launches of a segment with equal ones bundled, and kernels joined to products."""
+    def bundled(
+        self, item: list[AnyLaunch], foreign: set[int], uses: dict[int, int]
+    ) -> list[AnyLaunch]:
+        """The launches of a segment with equal ones bundled, and kernels joined to products.
+
+        `uses` says how many launches touch a buffer, by id.
+        """
         launches = bundled(item, foreign)
-        return with_epilogues(launches, foreign) if self.executable.has_epilogues else launches
+        if not self.executable.has_epilogues:
+            return launches
+        return with_epilogues(with_chains(launches, foreign, uses, self.arena), foreign)
 
     def foreign(self) -> set[int]:
         """Buffers of inputs that nothing keeps from overlapping one another."""

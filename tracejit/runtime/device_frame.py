@@ -177,7 +177,9 @@ class _DeviceBuilder(Builder):
     def held(self, array: np.ndarray[Any, Any]) -> Any:
         return from_host(array, self.backend.device)
 
-    def bundled(self, item: list[AnyLaunch], foreign: set[int]) -> list[AnyLaunch]:
+    def bundled(
+        self, item: list[AnyLaunch], foreign: set[int], uses: dict[int, int]
+    ) -> list[AnyLaunch]:
         if "bundle" in pipeline.disabled_passes():
             return item
         return bundled(item, foreign, bundles_of, may_bundle)  # type: ignore[arg-type]

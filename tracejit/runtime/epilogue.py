@@ -61,7 +61,7 @@ def with_epilogues(item: Sequence[AnyLaunch], foreign: set[int]) -> list[AnyLaun
                 launch = result[place]
                 if not isinstance(launch, Launch) or not _reads(launch, product):
                     continue
-                units = _units_per_row(product, launch)
+                units = units_per_row(product, launch)
                 if units and _may_move(launch, product, result[at + 1 : place], foreign):
                     result[at] = ProductWithEpilogue(product, launch, units)
                     del result[place]
@@ -80,7 +80,7 @@ def _reads(launch: Launch, product: GemmLaunch) -> bool:
     return any(o.buffer is result for o in launch.operands[: len(launch.program.loads)])
 
 
-def _units_per_row(product: GemmLaunch, launch: Launch) -> Any:
+def units_per_row(product: GemmLaunch, launch: Launch) -> Any:
     """Units of the launch for each row of the product; 0 if it does not go row by row."""
     if launch.kernel.shape not in ("map", "row"):
         return 0
