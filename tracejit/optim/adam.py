@@ -12,6 +12,7 @@ from tracejit import dtypes
 from tracejit.eager.factories import tensor
 from tracejit.eager.pointwise import where_of
 from tracejit.errors import at_user_line
+from tracejit.optim.at_once import update_adam
 from tracejit.optim.optimizer import (
     Optimizer,
     PerStep,
@@ -113,6 +114,9 @@ class Adam(_Moments):
         beta1, beta2 = betas_of(group)
         self.prepare(group, params)
         factors = PerStep(lambda t: (lr / (1 - beta1**t), 1 / (1 - beta2**t).sqrt()))
+        states = [self.state[p] for p in params]
+        if update_adam(group, params, states, (lr, eps, decay, beta1, beta2), factors):
+            return
         for p in params:
             state = self.state[p]
             g = regularised(group, p, lr, decay)
