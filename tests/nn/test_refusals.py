@@ -8,6 +8,7 @@ from __future__ import annotations
 import pytest
 
 import tracejit as torch
+from tracejit import nn
 from tracejit.nn import functional as F
 
 X = torch.ones(1, 2, 4)
@@ -43,6 +44,16 @@ REFUSED = {
 def test_refused(case: str) -> None:
     with pytest.raises(RuntimeError):
         REFUSED[case]()
+
+
+@pytest.mark.parametrize("made", [nn.LSTM, nn.GRU, nn.RNN])
+def test_recurrent_networks_check_their_arguments(made: type) -> None:
+    for wrong in ({"bias": 1}, {"batch_first": "False"}, {"input_size": 3.0}, {"hidden_size": "5"}):
+        with pytest.raises(TypeError, match=f"{next(iter(wrong))} should be of type"):
+            made(**{"input_size": 3, "hidden_size": 5, **wrong})
+    for wrong in ({"input_size": 0}, {"hidden_size": 0}, {"num_layers": 0}, {"dropout": True}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            made(**{"input_size": 3, "hidden_size": 5, **wrong})
 
 
 def test_cosine_similarity_of_the_common_shape() -> None:

@@ -41,16 +41,17 @@ class RNNBase(Module):
         proj_size: int = 0, device: Any = None, dtype: Any = None,
     ) -> None:  # fmt: skip
         super().__init__()
-        _check_sizes(mode, hidden_size, num_layers, dropout, proj_size)
         self.mode = mode
         self.input_size = input_size
         self.hidden_size = hidden_size
         self.num_layers = num_layers
         self.bias = bias
         self.batch_first = batch_first
-        self.dropout = float(dropout)
         self.bidirectional = bidirectional
         self.proj_size = proj_size
+        _check_types(self)
+        _check_range(mode, hidden_size, dropout, proj_size)
+        self.dropout = float(dropout)
         self._names: list[list[str | None]] = []
         for layer in range(num_layers):
             for reverse in range(2 if bidirectional else 1):
@@ -178,18 +179,24 @@ class RNNBase(Module):
         return text
 
 
-def _check_sizes(
-    mode: str, hidden_size: int, num_layers: int, dropout: float, proj_size: int
-) -> None:
-    if not isinstance(hidden_size, int):
-        raise TypeError(
-            at_user_line(f"hidden_size should be of type int, got: {type(hidden_size).__name__}")
-        )
-    if hidden_size <= 0:
-        raise ValueError(at_user_line("hidden_size must be greater than zero"))
-    if num_layers <= 0:
+def _check_types(module: RNNBase) -> None:
+    """Refuse flags that are no bools and sizes that are no positive ints, as torch does."""
+    for name, kind in (("bias", bool), ("batch_first", bool), ("input_size", int),
+                       ("hidden_size", int)):  # fmt: skip
+        value = getattr(module, name)
+        if not isinstance(value, kind):
+            raise TypeError(at_user_line(
+                f"{name} should be of type {kind.__name__}, got: {type(value).__name__}"
+            ))  # fmt: skip
+        if kind is int and value <= 0:
+            raise ValueError(at_user_line(f"{name} must be greater than zero"))
+    if module.num_layers <= 0:
         raise ValueError(at_user_line("num_layers must be greater than zero"))
-    if not 0 <= dropout <= 1 or isinstance(dropout, bool):
+
+
+def _check_range(mode: str, hidden_size: int, dropout: Any, proj_size: int) -> None:
+    is_number = isinstance(dropout, (int, float)) and not isinstance(dropout, bool)
+    if not is_number or not 0 <= dropout <= 1:
         raise ValueError(
             at_user_line(
                 "dropout should be a number in range [0, 1] representing the probability "
