@@ -21,7 +21,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("transforms",),
     ("codegen",),
     ("runtime",),
-    ("tensor", "eager", "random", "autograd", "linalg", "special"),
+    ("tensor", "eager", "random", "autograd", "linalg", "masked",
+     "special"),
     ("jit",),
     (
         "nn", "optim", "utils", "serialization", "safetensors", "func", "amp", "cuda", "backends",

@@ -102,6 +102,7 @@ _LAZY = {  # name -> (module, attribute or None): loaded at first use, to keep t
     "distributions": ("tracejit.distributions", None),
     "distributed": ("tracejit.distributed", None),
     "fx": ("tracejit.fx", None),
+    "masked": ("tracejit.masked", None),
     **{
         name: (f"tracejit.{name}", None)
         for name in (

@@ -17,7 +17,7 @@ _GROUPS = {
         "sparse_compressed_tensor sparse_coo_tensor sparse_csc_tensor sparse_csr_tensor spmm "
         "sspaddmm values_copy"
     ),
-    "lists of tensors and masks stand for nested and masked tensors": "masked nested",
+    "lists of tensors and masks stand for nested tensors": "nested",
     "there are no quantized tensors": (
         "choose_qparams_optimized dequantize empty_quantized fake_quantize_per_channel_affine "
         "fake_quantize_per_tensor_affine fused_moving_avg_obs_fake_quant int_repr "

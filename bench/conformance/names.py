@@ -9,6 +9,7 @@ from typing import Any
 
 import tracejit
 import tracejit.linalg
+import tracejit.masked
 import tracejit.nn.functional
 import tracejit.special
 
@@ -16,7 +17,7 @@ import tracejit.special
 SKIPPED = (
     "fft.", "jiterator", "sparse", "to_sparse", "view_as_real", "view_as_complex", "complex",
     "polar", "cdouble", "cfloat", "chalf", "bfloat16", "stft", "istft", "torch._", "torch.ops", "_",
-    "native_", "masked.", "linalg.eig", "linalg.eigvals", "hash_tensor", "grid_sampler_",
+    "native_", "linalg.eig", "linalg.eigvals", "hash_tensor", "grid_sampler_",
     "max_pool2d_with_indices_backward",
     "linalg.ldl", "imag", "nn.functional.silu.complex", "signal.",
 )  # fmt: skip

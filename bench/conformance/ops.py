@@ -20,7 +20,7 @@ from bench.conformance.convert import (
     fresh,
     to_tracejit,
 )
-from bench.conformance.names import is_random
+from bench.conformance.names import SPELLED, is_random
 from bench.conformance.report import Missing
 
 
@@ -54,7 +54,7 @@ AMBIGUOUS = ("topk", "kthvalue", "median", "nanmedian", "sort", "argsort", "mode
 def compare_results(info: Any, sample: Any, got: Any, want: Any) -> None:
     """`compare`, but for functions that pick one of several equal elements by what they pick."""
     if info.name not in AMBIGUOUS or (isinstance(want, torch.Tensor) and info.name != "argsort"):
-        return compare(got, want, is_random(info))
+        return compare(got, want, is_drawn(info, sample))
     index, theirs = flatten(got)[-1], flatten(want)[-1]
     if info.name != "argsort":
         compare(flatten(got)[0], flatten(want)[0])
@@ -119,6 +119,8 @@ def weights(shape: Any, i: int) -> np.ndarray:
 
 
 def check_grad(info: Any, function: Any, sample: Any, again: bool) -> None:
+    if is_drawn(info, sample):
+        raise Skip("random")
     theirs = fresh_sample(sample)
     ours = to_tracejit((theirs.input, theirs.args, theirs.kwargs))
     process = sample.output_process_fn_grad
@@ -184,7 +186,7 @@ def check_inplace(info: Any, function: Any, sample: Any) -> None:
 
 def keyword_names(info: Any) -> list[list[str]]:
     """The parameter names that torch gives the op, one list for each overload."""
-    if info.name.startswith("__"):
+    if info.name.startswith("__") or info.name in SPELLED:
         return []
     home = getattr(info.op, "__module__", None) or ""
     if inspect.isfunction(info.op):  # a wrapper in torch's tests has names of its own
@@ -212,6 +214,11 @@ def check_keyword(info: Any, function: Any, sample: Any) -> None:
         compare_results(info, sample, function(**to_tracejit(named.kwargs)), want)
         return
     raise Skip("torch has no such spelling")
+
+
+def is_drawn(info: Any, sample: Any) -> bool:
+    """Whether the result depends on random numbers (attention's does where it drops weights)."""
+    return is_random(info) or bool(sample.kwargs.get("dropout_p"))
 
 
 def check_out(info: Any, function: Any, sample: Any) -> None:
