@@ -160,7 +160,8 @@ class Program:
 
     def source(self) -> str:
         """The program's text."""
-        names = sorted({line.split(" = ")[0] for line in self.state if " = " in line})
+        assigned = (re.match(r"(\w+) = ", block) for block in self.state)
+        names = sorted({found[1] for found in assigned if found})
         lines = [_PRELUDE, *self.state, "", "", f"def f({self.header}):"]
         lines += [INDENT + line for block in self.body for line in block.splitlines()]
         lines += [f"{INDENT}return {', '.join(self.outputs)}{',' * (len(self.outputs) == 1)}"]
