@@ -76,7 +76,7 @@ def _long_tile(m: int, n: int, k: int, threads: int) -> tuple[int, int]:
     operand.
     """
     tiles = max(1, min(2 * threads, m * n * k // _LONG_WORK))
-    length = -(-max(m, n) // (64 * tiles)) * 64
+    length = -(-max(m, n, 1) // (64 * tiles)) * 64
     return (max(m, 1), min(length, max(n, 1))) if m <= n else (min(length, m), max(n, 1))
 
 

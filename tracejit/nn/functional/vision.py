@@ -93,13 +93,15 @@ def interpolate(
     taps = _TAPS.get(mode)
     if taps is None:
         raise NotImplementedError(at_user_line(f"interpolate: unknown mode {mode!r}"))
-    keeps = input.dtype.kind == "f" or mode.startswith("nearest")
-    result = input if keeps else input.to(dtypes.float32)
+    keeps = input.dtype in (dtypes.float32, dtypes.float64) or mode.startswith("nearest")
+    result = input if keeps else input.to(dtypes.float32)  # halves are rounded once, as in torch
     for i in range(spatial):
         n = int(input.shape[2 + i])
         result = _resample(result, 2 + i, *taps(n, sizes[i], scales[i], bool(align_corners)))
     if result is input:
         return input.clone()
+    if result.dtype is not input.dtype and input.dtype.kind == "f":
+        return result.to(input.dtype)
     if result.dtype is not input.dtype:  # torch resizes images of bytes, and rounds
         limits = dtypes.iinfo(input.dtype)
         result = result.round().clamp(limits.min, limits.max).to(input.dtype)
@@ -136,12 +138,13 @@ def _filtered(
 ) -> Tensor:  # fmt: skip
     """Both axes of [N, C, H, W] by windows of weights, the last one first."""
     is_bytes = input.dtype is dtypes.uint8
-    result = input if is_bytes or input.dtype.kind == "f" else input.to(dtypes.float32)
+    keeps = is_bytes or input.dtype in (dtypes.float32, dtypes.float64)
+    result = input if keeps else input.to(dtypes.float32)
     for i in (1, 0):
         n = int(input.shape[2 + i])
         window = window_weights(mode, n, sizes[i], scales[i], align, antialias)
         result = (resample_bytes if is_bytes else resample_window)(result, 2 + i, *window)
-    return result
+    return result.to(input.dtype) if input.dtype.kind == "f" else result
 
 
 def _per_axis(value: Any, count: int, name: str) -> list[Any]:
