@@ -99,13 +99,16 @@ def import_ms(package: str) -> float:
     program = (f"import time; a = time.perf_counter(); import {package}; "
                "print((time.perf_counter() - a) * 1e3)")  # fmt: skip
     command = [sys.executable, "-c", program]
+    _run(command, {})  # writes the bytecode
     return statistics.median(float(_run(command, {})) for _ in range(_REPEATS))
 
 
 def _run(command: list[str], environment: dict[str, str]) -> str:
+    """The last line that a child prints; it finds bytecode, as an installed package has it."""
     made = subprocess.run(
-        command, env={**os.environ, **environment}, capture_output=True, text=True, check=False
-    )
+        command, env={**os.environ, "PYTHONDONTWRITEBYTECODE": "", **environment},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
     if made.returncode != 0:
         raise RuntimeError(made.stderr.strip().splitlines()[-1] if made.stderr else "no output")
     return made.stdout.strip().splitlines()[-1]

@@ -382,3 +382,13 @@ def test_a_hook_on_several_gradients_runs_once_in_a_pass() -> None:
     every.remove()
     (a * b).sum().backward()
     assert len(seen) == 3
+
+
+@pytest.mark.parametrize("approximate", ["none", "tanh"])
+def test_gelu_keeps_its_input_only(approximate: str) -> None:
+    x = torch.ones(128, 128, requires_grad=True)
+    torch.nn.functional.gelu(x.exp(), approximate=approximate).sum().backward()
+    before = memory_stats()["in_use"]
+    loss = torch.nn.functional.gelu(x.exp(), approximate=approximate).sum()
+    assert memory_stats()["in_use"] - before == 65536  # what exp gave
+    del loss

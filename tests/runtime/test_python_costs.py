@@ -5,6 +5,8 @@ No time is asserted; the figures are in docs/performance.md.
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -12,12 +14,13 @@ import pytest
 import tracejit as torch
 from tracejit import config, nn
 from tracejit.codegen import sources
-from tracejit.codegen.compiler import kernel_history
+from tracejit.codegen.compiler import clear_kernels, kernel_history
 from tracejit.dtypes import float32
 from tracejit.eager import execute
 from tracejit.ir.graph import Graph
 from tracejit.ir.op import OPS
 from tracejit.ir.types import TensorType
+from tracejit.runtime.buffers import memory_stats
 from tracejit.transforms import pipeline
 
 
@@ -138,3 +141,27 @@ def test_an_exact_op_on_a_large_array_compiles_only_once_that_pays():
         second = x - 0.5
     assert len(kernel_history()) > before
     assert torch.equal(first, second)
+
+
+def test_importing_loads_no_compiler():
+    late = ("llvmlite", "tracejit.codegen.compiler", "tracejit.runtime.driver",
+            "tracejit.runtime.executable", "tracejit.transforms.fuse")  # fmt: skip
+    program = f"import sys, tracejit; print([m for m in {late} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+@pytest.mark.parametrize("shape, light", [((), True), ((1, 1), True), ((2,), False)])
+def test_a_kernel_of_one_element_is_compiled_lightly(shape, light):
+    clear_kernels(history=False)  # a full one that is at hand is taken
+    f = torch.compile(lambda x: (x * 2).exp())
+    f(torch.ones(shape))
+    assert [k.compiled.light for k in f.kernels] == [light]
+
+
+def test_a_capture_leaves_no_spare_memory_behind():
+    f = torch.compile(lambda x: ((x + 1).exp() * x).exp().sum())
+    x = torch.ones(1 << 21)
+    f(x)
+    assert memory_stats()["cached"] < 1 << 24
+    assert f.cache_info().traces == 1

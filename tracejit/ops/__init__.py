@@ -1,6 +1,7 @@
 """The primitives, one stanza each. Importing this package registers them all in `OPS`."""
 
 from tracejit.ops import (
+    activations,
     bessel,
     contraction,
     control,
@@ -19,6 +20,7 @@ from tracejit.ops import (
 )
 
 __all__ = [
+    "activations",
     "bessel",
     "contraction",
     "control",

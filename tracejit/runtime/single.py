@@ -67,7 +67,7 @@ def _new_call(
     op: Op, arrays: Sequence[Array], params: dict[str, Any], dtype: np.dtype[Any] | None
 ) -> Call:
     """How to run the op on arrays of these dtypes, shapes and strides."""
-    order = _order(op, arrays)
+    order = _order(op, arrays, params)
     if order:
         return _in_order(op, order, params, dtype)
     shapes = tuple((a.dtype, a.shape) for a in arrays)
@@ -92,10 +92,11 @@ def _new_call(
     return lambda arrays: run(arrays)[0]
 
 
-def _order(op: Op, arrays: Sequence[Array]) -> tuple[int, ...]:
+def _order(op: Op, arrays: Sequence[Array], params: dict[str, Any]) -> tuple[int, ...]:
     """The order in memory that NumPy would give the axes of a pointwise result, as for the ops that
-    NumPy runs; () for row-major order."""
-    if op.kind != "elementwise" or op.multiple or all(a.flags.c_contiguous for a in arrays):
+    NumPy runs; () for row-major order. Composites without an axis are pointwise too."""
+    is_pointwise = op.kind == "elementwise" or (op.kind == "composite" and not params)
+    if not is_pointwise or op.multiple or all(a.flags.c_contiguous for a in arrays):
         return ()
     few = [np.asarray(a)[tuple([slice(0, 2)] * np.ndim(a))] for a in arrays]  # of the same strides
     if any(a.size == 0 for a in few):

@@ -6,16 +6,17 @@ gradients stay finite.
 
 from __future__ import annotations
 
-import math
 import warnings
 from typing import Any
 
 from tracejit.dtypes import DType
 from tracejit.eager.conversions import row_major
+from tracejit.eager.dispatch import pointwise
 from tracejit.eager.inplace import deliver, write_into
 from tracejit.eager.modes import state
 from tracejit.eager.pointwise import where_of
 from tracejit.errors import at_user_line
+from tracejit.ir.op import OPS
 from tracejit.random import draw
 from tracejit.tensor import Tensor
 
@@ -178,14 +179,12 @@ def threshold_(input: Tensor, threshold_: float, value: float) -> Tensor:
 
 def gelu(input: Any, approximate: str = "none", *, out: Tensor | None = None) -> Tensor:
     """``x * Phi(x)``, or its tanh approximation (Hendrycks and Gimpel, 2016)."""
-    if approximate == "none":
-        return _into(input * 0.5 * ((input * (1 / math.sqrt(2.0))).erf() + 1.0), out)
-    if approximate != "tanh":
+    if approximate not in ("none", "tanh"):
         raise RuntimeError(
             at_user_line(f"gelu: approximate must be 'none' or 'tanh', not {approximate!r}")
         )
-    inner = (input + input * input * input * 0.044715) * math.sqrt(2.0 / math.pi)
-    return _into(input * 0.5 * (inner.tanh() + 1.0), out)
+    op = OPS["gelu" if approximate == "none" else "gelu_tanh"]
+    return _into(pointwise(op, (input,), to_float=True), out)
 
 
 def sigmoid(input: Any) -> Tensor:
