@@ -9,7 +9,10 @@ import sys
 import pytest
 
 from tracejit import cli
+from tracejit.ir.node import Node
+from tracejit.ir.op import OPS
 from tracejit.ir.parse import parse
+from tracejit.transforms import pipeline
 
 PROGRAM = """
 import tracejit as torch
@@ -140,15 +143,11 @@ def run(f):
         yield attempt(f, make("float32", (3,), seed))
 """
 
-WRONG = """
-import tracejit as torch
-from tracejit.ir.node import Node
-from tracejit.ir.op import OPS
-from tracejit.testing.programs import attempt, make
-from tracejit.transforms import pipeline
+WRONG = RIGHT.replace("y = x * 2", "unused = x * 3\n    y = (x * 2).tanh()")
 
 
 def to_sin(graph):
+    """A wrong pass."""
     known = {id(n): n for n in graph.inputs}
     for node in graph.nodes():
         op = OPS["sin"] if node.op.name == "tanh" else node.op
@@ -157,27 +156,14 @@ def to_sin(graph):
     return graph.with_results([known[id(r)] for r in graph.results])
 
 
-def f(x):
-    unused = x * 3
-    return (x * 2).tanh() + 1,
-
-
-def run(f):
-    before = pipeline.PASSES
-    pipeline.PASSES = (*before, ("to_sin", to_sin))
-    for i in range(3):
-        yield attempt(f, make("float32", (3,), 1))
-    pipeline.PASSES = before
-"""
-
-
-def test_run_and_minimize_a_reproducer(capsys, tmp_path):
+def test_run_and_minimize_a_reproducer(capsys, tmp_path, monkeypatch):
     path = tmp_path / "program.py"
     path.write_text(RIGHT)
     status, out, _ = run(capsys, "run", str(path))
     assert status == 0 and "compiled equals eager" in out
     assert run(capsys, "minimize", str(path))[0] == 2
     path.write_text(WRONG)
+    monkeypatch.setattr(pipeline, "PASSES", (*pipeline.PASSES, ("to_sin", to_sin)))
     status, out, _ = run(capsys, "run", str(path))
     assert status == 1 and "output 0 of" in out
     assert run(capsys, "minimize", str(path))[0] == 0

@@ -51,6 +51,13 @@ def test_running_extremes_along_every_axis(dtype):
                 assert np.array_equal(a, b, equal_nan=a.dtype.kind == "f"), (shape, axis)
 
 
+@pytest.mark.parametrize("largest", [True, False])
+def test_of_zeros_of_both_signs_the_last_one_counts(largest):
+    x = np.array([[0.0, -0.0, -0.0], [-0.0, 0.0, 0.0]])
+    values, places = run_op(OPS["cumextreme"], [x], {"axis": 1, "largest": largest})
+    assert values.tobytes() == x.tobytes() and places.tolist() == [[0, 1, 2]] * 2
+
+
 @pytest.mark.parametrize("name", ["cumsum", "cumprod"])
 @pytest.mark.parametrize("dtype", ["f4", "i8"])
 def test_running_sums_along_rows_have_numpys_bits(name, dtype):

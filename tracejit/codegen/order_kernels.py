@@ -139,7 +139,7 @@ def extreme_rows_source(dtype: str, largest: bool) -> str:
 
     Table: values, places, x (addresses); count, width, columns of a unit.
     """
-    beyond, again = _beyond(dtype, largest)
+    takes_over = _takes_over(dtype, largest)
     return "\n".join([
         "def kernel(t, lo, hi):",
         f"    out = ptr_{dtype}(word(t, 0), 1)",
@@ -163,19 +163,19 @@ def extreme_rows_source(dtype: str, largest: bool) -> str:
         f"                best = load_{dtype}(out, at - width + j)",
         f"                own = load_{dtype}(x, at + j)",
         "                place = load_i64(places, at - width + j)",
-        f"                place = select({beyond} | {again}, i, place)",
-        f"                store_{dtype}(out, at + j, select({beyond}, own, best))",
+        f"                place = select({takes_over}, i, place)",
+        f"                store_{dtype}(out, at + j, select({takes_over}, own, best))",
         "                store_i64(places, at + j, place)",
         "",
     ])  # fmt: skip
 
 
-def _beyond(dtype: str, largest: bool) -> tuple[str, str]:
-    """Whether `own` is a new extreme, and whether it is the old one again, as expressions."""
-    beyond = f"(own {'>' if largest else '<'} best)"
+def _takes_over(dtype: str, largest: bool) -> str:
+    """Whether `own` is the extreme from here on, as an expression: of equal elements the last."""
+    takes_over = f"(own {'>=' if largest else '<='} best)"
     if dtype[0] == "f":  # nothing is beyond a NaN but a NaN
-        beyond = f"({beyond} | (own != own))"
-    return beyond, "(own == best)"
+        takes_over = f"({takes_over} | (own != own))"
+    return takes_over
 
 
 def extreme_source(dtype: str, largest: bool) -> str:
@@ -184,7 +184,7 @@ def extreme_source(dtype: str, largest: bool) -> str:
     A NaN stays; of equal elements the last one counts. Table: values, places, x (addresses);
     count, width.
     """
-    beyond, again = _beyond(dtype, largest)
+    takes_over = _takes_over(dtype, largest)
     return "\n".join([
         "def kernel(t, lo, hi):",
         f"    out = ptr_{dtype}(word(t, 0), 1)",
@@ -199,8 +199,8 @@ def extreme_source(dtype: str, largest: bool) -> str:
         "        for i in range(count):",
         "            at = first + i * width",
         f"            own = load_{dtype}(x, at)",
-        f"            place = select({beyond} | {again}, i, place)",
-        f"            best = select({beyond}, own, best)",
+        f"            place = select({takes_over}, i, place)",
+        f"            best = select({takes_over}, own, best)",
         f"            store_{dtype}(out, at, best)",
         "            store_i64(places, at, place)",
         "",

@@ -62,7 +62,7 @@ def _topk(builder: Builder, step: HostStep, source: Operand) -> bool:
     units = prod(shape[:-1])
     if units:
         text = topk_source(source.dtype.short, largest)
-        words = [*found, rows, shape[-1], k]
+        words: list[int | Operand] = [*found, rows, shape[-1], k]
         grain = config.parallel_grain // (2 * shape[-1])
         builder.table_launch(f"topk_{source.dtype.short}", text, words, units, grain)
     give(builder, step, found, axis)

@@ -101,9 +101,9 @@ def _order(op: Op, arrays: Sequence[Array], params: dict[str, Any]) -> tuple[int
     few = [np.asarray(a)[tuple([slice(0, 2)] * np.ndim(a))] for a in arrays]  # of the same strides
     if any(a.size == 0 for a in few):
         return ()
-    flags = [["readonly"] for _ in few]
+    flags: Any = [*[["readonly"] for _ in few], ["writeonly", "allocate"]]
     found = np.nditer(
-        [*few, None], ["external_loop", "buffered"], [*flags, ["writeonly", "allocate"]],
+        [*few, None], ["external_loop", "buffered"], flags,
         op_dtypes=[a.dtype for a in few] + [np.dtype(np.int8)], order="K", casting="unsafe",
     ).operands[-1]  # fmt: skip
     order = tuple(sorted(range(found.ndim), key=lambda i: (-found.strides[i], i)))
