@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tracejit.eager.pointwise import where_of
 from tracejit.eager.inplace import deliver
+from tracejit.eager.pointwise import where_of
 from tracejit.eager.shape import broadcast_tensors, sizes_of
 from tracejit.errors import at_user_line
 from tracejit.tensor import Tensor
