@@ -50,7 +50,7 @@ def text(dtype: str) -> str:
     shape = block(dtype)
     micro, micro_t, micro_few, micro_row, whole, whole_packed, pack, pack_t, turn = names(dtype)
     parts = [
-        _declarations(dtype, shape),
+        declarations(dtype, shape),
         _Micro(dtype, shape, micro, shape.rows, transposed=False).text(),
         _Micro(dtype, shape, micro_t, shape.rows, transposed=True).text(),
         _Micro(dtype, shape, micro_few, shape.few, transposed=False).text(),
@@ -64,7 +64,7 @@ def text(dtype: str) -> str:
     return "\n".join(parts)
 
 
-def _declarations(dtype: str, shape: Block) -> str:
+def declarations(dtype: str, shape: Block) -> str:
     vector, suffix = f"<{shape.lanes} x {LLVM[dtype]}>", f"v{shape.lanes}{dtype}"
     mask = f"<{shape.lanes} x i1>"
     return (

@@ -11,6 +11,7 @@ from itertools import product
 from math import prod
 
 UNROLLED = 16  # positions within a window, up to which a maximum stays in registers
+FILTERS = 16  # filters that make a unit of work of their copy
 AXIS_WORDS = ("n", "c", "s", "w", "k", "g", "d")
 
 
@@ -207,6 +208,37 @@ def _maximum_in_memory(w: _Text, kinds: tuple[str, str], rank: int, move: str) -
     w.put(f"at = load_{index}(places, row + x)")
     w.put(f"store_{index}(places, row + x, select(better, number, at))")
     w.put("masked_tail()")
+
+
+def filters_source(dtype: str) -> str:
+    """Filters copied to row-major order, `FILTERS` of them a unit: channel by channel, so that
+    those which lie side by side in the source are read together.
+
+    Table: out, source; filters, channels, taps; the source's strides along the first two; the
+    address of the offsets of its taps.
+    """
+    return "\n".join([
+        "def kernel(t, lo, hi):",
+        f"    out = ptr_{dtype}(word(t, 0), 1)",
+        f"    source = ptr_{dtype}(word(t, 1), 0)",
+        "    offsets = ptr_i64(word(t, 7), 0)",
+        "    filters = word(t, 2)",
+        "    channels = word(t, 3)",
+        "    taps = word(t, 4)",
+        "    step_o = word(t, 5)",
+        "    step_c = word(t, 6)",
+        "    for u in range(lo, hi):",
+        f"        first = u * {FILTERS}",
+        f"        last = select(first + {FILTERS} < filters, first + {FILTERS}, filters)",
+        "        for c in range(channels):",
+        "            for o in range(first, last):",
+        "                start = o * step_o + c * step_c",
+        "                to = (o * channels + c) * taps",
+        "                for i in range(taps):",
+        f"                    v = load_{dtype}(source, start + load_i64(offsets, i))",
+        f"                    store_{dtype}(out, to + i, v)",
+        "",
+    ])  # fmt: skip
 
 
 # Units of a single element, for devices: their threads are many

@@ -62,8 +62,10 @@ def _execute(op: Op, arrays: Sequence[Any], params: dict[str, Any]) -> Any:
         if not op.exact or (_is_large(arrays) and _pays(op, arrays)):
             return single.run_op(op, arrays, params)
         return _on_numpy(op.numpy, arrays, params)
-    if kind == "contraction":
+    if op.name == "matmul":
         return gemm.matmul(arrays[0], arrays[1])
+    if kind == "contraction" and arrays[0].dtype.kind == "f":
+        return run_op(op, arrays, params)
     if kind == "composite" or op.name in _KERNEL_REDUCTIONS:
         if arrays[0].size and (arrays[0].dtype.kind == "f" or _is_large(arrays)):
             return single.run_op(op, arrays, params)

@@ -242,7 +242,7 @@ def _routine(
 
 # The provider
 
-_BUILTIN = Library("builtin", "builtin", 0)
+BUILTIN = Library("builtin", "builtin", 0)
 _providers: dict[tuple[str, str], Provider] = {}
 
 
@@ -271,7 +271,7 @@ def _choose(dtype: np.dtype[Any], wish: str) -> Provider:
     if wish == "onednn" and dtype == np.dtype(np.float64):
         wish = "auto"  # it has float32 only
     if wish in ("auto", "builtin"):
-        return Provider(dtype, _BUILTIN)
+        return Provider(dtype, BUILTIN)
     library = gemm_libraries.find(wish, dtype)
     if library is None:
         raise ValueError(

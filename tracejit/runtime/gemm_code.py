@@ -25,6 +25,7 @@ _EXPORTS = (
     "builtin",
     "builtin_column",
     "builtin_narrow",
+    *("stripe", "pack_rows", "packs_a", "finish"),  # for products over windows
     *gemm_libraries.CALLS,
 )
 
@@ -66,5 +67,10 @@ def add_micro_kernels(context: Words, dtype: np.dtype[Any]) -> tuple[LinkedObjec
     few = link_ir((gemv_kernel, vector_ir), lambda: gemv_kernel.text(name), symbols, repr(block))
     first = layout.CONTEXT_DOTS
     context[first : first + len(symbols)] = [few.addresses[symbol] for symbol in symbols]
+    words = linked_words().addresses
+    context[layout.CONTEXT_STRIPE] = words["stripe"]
+    context[layout.CONTEXT_PACK_ROWS] = words["pack_rows"]
+    context[layout.CONTEXT_PACKS_A] = words["packs_a"]
+    context[layout.CONTEXT_FINISH] = words["finish"]
     context[layout.CONTEXT_FEW_ROWS] = _linked_few().addresses["few_rows"]
     return linked, few

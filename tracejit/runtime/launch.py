@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from tracejit.runtime.executable import Kernel
 
 COLUMN_WIDTH = 2048  # columns of a piece at most: its partial results stay in the first cache
+_SHORT = 8  # elements of a last axis that make a poor loop
 PIECES = 8  # pieces a column reduction is cut into at least, where it is large enough
 
 
@@ -269,6 +270,19 @@ def _or_one(collapsed: Collapsed, stride: int) -> Collapsed:
     return Collapsed([1], [[stride] for _ in collapsed.strides])
 
 
+def _long_last(collapsed: Collapsed, loads: int) -> Collapsed:
+    """A short last axis changes places with a long one along which a load has neighbours."""
+    sizes, strides = collapsed
+    if len(sizes) < 2 or plain(sizes[-1]) >= _SHORT:
+        return collapsed
+    for axis in range(len(sizes) - 2, -1, -1):
+        near = any(s[axis] == 1 and s[-1] not in (0, 1) for s in strides[:loads])
+        if near and plain(sizes[axis]) >= _SHORT:
+            order = [*(i for i in range(len(sizes)) if i != axis), axis]
+            return Collapsed([sizes[i] for i in order], [[s[i] for i in order] for s in strides])
+    return collapsed
+
+
 def _map(
     builder: Builder, program: LoopProgram, nest: Nest, operands: list[Operand]
 ) -> list[Launch]:
@@ -280,6 +294,8 @@ def _map(
     if builder.tiles and large and wants_tiles(*collapsed):
         count = tile_count(collapsed.sizes)
         return [_launch(builder, program, "tile", collapsed, operands, count, TILE * TILE)]
+    if builder.tiles and not any(v.kind == "random" for v in program.values):
+        collapsed = _long_last(collapsed, len(program.loads))
     return [_launch(builder, program, "map", collapsed, operands, units, 1)]
 
 

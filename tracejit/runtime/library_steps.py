@@ -16,6 +16,7 @@ from tracejit import config
 from tracejit.codegen.library_kernels import row_scan_source, scan_source, scatter_source
 from tracejit.ir.node import Node
 from tracejit.ir.plan import HostStep
+from tracejit.runtime.convolve_steps import convolve, convolve_weight
 from tracejit.runtime.launch import Operand
 from tracejit.runtime.order_steps import plan_order
 from tracejit.runtime.window_steps import window_max, window_put, windows_add
@@ -251,4 +252,6 @@ _RULES: dict[str, Rule] = {
     "take_add": _scatter,
     "cumsum": _scan,
     "cumprod": _scan,
+    "convolve": convolve,
+    "convolve_weight": convolve_weight,
 }

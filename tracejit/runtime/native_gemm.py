@@ -54,7 +54,8 @@ CONTEXT_A_WIDTH = 30  # bytes from one k to the next in a packed block of A
 CONTEXT_ROW_COLUMNS = 31  # of a block for one row of A
 CONTEXT_FEW_ROWS = 32  # what multiplies a tile of at most FEW_ROWS rows (`native_gemv`)
 CONTEXT_DOTS, CONTEXT_DOTS_SOME, CONTEXT_ROWS, CONTEXT_ROWS_SOME, CONTEXT_FLUSH = 33, 34, 35, 36, 37
-CONTEXT_WORDS = 40
+CONTEXT_STRIPE, CONTEXT_PACK_ROWS, CONTEXT_PACKS_A, CONTEXT_FINISH = 38, 39, 40, 41  # see below
+CONTEXT_WORDS = 48
 FEW_ROWS, FEW_DOTS = 8, 4  # rows of A that are few, and where B is transposed
 
 SLIVER_BYTES = 24576  # of packed B: it stays in the first-level cache beside a stripe of A
@@ -169,7 +170,7 @@ def _pack(
         first += lanes
 
 
-def _pack_rows(d: int, a: int, to: int, k: int, m: int) -> None:
+def pack_rows(d: int, a: int, to: int, k: int, m: int) -> None:
     """Pack m rows of A, block after block, each block with room for one row more.
 
     Where A is transposed its rows come in strips, so that a cache line is read once for all blocks.
@@ -210,7 +211,7 @@ def _micro(d: int, rows: int, packed: int, whole: int) -> int:
     return load(context, CONTEXT_MICRO)
 
 
-def _stripe(
+def stripe(
     d: int, k: int, a: int, a_row: int, a_column: int, a_block: int, packed: int,
     b: int, b_row: int, c: int, m: int, columns: int, beta: int,
 ) -> None:  # fmt: skip
@@ -279,16 +280,16 @@ def _columns(
         source = b + column * load(d, GEMM_B_COLUMN)
         to = c + column * item
         if columns == width and m <= DIRECT_ROWS and not flip:
-            _stripe(d, k, a, a_row, a_column, a_block, packed, source, b_step, to, m, columns, beta)
+            stripe(d, k, a, a_row, a_column, a_block, packed, source, b_step, to, m, columns, beta)
         else:
             _pack(d, flip, source, load(d, GEMM_LDB) * item, sliver, width * item, k, columns)
-            _stripe(
+            stripe(
                 d, k, a, a_row, a_column, a_block, packed, sliver, width * item, to, m, columns,
                 beta
             )  # fmt: skip
 
 
-def _packs_a(d: int, m: int, n: int) -> int:
+def packs_a(d: int, m: int, n: int) -> int:
     """Whether packing A spares more time than it takes."""
     if load(d, GEMM_TRANS_A):
         if load(d, GEMM_LDA) * load(d, GEMM_ITEM) >= PACK_A_STEP and n >= PACK_A_COLUMNS:
@@ -329,7 +330,7 @@ def builtin(d: int, a: int, b: int, c: int, m: int, n: int) -> int:
     if m <= FEW_ROWS and _are_few(d, a_step, m):
         return call_word(load(context, CONTEXT_FEW_ROWS), d, a, b, c, m, n)
     fitting = PANEL_BYTES // (width * (most + 1)) * block
-    packed = _packs_a(d, m, n)
+    packed = packs_a(d, m, n)
     for done in range(0, load(d, GEMM_K), most):
         k = min(load(d, GEMM_K) - done, most)
         from_a = a + done * a_step
@@ -338,7 +339,7 @@ def builtin(d: int, a: int, b: int, c: int, m: int, n: int) -> int:
             for row in range(0, m, fitting):
                 rows = min(m - row, fitting)
                 to_c = c + row * load(d, GEMM_C_ROW)
-                _pack_rows(d, from_a + row * a_row, panel, k, rows)
+                pack_rows(d, from_a + row * a_row, panel, k, rows)
                 _columns(
                     d, k, panel, item, width, width * (k + 1), 1, from_b, b_step, sliver, to_c,
                     rows, n, beta,
@@ -417,7 +418,7 @@ def _tile(d: int, matrix: int, i: int, j: int) -> None:
     call_word(load(d, GEMM_CALL), d, a, b, c, m, n)
 
 
-def _finish(d: int, matrix: int, i: int) -> None:
+def finish(d: int, matrix: int, i: int) -> None:
     """Run the epilogue on a panel if this was the last of its tiles, and make it ready for the
     next run.
     """
@@ -448,7 +449,7 @@ def gemm_tiles(d: int, low: int, high: int) -> int:
         matrix = panel // rows
         _tile(d, matrix, panel % rows, unit % columns)
         if load(d, GEMM_EPILOGUE):
-            _finish(d, matrix, panel % rows)
+            finish(d, matrix, panel % rows)
     return 0
 
 

@@ -23,10 +23,10 @@ _LAST_INT64 = 2**63 - 1
 
 
 def composite(node: Node) -> Node | None:
-    """An op that brings its own decomposition."""
+    """An op that brings its own decomposition (None: it needs none here)."""
     if node.op.decompose is None:
         return None
-    result: Node = node.op.decompose(*node.inputs, **node.params)
+    result: Node | None = node.op.decompose(*node.inputs, **node.params)
     return result
 
 

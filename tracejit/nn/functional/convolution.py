@@ -1,8 +1,7 @@
-"""Convolutions as one matrix product over windows (im2col), and their transposes.
+"""Convolutions, their transposes, and windows as columns.
 
-A group with one filter (depthwise) is no product but a sum, which fuses. Invariant: the product
-runs over all examples at once, [out, in * window] x [in * window, N * out], so weight gradients
-need no sum over examples.
+Invariant: arguments are checked here and in torch's words; what is computed is the business of the
+ops `convolve` and `convolve_input`.
 """
 
 from __future__ import annotations
@@ -10,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from tracejit.eager.dispatch import apply
 from tracejit.eager.tape import type_of
 from tracejit.errors import DTypeError, ShapeError, at_user_line
-from tracejit.ir.sizes import product
+from tracejit.ir.op import OPS
 from tracejit.nn.functional.padding import pad
 from tracejit.nn.functional.windows import repeated, windows, windows_add
 from tracejit.tensor import Tensor
@@ -50,18 +50,19 @@ def _check(
     return x
 
 
-def _padded(x: Any, padding: Any, kernel: Sequence[int], dilation: Sequence[int]) -> Any:
-    if padding == "valid":
-        return x
+def _sides(padding: Any, kernel: Sequence[int], dilation: Sequence[int]) -> tuple[Any, Any]:
+    """Zeros before and after each spatial axis."""
     if padding == "same":
-        sides: list[int] = []
-        for size, gap in zip(reversed(kernel), reversed(dilation), strict=True):
-            total = gap * (size - 1)
-            sides += [total // 2, total - total // 2]
-    else:
-        amounts = repeated(padding, len(kernel), "padding")
-        sides = [n for p in reversed(amounts) for n in (p, p)]
-    return pad(x, sides) if any(sides) else x
+        totals = [gap * (size - 1) for size, gap in zip(kernel, dilation, strict=True)]
+        return tuple(n // 2 for n in totals), tuple(n - n // 2 for n in totals)
+    amounts = (0,) * len(kernel) if padding == "valid" else repeated(
+        padding, len(kernel), "padding")  # fmt: skip
+    return amounts, amounts
+
+
+def _padded(x: Any, padding: Any, kernel: Sequence[int], dilation: Sequence[int]) -> Any:
+    sides = [n for pair in zip(*_sides(padding, kernel, dilation), strict=True) for n in pair[::-1]]
+    return pad(x, sides[::-1]) if any(sides) else x
 
 
 def _convolve(
@@ -81,26 +82,16 @@ def _convolve(
         raise RuntimeError(at_user_line(f"{name}: padding='same' is not supported with stride"))
     if isinstance(padding, str) and padding not in ("same", "valid"):
         raise RuntimeError(at_user_line(f"{name}: padding must be 'same', 'valid' or numbers"))
-    x = _padded(x, padding, kernel, gaps)
-    try:
-        parts: Any = windows(x, tuple(range(2, 2 + rank)), kernel, steps, gaps)
-    except ShapeError as error:
+    low, high = _sides(padding, kernel, gaps)
+    spans = [d * (k - 1) + 1 for d, k in zip(gaps, kernel, strict=True)]
+    if any(n + a + b < span for n, a, b, span in zip(x.shape[2:], low, high, spans, strict=True)):
         raise ShapeError(at_user_line(
-            f"{name}: kernel {list(kernel)} (dilation {list(gaps)}) is larger than the padded "
-            f"input {type_of(x)}")) from error  # fmt: skip
-    batch, spatial = parts.shape[0], tuple(parts.shape[2 : 2 + rank])
-    out, per_group = weight.shape[0], weight.shape[1] * product(kernel)
-    order = (1, *range(2 + rank, 2 + 2 * rank), 0, *range(2, 2 + rank))
-    columns = parts.permute(*order).reshape(groups, per_group, batch * product(spatial))
-    if groups == out > 1 and input.dtype.short in ("f32", "f64"):  # halves add up in products
-        result = (weight.reshape(groups, per_group, 1) * columns).sum(1)
-    else:
-        result = weight.reshape(groups, out // groups, per_group).matmul(columns)
-    result = result.reshape(out, batch, *spatial)
-    result = result.transpose(0, 1)
+            f"{name}: kernel {list(kernel)} (dilation {list(gaps)}) is larger than the "
+            f"input {type_of(x)} with padding {list(low)}"))  # fmt: skip
+    how = {"sizes": kernel, "steps": steps, "dilations": gaps, "low": low, "high": high}
+    result: Any = apply(OPS["convolve"], (x, weight), {"groups": groups, **how})
     if bias is not None:
         result = result + bias.reshape(-1, *(1,) * rank)
-    result = result.contiguous()
     return result if input.ndim == rank + 2 else result.squeeze(0)
 
 
@@ -143,22 +134,20 @@ def _transpose(
     if any(e >= max(s, d) for e, s, d in zip(extra, steps, gaps, strict=True)):
         raise RuntimeError(at_user_line(
             f"{name}: output padding must be smaller than either stride or dilation"))  # fmt: skip
-    batch, spatial = x.shape[0], tuple(x.shape[2:])
-    inner, out = weight.shape[0] // groups, weight.shape[1]
-    values = x.transpose(0, 1).reshape(groups, inner, batch * product(spatial))
-    filters = weight.reshape(groups, inner, out * product(kernel)).transpose(1, 2)
-    parts = filters.matmul(values).reshape(groups * out, *kernel, batch, *spatial)
-    order = (1 + rank, 0, *range(2 + rank, 2 + 2 * rank), *range(1, 1 + rank))
-    full = tuple((n - 1) * s + d * (k - 1) + 1
-                 for n, s, d, k in zip(spatial, steps, gaps, kernel, strict=True))  # fmt: skip
-    result: Any = windows_add(parts.permute(*order), (batch, groups * out, *full),
-                              tuple(range(2, 2 + rank)), kernel, steps, gaps)  # fmt: skip
-    sides = [n for p, e in zip(reversed(cuts), reversed(extra)) for n in (-p, e - p)]
-    if any(sides):
-        result = pad(result, sides)
+    # whole steps of output padding would make room for one more window: they lessen the cut
+    whole = [e // s * s for e, s in zip(extra, steps, strict=True)]
+    high = tuple(max(c - e, 0) for c, e in zip(cuts, whole, strict=True))
+    beyond = tuple(max(e - c, 0) for c, e in zip(cuts, whole, strict=True))
+    shape = tuple((n - 1) * s + d * (k - 1) + 1 + e - 2 * c - b for n, s, d, k, e, c, b in zip(
+        x.shape[2:], steps, gaps, kernel, extra, cuts, beyond, strict=True))  # fmt: skip
+    how = {"sizes": kernel, "steps": steps, "dilations": gaps, "low": cuts, "high": high}
+    result: Any = apply(
+        OPS["convolve_input"], (x, weight), {"shape": shape, "groups": groups, **how}
+    )
+    if any(beyond):
+        result = pad(result, [n for b in reversed(beyond) for n in (0, b)])
     if bias is not None:
         result = result + bias.reshape(-1, *(1,) * rank)
-    result = result.contiguous()
     return result if input.ndim == rank + 2 else result.squeeze(0)
 
 
