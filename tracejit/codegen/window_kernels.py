@@ -15,7 +15,7 @@ FILTERS = 16  # filters that make a unit of work of their copy
 AXIS_WORDS = ("n", "c", "s", "w", "k", "g", "d")
 
 
-class _Text:
+class KernelText:
     """Lines of a kernel, and the numbers of the table's words."""
 
     def __init__(self, pointers: dict[str, tuple[str, int]]):
@@ -82,7 +82,7 @@ def add_source(dtype: str, rank: int, step: int, dense: bool) -> str:
     axes. `step`, if not 0, is the distance of windows along the last axis; `dense`: the source has
     neighbours along it.
     """
-    w = _Text({"out": (dtype, 1), "source": (dtype, 0)})
+    w = KernelText({"out": (dtype, 1), "source": (dtype, 0)})
     last = rank - 1
     w.units(rank, "n")
     _zeros(w, dtype)
@@ -105,7 +105,7 @@ def add_source(dtype: str, rank: int, step: int, dense: bool) -> str:
     return w.text()
 
 
-def _zeros(w: _Text, dtype: str) -> None:
+def _zeros(w: KernelText, dtype: str) -> None:
     w.put(f"zero = to_{dtype}(0)")
     w.put("for x in range(plane, plane + whole):")
     w.put(f"    store_{dtype}(out, x, zero)")
@@ -118,7 +118,7 @@ def put_source(dtype: str, index: str, rank: int) -> str:
     Table: as for `add_source` with the index behind the source, then for each position how far
     it is from the window's first. Source and index are row-major.
     """
-    w = _Text({"out": (dtype, 1), "source": (dtype, 0), "index": (index, 0)})
+    w = KernelText({"out": (dtype, 1), "source": (dtype, 0), "index": (index, 0)})
     last = rank - 1
     w.units(rank, "n")
     offsets = w.words
@@ -148,7 +148,7 @@ def max_source(dtype: str, index: str, rank: int, step: int, sizes: tuple[int, .
     are neighbours: knowing that, LLVM loads and sorts them instead of gathering them. With
     `sizes`, those of a window, a maximum stays in registers; without, in its place in memory.
     """
-    w = _Text({"out": (dtype, 1), "source": (dtype, 0), "places": (index, 2)})
+    w = KernelText({"out": (dtype, 1), "source": (dtype, 0), "places": (index, 2)})
     last = rank - 1
     w.units(rank, "c")
     row = "0"
@@ -166,7 +166,7 @@ def max_source(dtype: str, index: str, rank: int, step: int, sizes: tuple[int, .
 
 
 def _maximum_in_registers(
-    w: _Text, kinds: tuple[str, str], sizes: tuple[int, ...], step: int
+    w: KernelText, kinds: tuple[str, str], sizes: tuple[int, ...], step: int
 ) -> None:
     dtype, index = kinds
     last = len(sizes) - 1
@@ -191,7 +191,7 @@ def _maximum_in_registers(
     w.put(f"store_{index}(places, row + x, at{number})")
 
 
-def _maximum_in_memory(w: _Text, kinds: tuple[str, str], rank: int, move: str) -> None:
+def _maximum_in_memory(w: KernelText, kinds: tuple[str, str], rank: int, move: str) -> None:
     dtype, index = kinds
     w.put(f"for x in range(c{rank - 1}):")
     w.put(f"    store_{dtype}(out, row + x, load_{dtype}(source, start + {move}))")
@@ -244,7 +244,7 @@ def filters_source(dtype: str) -> str:
 # Units of a single element, for devices: their threads are many
 
 
-def _element(w: _Text, rank: int, sizes: str) -> None:
+def _element(w: KernelText, rank: int, sizes: str) -> None:
     """Coordinates `y0`, `y1`... of unit u and the `origin` of its plane in the source."""
     w.put("rest = u")
     for axis in range(rank - 1, -1, -1):
@@ -256,7 +256,7 @@ def _element(w: _Text, rank: int, sizes: str) -> None:
 
 def max_element_source(dtype: str, index: str, rank: int) -> str:
     """As `max_source`, an element for each unit."""
-    w = _Text({"out": (dtype, 1), "source": (dtype, 0), "places": (index, 2)})
+    w = KernelText({"out": (dtype, 1), "source": (dtype, 0), "places": (index, 2)})
     w.words_of_axes(rank)
     w.open("for u in range(lo, hi):")
     _element(w, rank, "c")
@@ -277,7 +277,7 @@ def max_element_source(dtype: str, index: str, rank: int) -> str:
 
 def put_element_source(dtype: str, index: str, rank: int) -> str:
     """As `put_source`, an element for each unit: it asks the windows that hold it."""
-    w = _Text({"out": (dtype, 1), "source": (dtype, 0), "index": (index, 0)})
+    w = KernelText({"out": (dtype, 1), "source": (dtype, 0), "index": (index, 0)})
     w.words_of_axes(rank)
     w.put(f"zero = to_{dtype}(0)")
     w.open("for u in range(lo, hi):")

@@ -35,6 +35,7 @@ PAYING_SIZE = 1 << 25
 _KERNEL_REDUCTIONS = frozenset(
     {"reduce_sum", "reduce_prod", "reduce_max", "reduce_min", "logsumexp"}
 )
+_WINDOW_OPS = frozenset({"window_max", "window_sum", "window_put", "windows_add"})
 
 _THREADED = frozenset(
     {"cumsum", "cumprod", "cumextreme", "topk", "gather", "take", "scatter", "scatter_add",
@@ -64,7 +65,7 @@ def _execute(op: Op, arrays: Sequence[Any], params: dict[str, Any]) -> Any:
         return _on_numpy(op.numpy, arrays, params)
     if op.name == "matmul":
         return gemm.matmul(arrays[0], arrays[1])
-    if kind == "contraction" and arrays[0].dtype.kind == "f":
+    if (kind == "contraction" or op.name in _WINDOW_OPS) and arrays[0].dtype.kind == "f":
         return run_op(op, arrays, params)
     if kind == "composite" or op.name in _KERNEL_REDUCTIONS:
         if arrays[0].size and (arrays[0].dtype.kind == "f" or _is_large(arrays)):

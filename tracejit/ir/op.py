@@ -49,7 +49,9 @@ class Op:
     scalar    kernel text for one element, e.g. ``"m.exp({x})"``; a dict from dtype kinds
               (``"f"``, ``"iu"``, ``"b"``) to texts where they differ; a callable of params.
     cuda      overrides `scalar` on CUDA.
-    decompose ``decompose(*xs, **params) -> node``: how the compiler spells a composite op.
+    decompose ``decompose(*xs, **params) -> node``: how the compiler spells a composite op (None:
+              these operands need no other spelling).
+    on_devices  as `decompose`, for devices, where they have no kernels for the op.
     exact     IEEE (or integer arithmetic) fixes the result, so NumPy's is ours too.
     sample    domain of generated tests: ``sample(rng) -> (list of arrays, params)``.
     multiple  the op has several results (its type is a TupleType).
@@ -66,6 +68,7 @@ class Op:
     scalar: Any = None
     cuda: Any = None
     decompose: Callable[..., Any] | None = None
+    on_devices: Callable[..., Any] | None = None
     exact: bool = False
     sample: Callable[..., Any] | None = None
     multiple: bool = False

@@ -21,7 +21,7 @@ SHAPES = ("map", "row", "column", "full")
 
 # Steps that a value cannot make impossible: their indices are checked before anything is written.
 _SURE_KINDS = frozenset({"movement", "indexing", "contraction", "scan"})
-_SURE = frozenset({"window_max", "window_put", "window_pick", "searchsorted"})
+_SURE = frozenset({"window_max", "window_sum", "window_put", "window_pick", "searchsorted"})
 
 
 @dataclass(eq=False)

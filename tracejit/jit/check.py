@@ -34,7 +34,8 @@ CLOSE = Tolerance(ulps=64, atol=1e-6)
 SUMS = frozenset({
     "reduce_sum", "reduce_prod", "logsumexp", "softmax", "log_softmax", "matmul", "cumsum",
     "cumprod", "logcumsumexp", "sum_of_parts", "windows_add", "take_add", "scatter_add",
-    "scatter_reduce", "index_put", "window_put",
+    "scatter_reduce", "index_put", "window_put", "convolve", "convolve_input",
+    "convolve_weight", "window_sum",
 })  # fmt: skip
 
 _CHECKS_OF_A_PATH = 2

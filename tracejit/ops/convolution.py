@@ -18,7 +18,7 @@ from tracejit.dtypes import float32
 from tracejit.errors import DTypeError, ShapeError
 from tracejit.ir.node import Node
 from tracejit.ir.op import OPS, Op
-from tracejit.ir.sizes import SymInt, product
+from tracejit.ir.sizes import SymInt, is_one, product
 from tracejit.ir.types import TensorType
 from tracejit.ops.contraction import matmul
 from tracejit.ops.declare import NUMERIC, check_arity, check_domain, uniform
@@ -28,10 +28,12 @@ from tracejit.ops.movement import (
     pad,
     reshape,
     slice_,
+    slice_scatter,
     transpose,
     window_view,
     windows,
     windows_add,
+    zeros,
 )
 
 Shape = tuple[Any, ...]
@@ -152,8 +154,8 @@ def _numpy_weight(
 
 
 def _is_native(x: Node) -> bool:
-    """Whether the runtime has kernels for the values' device and dtype."""
-    return x.type.device.type == "cpu" and x.dtype.short in ("f32", "f64") and x.ndim <= 5
+    """Whether the runtime of the CPU has kernels for the values."""
+    return x.dtype.short in ("f32", "f64")
 
 
 def _in_float32(op: Op, a: Node, b: Node, params: dict[str, Any]) -> Node:
@@ -211,10 +213,15 @@ def _batch_first(parts: Node, batch: Any, spatial: Shape) -> Node:
 
 
 def _decompose(x: Node, w: Node, *, groups: int, **how: Any) -> Node | None:
-    if _is_native(x):
-        if not any((*how["low"], *how["high"])):
-            return None
-        return convolve(_padded(x, how["low"], how["high"]), w, groups=groups, **_unpadded(how))
+    if x.dtype.short == "f16":
+        return _in_float32(convolve, x, w, {"groups": groups, **how})
+    if not _is_native(x) or not any((*how["low"], *how["high"])):
+        return None
+    return convolve(_padded(x, how["low"], how["high"]), w, groups=groups, **_unpadded(how))
+
+
+def _by_product(x: Node, w: Node, *, groups: int, **how: Any) -> Node:
+    """By one product of matrices; a sum, which fuses, where filters meet single channels."""
     if x.dtype.short == "f16":
         return _in_float32(convolve, x, w, {"groups": groups, **how})
     columns = _columns(x, groups, how)
@@ -229,11 +236,15 @@ def _decompose(x: Node, w: Node, *, groups: int, **how: Any) -> Node | None:
 
 
 def _decompose_weight(x: Node, g: Node, *, channels: Any, groups: int, **how: Any) -> Node | None:
-    if _is_native(x):
-        if not any((*how["low"], *how["high"])):
-            return None
-        padded = _padded(x, how["low"], how["high"])
-        return convolve_weight(padded, g, channels=channels, groups=groups, **_unpadded(how))
+    if x.dtype.short == "f16":
+        return _in_float32(convolve_weight, x, g, {"channels": channels, "groups": groups, **how})
+    if not _is_native(x) or not any((*how["low"], *how["high"])):
+        return None
+    padded = _padded(x, how["low"], how["high"])
+    return convolve_weight(padded, g, channels=channels, groups=groups, **_unpadded(how))
+
+
+def _weight_by_product(x: Node, g: Node, *, channels: Any, groups: int, **how: Any) -> Node:
     if x.dtype.short == "f16":
         return _in_float32(convolve_weight, x, g, {"channels": channels, "groups": groups, **how})
     columns = transpose(_columns(x, groups, how), perm=(0, 2, 1))
@@ -247,9 +258,12 @@ def _decompose_input(g: Node, w: Node, *, shape: Shape, groups: int, **how: Any)
     far = any(s > 1 and d > 1 for s, d in zip(how["steps"], how["dilations"], strict=True))
     if not _is_native(g) or far:
         return _input_of_products(g, w, shape, groups, how)
-    if any(s > 1 for s in how["steps"]):
-        return _input_of_phases(g, w, shape, groups, how)
     reach = [d * (k - 1) for k, d in zip(how["sizes"], how["dilations"], strict=True)]
+    if any(s > 1 for s in how["steps"]):
+        inside = all(r >= max(a, b) for r, a, b in zip(reach, how["low"], how["high"], strict=True))
+        if is_one(w.shape[1]) and groups > 1 and inside:
+            return _input_of_gaps(g, w, shape, groups, how)
+        return _input_of_phases(g, w, shape, groups, how)
     low, high = (tuple(r - p for r, p in zip(reach, how[side], strict=True))
                  for side in ("low", "high"))  # fmt: skip
     return convolve(_padded(g, low, high), _turned(w, groups), groups=groups, **_unpadded(how))
@@ -284,6 +298,24 @@ def _input_of_products(g: Node, w: Node, shape: Shape, groups: int, how: dict[st
 def _inside(x: Node, low: Shape, shape: Shape) -> Node:
     stops = (*x.shape[:2], *(a + n for a, n in zip(low, shape, strict=True)))
     return slice_(x, starts=(0, 0, *low), stops=stops, steps=(1,) * x.ndim)
+
+
+def _input_of_gaps(g: Node, w: Node, shape: Shape, groups: int, how: dict[str, Any]) -> Node:
+    """A convolution of step 1 over g with zeros between its elements: where filters meet single
+    channels, products with zeros cost less than putting phases together.
+    """
+    sizes, steps, dilations, low, _ = _geometry(how)
+    reach = tuple(d * (k - 1) for k, d in zip(sizes, dilations, strict=True))
+    starts = tuple(r - a for r, a in zip(reach, low, strict=True))
+    stops = tuple(a + (n - 1) * s + 1
+                  for a, n, s in zip(starts, g.shape[2:], steps, strict=True))  # fmt: skip
+    whole = tuple(n + r for n, r in zip(shape, reach, strict=True))
+    spread = slice_scatter(
+        zeros(g.type.with_shape((*g.shape[:2], *whole))), g, starts=(0, 0, *starts),
+        stops=(*g.shape[:2], *stops), steps=(1, 1, *steps),
+    )  # fmt: skip
+    once = {**_unpadded(how), "steps": (1,) * len(sizes)}
+    return convolve(spread, _turned(w, groups), groups=groups, **once)
 
 
 def _input_of_phases(g: Node, w: Node, shape: Shape, groups: int, how: dict[str, Any]) -> Node:
@@ -343,7 +375,8 @@ convolve: Op = Op(
         convolve_weight(x, g, channels=w.shape[1], groups=groups, **how),
     ),
     "Each window of x, C / groups channels deep, times each filter of its group.",
-    names=("x", "w"), sample=uniform(-2, 2), decompose=_decompose, cost=100,
+    names=("x", "w"), sample=uniform(-2, 2), decompose=_decompose,
+    on_devices=_by_product, cost=100,
 )  # fmt: skip
 
 convolve_input: Op = Op(
@@ -353,7 +386,8 @@ convolve_input: Op = Op(
         convolve_weight(h, g, channels=w.shape[1], groups=groups, **how),
     ),
     "The gradient of `convolve` by x, whose spatial sizes are `shape`: a transposed convolution.",
-    names=("g", "w"), sample=uniform(-2, 2), decompose=_decompose_input, cost=100,
+    names=("g", "w"), sample=uniform(-2, 2), decompose=_decompose_input,
+    on_devices=_decompose_input, cost=100,
 )  # fmt: skip
 
 convolve_weight: Op = Op(
@@ -363,5 +397,6 @@ convolve_weight: Op = Op(
         convolve(x, h, groups=groups, **how),
     ),
     "The gradient of `convolve` by its filters, which have `channels` channels each.",
-    names=("x", "g"), sample=uniform(-2, 2), decompose=_decompose_weight, cost=100,
+    names=("x", "g"), sample=uniform(-2, 2), decompose=_decompose_weight,
+    on_devices=_weight_by_product, cost=100,
 )  # fmt: skip

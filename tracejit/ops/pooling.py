@@ -1,4 +1,4 @@
-"""Maxima over sliding windows, with the position that holds each, and the way back to it.
+"""Sums and maxima over sliding windows, with the position of a maximum, and the way back to it.
 
 Positions of a window are numbered in row-major order. Invariant: of equal elements the first is the
 maximum, of NaNs the last, as in torch's pooling.
@@ -17,7 +17,7 @@ from tracejit.ir.node import Node
 from tracejit.ir.op import OPS, Op
 from tracejit.ir.sizes import product
 from tracejit.ir.types import TensorType, TupleType
-from tracejit.ops.declare import NUMERIC, check_arity, check_domain, check_same, uniform
+from tracejit.ops.declare import FLOAT, NUMERIC, check_arity, check_domain, check_same, uniform
 from tracejit.ops.movement import window_view
 
 
@@ -57,6 +57,39 @@ window_max = Op(
     lambda g, out, x, **how: (window_put(g[0], out[1], shape=x.shape, **how),),
     "The maximum of each sliding window (see `windows`) and the number of its position.",
     multiple=True, sample=uniform(-3, 3),
+)  # fmt: skip
+
+
+def _infer_sum(types: Sequence[TensorType], **how: Any) -> TensorType:
+    check_arity("window_sum", types, 1)
+    check_domain("window_sum", types, FLOAT)
+    return _window_count(types[0], how)
+
+
+def _numpy_sum(x: np.ndarray, **how: Any) -> np.ndarray:
+    parts = window_view(x.astype(np.float32) if x.dtype == np.float16 else x, **how)
+    total = np.zeros(parts.shape[: x.ndim], parts.dtype)
+    for offset in np.ndindex(*how["sizes"]):
+        total += parts[(..., *offset)]
+    return total.astype(x.dtype, copy=False)
+
+
+def _sum_in_primitives(x: Node, **how: Any) -> Node:
+    parts = OPS["windows"](x, **how)
+    return OPS["reduce_sum"](parts, axes=tuple(range(x.ndim, parts.ndim)))
+
+
+def _sum_vjp(g: Node, out: Node, x: Node, **how: Any) -> tuple[Node]:
+    column = OPS["reshape"](g, shape=(*g.shape, *(1 for _ in how["sizes"])))
+    spread = OPS["broadcast_to"](column, shape=(*g.shape, *how["sizes"]))
+    return (OPS["windows_add"](spread, shape=x.shape, **how),)
+
+
+window_sum = Op(
+    "window_sum", "library", _infer_sum, _numpy_sum, _sum_vjp,
+    "The sum of each sliding window (see `windows`).", sample=uniform(-3, 3),
+    decompose=lambda x, **how: _sum_in_primitives(x, **how) if x.dtype.short == "f16" else None,
+    on_devices=_sum_in_primitives,
 )  # fmt: skip
 
 

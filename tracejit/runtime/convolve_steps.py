@@ -13,6 +13,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tracejit import config
+from tracejit.codegen.depthwise_kernels import (
+    CHUNK,
+    MOST_TAPS,
+    depthwise_source,
+    depthwise_weight_source,
+)
 from tracejit.codegen.window_kernels import FILTERS, filters_source
 from tracejit.ir.node import Node
 from tracejit.runtime import window_gemm
@@ -28,6 +34,9 @@ if TYPE_CHECKING:
 
 _SLIVER = 32  # columns of packed windows that micro kernels take at a time, about
 _FEW_TILES, _MOST_PARTS = 8, 16
+_LEAST_DEPTH = 512  # windows of a part
+_FEW_FILTERS = 4  # of a channel, up to which a convolution is a sum of rows
+_LITERAL_STEPS = 4  # distances that direct kernels know
 
 
 def _image(builder: Builder, node: Node) -> Operand:
@@ -106,8 +115,64 @@ def _places(batch: Any, groups: int, steps: Sequence[Any]) -> np.ndarray:
     return table
 
 
+def _is_depthwise(node: Node, filters: tuple[Any, ...]) -> bool:
+    """Whether a filter meets a single channel, and so few filters do that direct loops win;
+    `filters` is their shape.
+    """
+    few = bool(filters[1] == 1) and bool(filters[0] <= _FEW_FILTERS * node.params["groups"])
+    return few and len(filters) <= 5 and prod(node.params["sizes"]) <= MOST_TAPS
+
+
+def _direct(
+    builder: Builder, node: Node, x: Operand, filters: Any, counts: Sequence[Any]
+) -> tuple[tuple[int, int], list[Any]]:  # fmt: skip
+    """Literal distances of windows and taps, and the words that direct kernels share."""
+    how, strides, rank = node.params, x.layout.strides, len(counts)
+    along = [s * n for s, n in zip(strides[2:], how["steps"], strict=True)]
+    within = [s * n for s, n in zip(strides[2:], how["dilations"], strict=True)]
+    rows = zip(x.layout.shape[2:], counts, along, within, how["sizes"], how["dilations"],
+               how["steps"], strict=True)  # fmt: skip
+    words: list[Any] = [filters, filters // how["groups"], *strides[:2]]
+    words += [word for row in rows for word in row]
+    step, gap = how["steps"][rank - 1], how["dilations"][rank - 1]
+    near = strides[-1] == 1
+    literal = tuple(n if near and n <= _LITERAL_STEPS else 0 for n in (step, gap))
+    return (literal[0], literal[1]), words
+
+
+def _depthwise(builder: Builder, node: Node) -> bool:
+    x, out = _image(builder, node.inputs[0]), builder.new_value(node)
+    w = _filters(builder, node.inputs[1])
+    batch, filters, *counts = out.layout.shape
+    if 0 in out.layout.shape:
+        return True
+    literal, words = _direct(builder, node, x, filters, counts)
+    source = depthwise_source(out.dtype.short, node.params["sizes"], *literal)
+    grain = config.parallel_grain // (prod(counts) * prod(node.params["sizes"]))
+    builder.table_launch("depthwise", source, [out, x, w, *words], batch * filters, grain)
+    return True
+
+
+def _depthwise_weight(builder: Builder, node: Node) -> bool:
+    x, out = _image(builder, node.inputs[0]), builder.new_value(node)
+    g = builder.row_major(builder.operand(*base_and_views(node.inputs[1])))
+    batch, filters, *counts = g.layout.shape
+    taps = prod(node.params["sizes"])
+    if 0 in out.layout.shape:
+        return True
+    room = builder.temporary((filters, taps, CHUNK), out.dtype)
+    literal, words = _direct(builder, node, x, filters, counts)
+    source = depthwise_weight_source(out.dtype.short, node.params["sizes"], *literal)
+    grain = config.parallel_grain // call(max, 1, batch * prod(counts) * taps)
+    words = [out, g, x, room, batch, *words]
+    builder.table_launch("depthwise_weight", source, words, filters, grain)
+    return True
+
+
 def convolve(builder: Builder, node: Node) -> bool:
     """Filters times windows, an image at a time, or all images where one has few windows."""
+    if _is_depthwise(node, builder.shape(node.inputs[1].shape)):
+        return _depthwise(builder, node)
     x, out = _image(builder, node.inputs[0]), builder.new_value(node)
     w = _filters(builder, node.inputs[1])
     how, groups = node.params, node.params["groups"]
@@ -151,6 +216,8 @@ def _merges(batch: Any, places: Any) -> bool:
 
 def convolve_weight(builder: Builder, node: Node) -> bool:
     """The gradient of filters: gradients of results times windows, image by image."""
+    if _is_depthwise(node, builder.shape(node.shape)):
+        return _depthwise_weight(builder, node)
     x, out = _image(builder, node.inputs[0]), builder.new_value(node)
     g = builder.row_major(builder.operand(*base_and_views(node.inputs[1])))
     how, groups = node.params, node.params["groups"]
@@ -165,7 +232,7 @@ def convolve_weight(builder: Builder, node: Node) -> bool:
         return True
     item = out.dtype.itemsize
     windows = _windows(x, channels, counts, how)
-    parts = call(_parts, m, n, groups, batch)
+    parts = call(_parts, m, n, groups, batch, places)
     images = batch // parts
     target = out if parts == 1 else builder.temporary((parts, *out.layout.shape), out.dtype)
     steps = (
@@ -185,8 +252,8 @@ def convolve_weight(builder: Builder, node: Node) -> bool:
     return True
 
 
-def _parts(m: int, n: int, groups: int, batch: int) -> int:
+def _parts(m: int, n: int, groups: int, batch: int, places: int) -> int:
     """How many parts the images are cut into, so that there are tiles for several threads."""
     tiles = groups * -(-m // 240) * -(-n // 160)
-    wanted = min(-(-_FEW_TILES // tiles), _MOST_PARTS, batch)
-    return next(p for p in range(wanted, 0, -1) if batch % p == 0)
+    wanted = min(-(-_FEW_TILES // tiles), _MOST_PARTS, batch, batch * places // _LEAST_DEPTH)
+    return next((p for p in range(wanted, 1, -1) if batch % p == 0), 1)

@@ -44,7 +44,7 @@ from tracejit.runtime.host_call import HostCall
 from tracejit.runtime.launch import Collapsed, Operand
 from tracejit.runtime.overlap import span
 from tracejit.runtime.table_launch import AnyLaunch
-from tracejit.transforms import pipeline
+from tracejit.transforms import decompose, pipeline
 from tracejit.transforms.views import base_and_views, contiguous_strides
 
 _VECTOR_BYTES = 16
@@ -301,7 +301,7 @@ class DeviceExecutable(Executable):
     def __init__(self, graph: Graph, backend: Backend):
         self.backend = backend
         self.newest: Replayer | None = None
-        super().__init__(without_device(graph))
+        super().__init__(decompose.for_devices(without_device(graph)))
 
     def kernel(self, program: LoopProgram, variant: Any) -> Any:
         key = (id(program), variant)

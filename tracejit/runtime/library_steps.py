@@ -19,7 +19,7 @@ from tracejit.ir.plan import HostStep
 from tracejit.runtime.convolve_steps import convolve, convolve_weight
 from tracejit.runtime.launch import Operand
 from tracejit.runtime.order_steps import plan_order
-from tracejit.runtime.window_steps import window_max, window_put, windows_add
+from tracejit.runtime.window_steps import window_max, window_put, window_sum, windows_add
 from tracejit.transforms.views import (
     Layout,
     base_and_views,
@@ -246,6 +246,7 @@ _RULES: dict[str, Rule] = {
     "diagonal_scatter": _diagonal_scatter,
     "windows_add": _windows_add,
     "window_put": window_put,
+    "window_sum": window_sum,
     "scatter": _scatter,
     "scatter_add": _scatter,
     "scatter_reduce": _scatter,

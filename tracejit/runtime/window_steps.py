@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from tracejit import config
+from tracejit.codegen.depthwise_kernels import MOST_TAPS, window_sum_source
 from tracejit.codegen.window_kernels import (
     UNROLLED,
     add_source,
@@ -150,6 +151,46 @@ def window_put(builder: Builder, node: Node) -> bool:
     return True
 
 
+def window_sum(builder: Builder, node: Node) -> bool:
+    """Sums of windows, row by row."""
+    x = node.inputs[0]
+    how, shape = _windows_of(builder, node), builder.shape(x.shape)
+    rank = len(how.axes)
+    if not _fits(how, len(shape), x) or prod(how.sizes) > MOST_TAPS:
+        return False
+    source, outer = _planes(builder, x, rank)
+    counts = builder.shape(node.shape)[-rank:]
+    along, within = _distances(source, how)
+    words: list[int | Operand] = [
+        *(builder.new_value(node), source, *outer),
+        *_axis_words(how, shape[-rank:], counts, along, within),
+    ]
+    near = source.layout.strides[-1] == 1
+    step, gap = (n if near and n <= _LITERAL_STEPS else 0
+                 for n in (how.steps[-1], how.dilations[-1]))  # fmt: skip
+    text = window_sum_source(x.dtype.short, how.sizes, step, gap)
+    _launch(builder, "window_sum", text, words, prod(shape[:-rank]), prod(counts) * prod(how.sizes))
+    return True
+
+
+def _planes(builder: Builder, x: Node, rank: int) -> tuple[Operand, tuple[int, int, int]]:
+    """An operand, or its copy, whose axes before the windows' are two, and these (see `_outer`)."""
+    source = builder.operand(*base_and_views(x))
+    outer = _outer(source.layout, rank)
+    if outer is None:
+        source = builder.copied(source)
+        outer = _outer(source.layout, rank)
+        assert outer is not None
+    return source, outer
+
+
+def _distances(source: Operand, how: _Windows) -> tuple[list[int], list[int]]:
+    """The source's strides from window to window and within one, along the window axes."""
+    strides = source.layout.strides[-len(how.axes) :]
+    along = [s * step for s, step in zip(strides, how.steps, strict=True)]
+    return along, [s * gap for s, gap in zip(strides, how.dilations, strict=True)]
+
+
 def window_max(builder: Builder, node: Node, stores: Sequence[Node]) -> bool:
     """Maxima of windows and where they are, row by row."""
     x = node.inputs[0]
@@ -157,12 +198,7 @@ def window_max(builder: Builder, node: Node, stores: Sequence[Node]) -> bool:
     rank = len(how.axes)
     if not _fits(how, len(shape), x):
         return False
-    source = builder.operand(*base_and_views(x))
-    outer = _outer(source.layout, rank)
-    if outer is None:
-        source = builder.copied(source)
-        outer = _outer(source.layout, rank)
-        assert outer is not None
+    source, outer = _planes(builder, x, rank)
     types = node.type.items
     found = {n.params["index"]: builder.new_value(n) for n in stores}
     result = [
@@ -170,9 +206,7 @@ def window_max(builder: Builder, node: Node, stores: Sequence[Node]) -> bool:
         for i, t in enumerate(types)
     ]
     counts = builder.shape(types[0].shape)[-rank:]
-    strides = source.layout.strides[-rank:]
-    along = [s * step for s, step in zip(strides, how.steps, strict=True)]
-    within = [s * gap for s, gap in zip(strides, how.dilations, strict=True)]
+    along, within = _distances(source, how)
     words: list[int | Operand] = [
         *(result[0], source, result[1], *outer),
         *_axis_words(how, shape[-rank:], counts, along, within),

@@ -8,6 +8,7 @@ none where the op does not take that dtype or shape.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -258,6 +259,25 @@ def _window_places(op: Op, rng: np.random.Generator, shape: Shape, dtype: DType)
             yield [values, index], {"shape": shape, **how}
 
 
+def _convolutions(op: Op, rng: np.random.Generator, shape: Shape, dtype: DType) -> Iterator[Case]:
+    """Images of the last two sizes (or one), padded, in one group, in two, and one each."""
+    if not shape or min(shape[-2:]) < 2 or dtype.kind == "b":
+        return
+    spatial, rank = shape[-2:], len(shape[-2:])
+    for groups, step, dilation in ((1, 1, 1), (2, 2, 1), (4, 2, 2), (4, 1, 1)):
+        how = {"sizes": (2, 3)[:rank], "steps": (step,) * rank, "dilations": (dilation,) * rank,
+               "low": (2,) * rank, "high": (1,) * rank}  # fmt: skip
+        x = _draw(op, rng, (2, 4, *spatial), dtype)
+        w = _draw(op, rng, (4, 4 // groups, *how["sizes"]), dtype)
+        g = OPS["convolve"].numpy(x, w, groups, **how)
+        if op.name == "convolve":
+            yield [x, w], {"groups": groups, **how}
+        elif op.name == "convolve_input":
+            yield [g, w], {"shape": spatial, "groups": groups, **how}
+        else:
+            yield [x, g], {"channels": 4 // groups, "groups": groups, **how}
+
+
 def _of(make: Callable[..., Any], name: str, *args: Any, **params: Any) -> Any:
     """The cases that `make` gives for the op of that name."""
     return make(OPS[name], *args, **params)
@@ -267,6 +287,8 @@ _OWN: dict[str, Any] = {
     "where": _where, "matmul": _matmul, "full": _typed(value=1), "constant": _constant,
     "iota": _iota, "concatenate": _concatenate, "sum_of_parts": _sum_of_parts,
     "searchsorted": _searchsorted, "as_strided": _strided, "windows_add": _windows_add,
+    **{n: partial(_convolutions, OPS[n])
+       for n in ("convolve", "convolve_input", "convolve_weight")},
     "window_put": lambda *args: _window_places(OPS["window_put"], *args),
     "window_pick": lambda *args: _window_places(OPS["window_pick"], *args),
     "random_uniform": _random, "random_normal": _random, "random_bits": _random,
@@ -282,6 +304,7 @@ _PARAMS: dict[str, Callable[[Shape], list[dict[str, Any]]]] = {
     "flip": _axes,
     "pad": lambda s: [{"low": (1,) * len(s), "high": (0,) * len(s), "value": 0}],
     "slice": _slices, "diagonal": _diagonals, "windows": _windows, "window_max": _windows,
+    "window_sum": _windows,
     "cumextreme": _along(largest=True), "sort": _along(descending=False),
     "topk": lambda s: [
         {"axis": i, "k": min(2, n), "largest": bool(i % 2)} for i, n in enumerate(s)

@@ -30,6 +30,14 @@ def composite(node: Node) -> Node | None:
     return result
 
 
+def as_devices_do(node: Node) -> Node | None:
+    """An op of which devices have no kernels."""
+    if node.op.on_devices is None:
+        return None
+    result: Node = node.op.on_devices(*node.inputs, **node.params)
+    return result
+
+
 def drop_structure(node: Node) -> Node | None:
     """Ops that concern gradients and names only: once gradients are taken they mean nothing."""
     if node.op.name in ("detach", "alias"):
@@ -189,7 +197,8 @@ def size_like(node: Node, size: Any) -> Node:
     return OPS["broadcast_to"](OPS["size"](value=size), shape=node.shape)
 
 
-RULES: tuple[Callable[[Node], Node | None], ...] = (
+Rules = tuple[Callable[[Node], Node | None], ...]
+RULES: Rules = (
     drop_structure,
     composite,
     accumulate_wide,
@@ -232,9 +241,9 @@ def _unfinished(root: Node, done: dict[int, Node]) -> list[Node]:
     return order
 
 
-def _expand(node: Node, fired: Counter[str], done: _Finished) -> Node:
+def _expand(node: Node, fired: Counter[str], done: _Finished, rules: Rules) -> Node:
     """The node in primitives."""
-    for rule in RULES:
+    for rule in rules:
         result = rule(node)
         if result is None:
             continue
@@ -242,12 +251,19 @@ def _expand(node: Node, fired: Counter[str], done: _Finished) -> Node:
         for made in _unfinished(result, done):
             if made.loc is None:
                 made.loc = node.loc
-            done.set(made, _expand(rebuilt(made, done), fired, done))
+            done.set(made, _expand(rebuilt(made, done), fired, done, rules))
         return done[id(result)]
     return node
 
 
-def run(graph: Graph) -> Graph:
+def for_devices(graph: Graph) -> Graph:
+    """`graph` without the ops that only the CPU has kernels for."""
+    if not any(n.op.on_devices for n in graph.nodes()):
+        return graph
+    return run(graph, (as_devices_do, *RULES))
+
+
+def run(graph: Graph, rules: Rules = ()) -> Graph:
     """`graph` without composite ops."""
     fired: Counter[str] = Counter()
     done = _Finished()
@@ -256,7 +272,7 @@ def run(graph: Graph) -> Graph:
     new: dict[int, Node] = {id(n): n for n in graph.inputs}
     for node in graph.nodes():
         kept = rebuilt(node, new)
-        result = _expand(kept, fired, done)
+        result = _expand(kept, fired, done, rules or RULES)
         done.set(kept, result)
         new[id(node)] = result
     names = f" ({', '.join(sorted(fired))})" if fired else ""

@@ -16,7 +16,7 @@ from tracejit.eager.joining import stack
 from tracejit.eager.tape import type_of
 from tracejit.errors import ShapeError, at_user_line
 from tracejit.ir.sizes import product
-from tracejit.nn.functional.windows import repeated, windows
+from tracejit.nn.functional.windows import repeated, window_sums, windows
 from tracejit.tensor import Tensor
 
 
@@ -50,8 +50,19 @@ def _average_axis(x: Any, axis: int, out: int) -> Any:
 
 
 def _adaptive_average(name: str, rank: int, input: Any, output_size: Any) -> Tensor:
+    targets = _targets(name, rank, input, output_size)
+    axes = tuple(range(input.ndim - rank, input.ndim))
+    if all(out == 1 for out in targets):
+        return input.mean(axes, keepdim=True)
+    if input.dtype.kind == "f" and all(
+        out and input.shape[a] and input.shape[a] % out == 0
+        for a, out in zip(axes, targets, strict=True)
+    ):
+        steps = tuple(int(input.shape[a] // out) for a, out in zip(axes, targets, strict=True))
+        total: Any = window_sums(input, axes, steps, steps, (1,) * rank)
+        return total / product(steps)
     result = input
-    for i, out in enumerate(_targets(name, rank, input, output_size)):
+    for i, out in enumerate(targets):
         result = _average_axis(result, input.ndim - rank + i, out)
     return result
 

@@ -86,8 +86,8 @@ def _convolve(
     spans = [d * (k - 1) + 1 for d, k in zip(gaps, kernel, strict=True)]
     if any(n + a + b < span for n, a, b, span in zip(x.shape[2:], low, high, spans, strict=True)):
         raise ShapeError(at_user_line(
-            f"{name}: kernel {list(kernel)} (dilation {list(gaps)}) is larger than the "
-            f"input {type_of(x)} with padding {list(low)}"))  # fmt: skip
+            f"{name}: kernel {list(kernel)} (dilation {list(gaps)}) is larger than the padded "
+            f"input ({type_of(x)}, padding {list(low)})"))  # fmt: skip
     how = {"sizes": kernel, "steps": steps, "dilations": gaps, "low": low, "high": high}
     result: Any = apply(OPS["convolve"], (x, weight), {"groups": groups, **how})
     if bias is not None:

@@ -16,7 +16,7 @@ from tracejit.eager.tape import type_of
 from tracejit.errors import ShapeError, at_user_line
 from tracejit.ir.sizes import product
 from tracejit.nn.functional.padding import pad
-from tracejit.nn.functional.windows import repeated, window_maxima, windows
+from tracejit.nn.functional.windows import repeated, window_maxima, window_sums
 from tracejit.tensor import Tensor
 
 
@@ -66,9 +66,9 @@ class _Geometry:
                  for n in (p, p + e)]  # fmt: skip
         return pad(x, sides, value=value) if any(sides) else x
 
-    def windows(self, x: Any) -> Any:
-        """The windows of a padded input; their axes come last."""
-        return windows(x, self.axes, self.kernel, self.stride, self.dilation)
+    def sums(self, x: Any) -> Any:
+        """The sums of the windows of a padded input."""
+        return window_sums(x, self.axes, self.kernel, self.stride, self.dilation)
 
 
 def _overhang(size: Any, padding: int, span: int, step: int) -> int:
@@ -88,8 +88,7 @@ def _average(
     count_include_pad: bool, divisor: int | None,
 ) -> Tensor:  # fmt: skip
     how = _Geometry(name, rank, input, kernel, stride, padding, 1, ceil_mode)
-    last = tuple(range(-rank, 0))
-    total = how.windows(how.padded(input, 0.0)).sum(last)
+    total: Any = how.sums(how.padded(input, 0.0))
     if divisor is not None:
         if divisor == 0:
             raise RuntimeError(at_user_line(f"{name}: divisor must be not zero"))

@@ -40,6 +40,18 @@ def windows_add(
     return apply(OPS["windows_add"], (parts,), params)
 
 
+def window_sums(
+    x: Tensor, axes: Sequence[int], sizes: Sequence[int], steps: Sequence[int],
+    dilations: Sequence[int],
+) -> Tensor:  # fmt: skip
+    """The sums of the windows that `windows` gives."""
+    params = {"axes": tuple(axes), "sizes": tuple(sizes), "steps": tuple(steps),
+              "dilations": tuple(dilations)}  # fmt: skip
+    if x.dtype.kind != "f":
+        return windows(x, axes, sizes, steps, dilations).sum(tuple(range(-len(params["axes"]), 0)))
+    return apply(OPS["window_sum"], (x,), params)
+
+
 def window_maxima(
     x: Tensor, axes: Sequence[int], sizes: Sequence[int], steps: Sequence[int],
     dilations: Sequence[int],
