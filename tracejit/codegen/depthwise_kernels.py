@@ -120,12 +120,17 @@ def depthwise_weight_source(dtype: str, sizes: tuple[int, ...], step: int, gap: 
         w.put(f"store_{dtype}(room, {at}, load_{dtype}(room, {at}) + v * {value})")
     w.put("masked_tail()")
     w.depth = depth
+    _add_up(w, dtype, taps)
+    return w.text()
+
+
+def _add_up(w: KernelText, dtype: str, taps: int) -> None:
+    """Add the sums that a chunk keeps side by side to the filter's gradient."""
     w.open(f"for i in range({taps}):")
     w.put(f"at = o * {taps} + i")
     w.put("for x in range(count):")
     total = f"load_{dtype}(out, at) + load_{dtype}(room, base + i * {CHUNK} + x)"
     w.put(f"    store_{dtype}(out, at, {total})")
-    return w.text()
 
 
 def window_sum_source(dtype: str, sizes: tuple[int, ...], step: int, gap: int) -> str:

@@ -8,13 +8,14 @@ of the run.
 
 from __future__ import annotations
 
-from tracejit.codegen.gemm_kernel import SCALARS, Block, PackTransposed, block, declarations
+from tracejit.codegen.gemm_kernel import block, declarations
+from tracejit.codegen.vector_ir import LLVM, Block, Emitter
 
 STEPS = (1, 2, 0)  # distances of windows that packing knows; 0 stands for any other
 
 
 def names(dtype: str) -> tuple[str, ...]:
-    """The functions that `text` defines: rows of taps, then rows of windows, for each of `STEPS`."""
+    """The functions that `text` defines: rows of taps, rows of windows, each for all `STEPS`."""
     return tuple(f"{stem}_{step}_{dtype}" for stem in ("taps", "windows") for step in STEPS)
 
 
@@ -29,16 +30,16 @@ def text(dtype: str) -> str:
 
 
 def _gather(dtype: str, shape: Block) -> str:
-    vector, lanes = f"<{shape.lanes} x {SCALARS[dtype]}>", shape.lanes
+    vector, lanes = f"<{shape.lanes} x {LLVM[dtype]}>", shape.lanes
     return (f"declare {vector} @llvm.masked.gather.v{lanes}{dtype}.v{lanes}p0"
             f"(<{lanes} x ptr>, i32, <{lanes} x i1>, {vector})\n")  # fmt: skip
 
 
-class _Runs(PackTransposed):
+class _Runs(Emitter):
     """Functions that load runs of elements `step` apart (0: `far` bytes apart, a parameter)."""
 
-    def __init__(self, dtype: str, shape: Block, name: str, step: int):
-        super().__init__(dtype, shape, name)
+    def __init__(self, dtype: str, shape: Block, name: str, parameters: str, step: int):
+        super().__init__(dtype, shape, name, parameters)
         self.step = step
 
     def run_masks(self, count: str) -> list[str]:
@@ -57,7 +58,7 @@ class _Runs(PackTransposed):
         if self.step == 2:
             far = self.at_pointer(pointer, lanes * self.item)
             low, high = self.masked_load(pointer, masks[0]), self.masked_load(far, masks[1])
-            return self.shuffle(low, high, list(range(0, 2 * lanes, 2)))
+            return self._shuffle(low, high, list(range(0, 2 * lanes, 2)))
         places = self.let(f"getelementptr i8, ptr {pointer}, <{lanes} x i64> %places")
         arguments = (f"<{lanes} x ptr> {places}, i32 {self.item}, <{lanes} x i1> {masks[0]}, "
                      f"{self.vector} zeroinitializer")  # fmt: skip
@@ -94,8 +95,7 @@ class _PackTaps(_Runs):
     """
 
     def __init__(self, dtype: str, shape: Block, name: str, step: int):
-        super().__init__(dtype, shape, name, step)
-        self.parameters = "k b taps to to_row columns room far"
+        super().__init__(dtype, shape, name, "k b taps to to_row columns room far", step)
 
     def text(self) -> str:
         lanes, vectors = self.shape.lanes, self.shape.vectors
@@ -133,8 +133,7 @@ class _PackWindows(_Runs):
     """
 
     def __init__(self, dtype: str, shape: Block, name: str, step: int):
-        super().__init__(dtype, shape, name, step)
-        self.parameters = "k b taps to to_row columns far"
+        super().__init__(dtype, shape, name, "k b taps to to_row columns far", step)
 
     def text(self) -> str:
         self.add("  %table = inttoptr i64 %taps to ptr")

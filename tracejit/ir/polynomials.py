@@ -73,6 +73,49 @@ def exact_quotient(a: Poly, b: Poly) -> Poly | None:
     return quotient
 
 
+def always_alike(relation: str, poly: Poly) -> bool:
+    """Whether ``poly relation 0`` is known to have one outcome for all sizes (none is negative)."""
+    above, below = is_never_negative(poly), is_never_negative(add({}, poly, -1))
+    positive = is_never_negative(add(poly, {ONE: 1}, -1))
+    negative = is_never_negative(add({ONE: -1}, poly, -1))
+    if relation in (">=", "<"):
+        return above or negative
+    if relation in ("<=", ">"):
+        return below or positive
+    return positive or negative
+
+
+def is_never_negative(poly: Poly) -> bool:
+    """Whether a polynomial is shown to be 0 or more where no symbol is negative. False may only
+    mean that it is not shown.
+    """
+    least: Poly = {}
+    for mono, factor in poly.items():
+        least = add(least, _lower_bound(mono, factor))
+    return all(factor >= 0 and all(a[0] == "sym" for a in m) for m, factor in least.items())
+
+
+def _lower_bound(mono: Monomial, factor: int) -> Poly:
+    """What ``factor * mono`` is not less than: quotients by numbers n are at least
+    ``(a - n + 1) / n``.
+    """
+    if len(mono) != 1 or mono[0][0] != "div" or factor < 0:
+        return {mono: factor}
+    above, by = dict(mono[0][1]), dict(mono[0][2])
+    n = by.get(ONE, 0)
+    if len(by) != 1 or n <= 0:
+        return {mono: factor}
+    if factor % n == 0:
+        return multiply({ONE: factor // n}, add(above, {ONE: n - 1} if n > 1 else {}, -1))
+    least: Poly = {}
+    for part, own in above.items():
+        least = add(least, _lower_bound(part, own))
+    if any(m != ONE and (own < 0 or any(a[0] != "sym" for a in m)) for m, own in least.items()):
+        return {mono: factor}
+    value = factor * (least.get(ONE, 0) // n)
+    return {ONE: value} if value else {}
+
+
 def evaluate_polynomial(poly: Poly, values: dict[str, int]) -> int:
     """The number for these values of the symbols."""
     total = 0

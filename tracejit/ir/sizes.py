@@ -23,6 +23,7 @@ from tracejit.ir.polynomials import (
     ONE,
     Poly,
     add,
+    always_alike,
     evaluate_polynomial,
     exact_quotient,
     freeze,
@@ -55,7 +56,9 @@ class SizeEnv:
         """Note that ``poly relation 0`` had `outcome`: the trace holds only where it has again."""
         if not self.closed:
             self.facts[relation, freeze(poly)] = outcome
-        elif _compiling.depth and not self._is_fact(relation, poly):
+        elif _compiling.depth and not (
+            self._is_fact(relation, poly) or always_alike(relation, poly)
+        ):
             asked = f"{source_of(poly)} {relation} 0"
             raise CompileError(f"a decision on a size that varies: {asked}")
         return outcome

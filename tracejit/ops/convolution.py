@@ -107,7 +107,9 @@ def _grouped_windows(x: np.ndarray, groups: int, how: dict[str, Any]) -> np.ndar
     rank = len(sizes)
     padded = np.pad(_wide(x), ((0, 0), (0, 0), *zip(low, high, strict=True)))
     seen = window_view(padded, tuple(range(2, 2 + rank)), sizes, steps, dilations)
-    parts = seen.reshape(x.shape[0], groups, -1 if x.size else x.shape[1] // groups, *seen.shape[2:])
+    parts = seen.reshape(
+        x.shape[0], groups, -1 if x.size else x.shape[1] // groups, *seen.shape[2:]
+    )
     return np.moveaxis(np.moveaxis(parts, 1, 0), 2, 2 + rank)
 
 
@@ -121,9 +123,7 @@ def _numpy(x: np.ndarray, w: np.ndarray, groups: int, **how: Any) -> np.ndarray:
     return np.ascontiguousarray(whole).astype(x.dtype, copy=False)
 
 
-def _numpy_input(
-    g: np.ndarray, w: np.ndarray, shape: Shape, groups: int, **how: Any
-) -> np.ndarray:
+def _numpy_input(g: np.ndarray, w: np.ndarray, shape: Shape, groups: int, **how: Any) -> np.ndarray:
     sizes, steps, dilations, low, high = _geometry(how)
     rank, per_group = len(sizes), w.shape[0] // groups
     made = []
@@ -322,7 +322,7 @@ def _input_of_phases(g: Node, w: Node, shape: Shape, groups: int, how: dict[str,
     """Elements of x that lie at the same place between two windows meet the same taps: each such
     phase is a convolution of step 1, and x is made of the phases in turn.
     """
-    sizes, steps, dilations, low, high = _geometry(how)
+    sizes, steps, dilations, low, _ = _geometry(how)
     rank = len(sizes)
     depth = tuple(-(-k // s) if s > 1 else d * (k - 1) + 1
                   for k, s, d in zip(sizes, steps, dilations, strict=True))  # fmt: skip

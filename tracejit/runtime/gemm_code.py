@@ -25,7 +25,10 @@ _EXPORTS = (
     "builtin",
     "builtin_column",
     "builtin_narrow",
-    *("stripe", "pack_rows", "packs_a", "finish"),  # for products over windows
+    "stripe",
+    "pack_rows",
+    "packs_a",
+    "finish",
     *gemm_libraries.CALLS,
 )
 

@@ -1,4 +1,4 @@
-"""Matrix products over the windows of images that nobody writes out, as a kernel of tiles, in words.
+"""Matrix products over windows of images that nobody writes out, as a kernel of tiles, in words.
 
 A convolution multiplies filters by windows (taps down, windows across), the gradient of its filters
 the gradient of its result by windows (windows down, taps across). Slivers of that operand are

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tracejit.codegen import gemm_kernel, window_pack
+from tracejit.codegen import gemm_kernel, vector_ir, window_pack
 from tracejit.runtime import native_gemm as layout
 from tracejit.runtime import native_windows as native
 from tracejit.runtime.driver import link_ir, link_words
@@ -51,10 +51,6 @@ class _Routines:
         name = f"f{8 * dtype.itemsize}"
         self.provider = provider = Provider(dtype, BUILTIN)
         self.guard = guard = provider.guard
-        guard[layout.CONTEXT_STRIPE] = provider.addresses["stripe"]
-        guard[layout.CONTEXT_PACK_ROWS] = provider.addresses["pack_rows"]
-        guard[layout.CONTEXT_PACKS_A] = provider.addresses["packs_a"]
-        guard[layout.CONTEXT_FINISH] = provider.addresses["finish"]
         block = int(guard[layout.CONTEXT_BLOCK_ROWS])
         columns = int(guard[layout.CONTEXT_BLOCK_COLUMNS])
         depth = layout.SLIVER_BYTES // (columns * dtype.itemsize)
@@ -63,7 +59,9 @@ class _Routines:
         self.tiles = link_words(native, ("window_tiles", "convolution", "gradient"))
         symbols = window_pack.names(name)
         variant = repr(gemm_kernel.block(name))
-        self.packing = link_ir(window_pack, lambda: window_pack.text(name), symbols, variant)
+        self.packing = link_ir(
+            (window_pack, vector_ir), lambda: window_pack.text(name), symbols, variant
+        )
         self.packs = [self.packing.addresses[symbol] for symbol in symbols]
 
     def pack(self, step: int, of_windows: bool) -> int:
