@@ -35,11 +35,9 @@ PAYING_SIZE = 1 << 25
 _KERNEL_REDUCTIONS = frozenset(
     {"reduce_sum", "reduce_prod", "reduce_max", "reduce_min", "logsumexp"}
 )
-_WINDOW_OPS = frozenset({"window_max", "window_sum", "window_put", "windows_add"})
-
 _THREADED = frozenset(
     {"cumsum", "cumprod", "cumextreme", "topk", "gather", "take", "scatter", "scatter_add",
-     "take_add", "concatenate"}
+     "take_add", "concatenate", "window_max", "window_sum", "window_put", "windows_add"}
 )  # fmt: skip
 """Exact ops with native forms that give NumPy's bits; of large operands these are faster."""
 
@@ -65,8 +63,8 @@ def _execute(op: Op, arrays: Sequence[Any], params: dict[str, Any]) -> Any:
         return _on_numpy(op.numpy, arrays, params)
     if op.name == "matmul":
         return gemm.matmul(arrays[0], arrays[1])
-    if (kind == "contraction" or op.name in _WINDOW_OPS) and arrays[0].dtype.kind == "f":
-        return run_op(op, arrays, params)
+    if kind == "contraction" and arrays[0].dtype.kind == "f":
+        return single.run_op(op, arrays, params)
     if kind == "composite" or op.name in _KERNEL_REDUCTIONS:
         if arrays[0].size and (arrays[0].dtype.kind == "f" or _is_large(arrays)):
             return single.run_op(op, arrays, params)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tracejit.dtypes import DType, int64, uint8
+from tracejit.dtypes import DType, float32, int64, uint8
 from tracejit.errors import ShapeError
 from tracejit.ir.node import Node
 from tracejit.ir.op import OPS, Op
@@ -79,16 +79,23 @@ def _sum_in_primitives(x: Node, **how: Any) -> Node:
     return OPS["reduce_sum"](parts, axes=tuple(range(x.ndim, parts.ndim)))
 
 
+def _wide_sum(x: Node, **how: Any) -> Node | None:
+    """Halves add up in float32."""
+    if x.dtype.short != "f16":
+        return None
+    return OPS["cast"](window_sum(OPS["cast"](x, dtype=float32), **how), dtype=x.dtype)
+
+
 def _sum_vjp(g: Node, out: Node, x: Node, **how: Any) -> tuple[Node]:
     column = OPS["reshape"](g, shape=(*g.shape, *(1 for _ in how["sizes"])))
     spread = OPS["broadcast_to"](column, shape=(*g.shape, *how["sizes"]))
     return (OPS["windows_add"](spread, shape=x.shape, **how),)
 
 
-window_sum = Op(
+window_sum: Op = Op(
     "window_sum", "library", _infer_sum, _numpy_sum, _sum_vjp,
     "The sum of each sliding window (see `windows`).", sample=uniform(-3, 3),
-    decompose=lambda x, **how: _sum_in_primitives(x, **how) if x.dtype.short == "f16" else None,
+    decompose=_wide_sum,
     on_devices=_sum_in_primitives,
 )  # fmt: skip
 

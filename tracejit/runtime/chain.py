@@ -159,7 +159,7 @@ def _parts_at(
 ) -> tuple[Parts, list[int]] | None:
     """The chain that begins with the launch at `at`, and where its other parts stand."""
     first = item[at]
-    if not isinstance(first, GemmLaunch) or not _is_large(first):
+    if type(first) is not GemmLaunch or not _is_large(first):
         return None
     rows = _next(item, at, first.operands[2].buffer)
     if rows is None or not isinstance(launch := item[rows], Launch):
@@ -171,7 +171,7 @@ def _parts_at(
     for operand in launch.operands[len(launch.program.loads) :]:
         place = _next(item, rows, operand.buffer)
         second = None if place is None else item[place]
-        if place is not None and isinstance(second, GemmLaunch):
+        if place is not None and type(second) is GemmLaunch:
             fits = _continues(first, launch, operand, second)
             if fits and _may_join(item, at, (rows, place), foreign):
                 return Parts(first, launch, second, units), [rows, place]

@@ -39,6 +39,10 @@ _FEW_FILTERS = 4  # of a channel, up to which a convolution is a sum of rows
 _LITERAL_STEPS = 4  # distances that direct kernels know
 
 
+class WindowLaunch(GemmLaunch):
+    """A product over windows: it may have an epilogue, but is no part of a chain."""
+
+
 def _image(builder: Builder, node: Node) -> Operand:
     """x with neighbours along the last axis."""
     x = builder.operand(*base_and_views(node))
@@ -200,7 +204,7 @@ def convolve(builder: Builder, node: Node) -> bool:
         out.dtype.numpy, (m, n, k), windows, matrices * groups, offsets
     )
     target = out if whole is None else whole
-    builder.pending.append(GemmLaunch(product, [w, x, target]))
+    builder.pending.append(WindowLaunch(product, [w, x, target], node.loc))
     if whole is not None:
         order = (1, 0, *range(2, 2 + len(counts)))
         seen = Layout(out.layout.shape, tuple(whole.layout.strides[i] for i in order))
@@ -244,7 +248,7 @@ def convolve_weight(builder: Builder, node: Node) -> bool:
     product = window_gemm.gradient(
         out.dtype.numpy, (m, n, filters * places), windows, parts * groups, offsets, images
     )
-    builder.pending.append(GemmLaunch(product, [g, x, target]))
+    builder.pending.append(WindowLaunch(product, [g, x, target], node.loc))
     if parts > 1:
         words: list[Any] = [out, target, parts, n, filters * n, n]
         grain = config.parallel_grain // (parts * n)
