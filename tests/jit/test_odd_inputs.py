@@ -146,6 +146,17 @@ def test_under_cprofile_the_capture_pauses_the_profiler() -> None:
     assert "after" in names  # it counts again once the trace is made
 
 
+def test_positions_of_elements_are_shown_as_such() -> None:
+    compiled = torch.compile(lambda m: m.nonzero())
+    masks = torch.eye(3) > 0, torch.ones(2, 1) > 0, torch.zeros(2, 2) > 0
+    for mask in masks:
+        for _ in range(2):
+            assert torch.equal(compiled(mask), mask.nonzero())
+    text = str(compiled.explain())
+    assert "3 at (0, 0), (1, 1), (2, 2):" in text and "2 at (0, 0), (1, 0):" in text
+    assert "0 at :" in text
+
+
 def test_nonzero_of_a_number_is_one_trace_for_each_outcome() -> None:
     found = torch.compile(torch.nonzero)
     for value in (3.0, 0.0, 2.0, 0.0):

@@ -69,10 +69,16 @@ def _segments(segment: Segment, path: str = "") -> Iterator[tuple[str, Segment]]
         yield from _segments(child, f"{path}, {step}" if path else step)
 
 
+_SHOWN = 10  # positions, more than fit a line
+
+
 def outcome_text(outcome: Any) -> str:
     """An outcome key of the tree, as Python would print the value."""
     if len(outcome) == 2 and isinstance(outcome[0], str) and isinstance(outcome[1], str):
         text = outcome[1]
+    elif outcome and isinstance(outcome[0], bytes):  # int64 positions along each axis
+        first = [memoryview(axis[: 8 * _SHOWN]).cast("q").tolist() for axis in outcome]
+        text = f"{len(outcome[0]) // 8} at {', '.join(map(str, zip(*first, strict=True)))}"
     else:
         text = f"[{', '.join(map(outcome_text, outcome))}]"
     return text if len(text) <= 40 else text[:37] + "..."

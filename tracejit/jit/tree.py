@@ -300,6 +300,8 @@ def outcome_key(outcome: Any) -> Any:
     """A hashable key that tells outcomes apart as Python would (1, 1.0, True; nan; -0.0)."""
     if isinstance(outcome, list):
         return tuple(map(outcome_key, outcome))
+    if type(outcome) is tuple:  # of bytes (indices): their text would take longer than all else
+        return outcome
     return (type(outcome).__name__, repr(outcome))
 
 
