@@ -213,3 +213,32 @@ def test_encoder_and_decoder_run_together(norm_first):
     y = net(torch.randn(5, 2, 8), torch.randn(3, 2, 8))
     y.sum().backward()
     assert y.shape == (3, 2, 8) and all(p.grad is not None for p in net.parameters())
+
+
+@pytest.mark.parametrize("shapes", [((2, 8, 300, 24), 300), ((3, 700, 16), 513)])
+def test_attention_of_plain_code_is_one_program_with_the_same_bits(monkeypatch, shapes):
+    """Where scores are many; with gradients, masks or dropout it takes single operations."""
+    from tracejit.nn.functional import attention as module
+
+    real, taken = module.attend_at_once, []
+
+    def attend(*arguments):
+        result = real(*arguments)
+        taken.append(result is not None)
+        return result
+
+    shape, keys = shapes
+    q, k, v = torch.randn(shape), *(torch.randn(*shape[:-2], keys, shape[-1]) for _ in range(2))
+    for causal in (False, True):
+        monkeypatch.setattr(module, "attend_at_once", lambda *arguments: None)
+        plain = F.scaled_dot_product_attention(q, k, v, is_causal=causal)
+        monkeypatch.setattr(module, "attend_at_once", attend)
+        assert torch.equal(F.scaled_dot_product_attention(q, k, v, is_causal=causal), plain)
+        with torch.no_grad():
+            got = F.scaled_dot_product_attention(q.requires_grad_(), k, v, is_causal=causal)
+        assert torch.equal(got, plain) and not got.requires_grad
+        assert F.scaled_dot_product_attention(q, k, v, is_causal=causal).requires_grad
+        q = q.detach()
+    F.scaled_dot_product_attention(q[..., :30, :], k, v)
+    F.scaled_dot_product_attention(q.double(), k.double(), v.double())
+    assert taken == [True, True, False] * 2 + [False, False]

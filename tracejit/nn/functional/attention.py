@@ -14,6 +14,7 @@ from tracejit.eager.factories import arange
 from tracejit.eager.joining import cat
 from tracejit.eager.pointwise import where_of
 from tracejit.errors import at_user_line
+from tracejit.nn.functional.attention_at_once import attend_at_once
 from tracejit.nn.functional.dropout import dropout
 from tracejit.nn.functional.linear import linear
 from tracejit.tensor import Tensor
@@ -65,9 +66,13 @@ def scaled_dot_product_attention(
     if enable_gqa:
         key, value = (_repeated_heads(x, query.shape[-3]) for x in (key, value))
     factor = 1.0 / math.sqrt(query.shape[-1]) if scale is None else scale
+    mask = causal_mask(query.shape[-2], key.shape[-2], query.device) if is_causal else None
+    if attn_mask is None and not dropout_p:
+        whole = attend_at_once(query, key, value, factor, mask)
+        if whole is not None:
+            return whole
     scores = query.matmul(key.transpose(-2, -1)) * factor
     if is_causal:
-        mask = causal_mask(query.shape[-2], key.shape[-2], query.device)
         weights = where_of(mask, scores, -math.inf, scores.dtype).softmax(-1)
     elif attn_mask is not None:
         scores, dead = _masked(scores, attn_mask)
