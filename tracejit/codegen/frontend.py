@@ -105,7 +105,8 @@ def _rules(target: type[_Target] = _Target) -> Rules:
     context = target(typing_context)
     context.refresh()
     model = callconv.create_error_model("numpy", context)
-    return Rules(typing_context, context.subtarget(error_model=model))
+    target_context = context.subtarget(error_model=model)
+    return Rules(typing_context, target_context, language.TAKES_LITERALS)
 
 
 @global_compiler_lock
@@ -116,7 +117,7 @@ def lower(tree: ast.Module, symbol: str, fast: frozenset[str]) -> str:
     allowed. Raises one of `ERRORS`.
     """
     rules = _rules()
-    with _new_module(rules) as module:
+    with _new_module(rules, tree) as module:
         function = ir.Function(module, ir.FunctionType(ir.VoidType(), [_WORD] * 3), symbol)
         lowering = FunctionLowering(rules, language.kernel_namespace(), function)
         lowering.define(_definition(tree), _ARGUMENTS, function.args)
@@ -133,7 +134,7 @@ def lower_device(tree: ast.Module, symbol: str, fast: frozenset[str], words: int
 
     rules = _rules(_DeviceTarget)
     table = ir.ArrayType(_WORD, words)
-    with _new_module(rules) as module:
+    with _new_module(rules, tree) as module:
         entry = ir.Function(module, ir.FunctionType(ir.VoidType(), [table.as_pointer()]), symbol)
         entry.calling_convention = "ptx_kernel"
         entry.args[0].add_attribute("byval")
@@ -144,11 +145,25 @@ def lower_device(tree: ast.Module, symbol: str, fast: frozenset[str], words: int
 
 
 @contextmanager
-def _new_module(rules: Rules) -> Iterator[ir.Module]:
+def _new_module(rules: Rules, tree: ast.Module) -> Iterator[ir.Module]:
     """An empty module; Numba's lowering asks for the library that it belongs to."""
     library = rules.target.codegen().create_library("kernel")
     with rules.target.push_code_library(library):
-        yield library.create_ir_module("kernel")
+        module = library.create_ir_module("kernel")
+        module.tracejit_scope_count = _scope_count(tree)
+        yield module
+
+
+def _scope_count(tree: ast.Module) -> int:
+    """One more than the largest literal that may be the scope of a pointer in the source."""
+    found = [
+        call.args[1].value
+        for call in ast.walk(tree)
+        if isinstance(call, ast.Call) and len(call.args) == 2
+        and isinstance(call.func, ast.Name) and call.func.id.startswith("ptr_")
+        and isinstance(call.args[1], ast.Constant)
+    ]  # fmt: skip
+    return min(max(found, default=0) + 1, language.SCOPES)
 
 
 def _definition(tree: ast.Module) -> ast.FunctionDef:

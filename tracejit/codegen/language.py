@@ -45,6 +45,7 @@ STORAGE: dict[str, tuple[str, str, ir.Type]] = {
     "u64": ("u64", "u8", I64),
 }  # fmt: skip
 NAMES: dict[str, Any] = {}
+TAKES_LITERALS: set[Any] = set()  # functions whose types depend on literal operands
 SCOPES = 24  # kinds of memory told apart in one kernel
 
 
@@ -154,6 +155,7 @@ def _define_pointer(storage: str, pointer: PointerType) -> None:
         "scopes (literals) never overlap; those of scope 0 are only read."
     )
     _name(ptr, f"ptr_{storage}")
+    TAKES_LITERALS.add(ptr)
 
     @type_callable(ptr)
     def typer(context: Any) -> Any:
@@ -188,7 +190,8 @@ def _scope_lists(module: ir.Module, scope: int) -> tuple[Any, Any]:
         own, others = None, list(core.table_scope(module).operands)
         if scope >= 0:
             domain = module.add_metadata(["tracejit.memory"])
-            scopes = [module.add_metadata([f"tracejit.{i}", domain]) for i in range(SCOPES)]
+            count = getattr(module, "tracejit_scope_count", SCOPES)
+            scopes = [module.add_metadata([f"tracejit.{i}", domain]) for i in range(count)]
             own = module.add_metadata([scopes[scope]])
             others += scopes[:scope] + scopes[scope + 1 :]
         made[scope] = own, module.add_metadata(others)
@@ -306,6 +309,7 @@ def _define_prefetch(storage: str) -> None:
         f"Ask for the cache lines of elements [i, i + count) of a {storage} "
         "pointer; they may lie outside its memory. `count` is a literal."
     )
+    TAKES_LITERALS.add(prefetch)
 
     @type_callable(prefetch)
     def typer(context: Any) -> Any:

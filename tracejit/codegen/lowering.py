@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import ast
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -49,12 +49,14 @@ class _Typed(NamedTuple):
 class Rules:
     """Numba's answers: the signature and the lowering of a function for given types of operands.
 
-    `typing` and `target` are a pair of Numba contexts.
+    `typing` and `target` are a pair of Numba contexts; `literal` are functions whose types depend
+    on literal operands (to ask for any number's would be in vain, and slow).
     """
 
-    def __init__(self, typing: Any, target: Any):
+    def __init__(self, typing: Any, target: Any, literal: Collection[Any] = ()):
         self.typing = typing
         self.target = target
+        self.literal = literal
         self._found: _Memo = {}
 
     def find(self, function: Any, kinds: tuple[Any, ...]) -> tuple[Any, Callable[..., Any]]:
@@ -64,7 +66,7 @@ class Rules:
             found = self._found.get(key)
             if found is not None:
                 return found
-        for operands in (plain, kinds):
+        for operands in (kinds, plain) if function in self.literal else (plain, kinds):
             found = self._ask(function, operands)
             if found is not None:
                 self._found[function, operands] = found
