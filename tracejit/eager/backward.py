@@ -297,6 +297,8 @@ def _below(roots: Sequence[Node]) -> list[Node]:
 
 def _free_node(node: Node, used: Sequence[Node]) -> None:
     """Free what a node saved; of a compiled call only what the results in `used` need."""
+    if type(node.saved) is Constant:
+        return  # a capture let other gradients read it too
     if type(node.saved) is SavedCall:
         node.params["rule"].free(node, [
             x.params["index"] for x in used if x.op.name == "get" and x.inputs[0] is node

@@ -58,7 +58,7 @@ class Evaluator:
             uses[id(node)] -= 1
             if not uses[id(node)]:
                 del self.values[id(node)]
-                if type(node.saved) in (Saved, Constant) and may_free(node):
+                if type(node.saved) is Saved and may_free(node):
                     node.saved = FREED
 
         for root in reversed(roots):
@@ -128,5 +128,5 @@ class Evaluator:
         for node in self.read:
             if type(node.saved) is Leaf:
                 node.saved.array = None
-            else:
+            elif type(node.saved) is not Constant:  # which a capture let several gradients read
                 node.saved = FREED

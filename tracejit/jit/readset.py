@@ -240,9 +240,7 @@ class ReadSet:
             if wrapped is not None:
                 self.value(source.then("attr", "__wrapped__"), wrapped)
             return
-        if source.parent is None and source.step != "arg":
-            pass  # the compiled function itself: held by the trace
-        else:
+        if source.parent is not None or source.step == "arg":  # the trace holds its own function
             self.add(source.then("attr", "__code__"), "is", value.__code__)
         self._code(value.__code__, value.__globals__)
         if value.__defaults__:
@@ -316,6 +314,8 @@ class ReadSet:
             self._globals(self.names & CHANGING.get(value.__name__, set()), value.__dict__)
             return
         inner = constant_source(value.__dict__)
+        if "__getattr__" in value.__dict__ or any(names_of(c).may_miss for c in self.codes):
+            self.add(inner, "length", len(value.__dict__))  # what is missing may appear
         names = value.__dict__.keys() if self.any_name else self.names & value.__dict__.keys()
         for name in sorted(n for n in names if not n.startswith("__")):
             mark = (id(value.__dict__), name)
@@ -348,6 +348,8 @@ class ReadSet:
         """Methods and attributes of a user's class that the code names."""
         if (id(kind), "") not in self.globals_done and is_user_class(kind):
             self.add(constant_source(kind).then("attr", "__mro__"), "is", kind.__mro__)
+        if is_user_class(type(kind)):
+            self.class_attributes(type(kind))
         for base in kind.__mro__:
             if not is_user_class(base) or (id(base), "") in self.globals_done:
                 continue

@@ -19,6 +19,8 @@ def same(a: Any, b: Any) -> bool:
     """Equal for a guard: same type and value; NaN equals NaN, -0.0 differs from 0.0."""
     if type(a) is not type(b):
         return False
+    if isinstance(a, (Tensor, np.ndarray)):
+        return a is b
     if type(a) is float:
         return (a == b and math.copysign(1, a) == math.copysign(1, b)) or (a != a and b != b)
     if isinstance(a, (list, tuple)) and type(a) in (list, tuple):

@@ -94,6 +94,7 @@ def _outputs(b: Builder) -> tuple[str, ...]:
     if b.chance(0.15):
         x = chosen[-1]
         chosen.append(b.rng.choice([f"({x}, [{x}])", f"{{'a': {x}}}", f"{x}[:1]", f"{x}.shape",
+                                    f"{x}.mT + 1, {x}.mT", f"{x}[..., -1]", f"{x}.T",
                                     f"{x}.reshape(-1)", f"{x}.sum().item()", f"len({x})", "None"
                                 ]))  # fmt: skip
     return tuple(chosen)
@@ -135,6 +136,8 @@ class _Calls:
         if b.chance(0.5):
             pull = b.rng.choice(["pull(y)", "pull(y)", "pull_twice(y)"])
             lines.append(f"yield attempt({pull[:-3]}, y), {seen}")
+        if b.chance(0.15):
+            lines.append(f"yield attempt({b.rng.choice(['spoil', 'flat'])}, y), {seen}")
         return "\n".join(lines)
 
     def _look(self, name: str) -> str:
@@ -145,7 +148,7 @@ class _Calls:
     def _change(self) -> list[str]:
         b, lines = self.b, []
         for _ in range(b.rng.choice([0, 1, 1, 2])):
-            kind = b.rng.randrange(8)
+            kind = b.rng.randrange(11)
             if kind == 0 and "GAIN" in self.state:
                 lines.append(f"GAIN = {b.rng.choice((*_FLOATS, '2', 'True'))}")
             elif kind == 1 and "FLAG" in self.state:
@@ -168,7 +171,43 @@ class _Calls:
                 one = b.rng.choice(self.inputs)
                 one.layout = b.rng.choice("ctsfeo")
                 one.grad = one.dtype.startswith("float") and b.chance(0.5)
+            elif kind == 7:
+                lines += self._edit_training()
+            elif kind == 8:
+                lines += self._edit_tensors()
             else:
                 models = [s for s in self.state if s.startswith("MODEL")]
                 lines += [f"{m}.train({b.chance(0.5)})" for m in models]
+        return lines
+
+    def _edit_training(self) -> list[str]:
+        """A model or an optimizer is edited between calls."""
+        choice, lines = self.b.rng.choice, []
+        for m in (s for s in self.state if s.startswith("MODEL")):
+            lines.append(choice([
+                f"{m}.requires_grad_({self.b.chance(0.5)})", f"{m}.zero_grad()",
+                f"{m} = copy.deepcopy({m})", f"{m}.load_state_dict({m}.state_dict())",
+                f"for p in {m}.parameters(): p.data = p.data * 0.5",
+                f"for p in {m}.parameters(): p.grad = torch.ones_like(p)",
+            ]))  # fmt: skip
+        if "OPT" in self.state:
+            lines.append(choice([
+                "OPT.param_groups[0]['lr'] = 0.05", "OPT.zero_grad(set_to_none=False)",
+                "PARAM.grad = None", "PARAM.data = PARAM.data * 2", "OPT.state.clear()",
+                "OPT.load_state_dict(copy.deepcopy(OPT.state_dict()))", "PARAM.data.fill_(0.5)",
+            ]))  # fmt: skip
+        return lines
+
+    def _edit_tensors(self) -> list[str]:
+        """Tensors that the function reads are written to, replaced, or change their order."""
+        lines = []
+        for name in self.state:
+            if name in ("BUF", "KEPT"):
+                lines.append({"BUF": "BUF.add_(1)", "KEPT": "KEPT.reverse()"}[name])
+            elif name.startswith("W"):
+                lines.append(self.b.rng.choice([
+                    f"{name}.data.mul_(0.5)", f"{name}.grad = None",
+                    f"{name} = {name}.detach().clone()",
+                    f"{name} = {name}.detach().T.contiguous().T",
+                ]))  # fmt: skip
         return lines

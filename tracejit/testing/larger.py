@@ -162,3 +162,21 @@ def python_around(b: Builder) -> Any:
         f"{v} = {x} + (lambda *a, **k: len(a) + len(k))(1, 2, q=3)",
         f"{v} = torch.stack([{x}, {x}])[{x}.ndim > 1 and 1 or 0]",
     ])  # fmt: skip
+
+
+@kind(4)
+def in_another_order(b: Builder) -> Any:
+    """Results that are not row-major, and code that asks how a tensor lies in memory."""
+    x = b.tensor(lambda t: t.ndim > 1 and t.numel() != 0)
+    if x is None:
+        return None
+    v, d = b.new(), any_dim(b, x)
+    turned = f"{x}.transpose(0, {d})"
+    return b.rng.choice([
+        f"{v} = {turned} + 1", f"{v} = ({turned} * 2).transpose(0, {d})", f"{v} = {turned}.clone()",
+        f"{v} = torch.zeros_like({turned}) + {turned}", f"{v} = {turned}.contiguous().view(-1)",
+        f"{v} = {x}.view(-1) if {x}.is_contiguous() else {x} * 2",
+        f"{v} = {x} * {x}.stride()[0]", f"{v} = {turned}.float().exp()[..., 0]",
+        f"{v} = {turned}.masked_fill({turned} > 0, 0) + {turned}.flip(0)",
+        f"try:\n    {v} = ({turned} + 1).view(-1)\nexcept RuntimeError:\n    {v} = {x} - 1",
+    ])  # fmt: skip

@@ -28,12 +28,13 @@ _FILE = re.compile(r"<fuzz \d+>")
 _USE = re.compile(r"the gradient of (a compiled function|\w+)")
 """What the message about a saved value names: the op of the tape, or the input of the trace."""
 _PRELUDE = """\
+import copy
 import math
 
 import tracejit as torch
 from tracejit import nn
 from tracejit.nn import functional as F
-from tracejit.testing.programs import Box, attempt, make, pull, pull_twice
+from tracejit.testing.programs import Box, attempt, flat, make, pull, pull_twice, spoil
 """
 _FLOATS = ("float32",) * 6 + ("float64",) * 2 + ("float16",)
 DTYPES = (*_FLOATS, "int64", "int64", "int32", "uint8", "int8", "bool", "bool")
@@ -116,9 +117,25 @@ def pull_twice(result: Any) -> None:
         squares.backward()
 
 
+def spoil(result: Any) -> None:
+    """Write to all results, as their owner may: no later call must see it."""
+    found: list[Tensor] = []
+    _collect(result, found, lambda t: not (t.requires_grad and t.is_leaf))
+    with tracejit.no_grad():
+        for tensor in found:
+            tensor.fill_(1)
+
+
+def flat(result: Any) -> list[Any]:
+    """All results as vectors that share their memory, where it lies so."""
+    found: list[Tensor] = []
+    _collect(result, found, lambda t: True)
+    return [attempt(tensor.view, -1) for tensor in found]
+
+
 def _total(result: Any, power: int = 1, step: int = 1) -> Any:
     found: list[Tensor] = []
-    _collect(result, found)
+    _collect(result, found, lambda t: t.requires_grad)
     if not found:
         return None
     total: Any = 0.0
@@ -127,16 +144,16 @@ def _total(result: Any, power: int = 1, step: int = 1) -> Any:
     return total
 
 
-def _collect(value: Any, found: list[Tensor]) -> None:
+def _collect(value: Any, found: list[Tensor], wanted: Callable[[Tensor], bool]) -> None:
     if isinstance(value, Tensor):
-        if value.requires_grad and all(value is not t for t in found):
+        if wanted(value) and all(value is not t for t in found):
             found.append(value)
     elif isinstance(value, (list, tuple)):
         for item in value:
-            _collect(item, found)
+            _collect(item, found, wanted)
     elif isinstance(value, dict):
         for item in value.values():
-            _collect(item, found)
+            _collect(item, found, wanted)
 
 
 @dataclass(frozen=True)
