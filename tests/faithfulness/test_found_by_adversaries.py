@@ -5,6 +5,8 @@ Invariant: none; each scenario stands for itself.
 
 from __future__ import annotations
 
+import abc
+import functools
 import math
 import types
 
@@ -104,3 +106,55 @@ def test_nan_steers(compile):
 
     for v in (math.nan, 1.0, math.nan, -0.0, 0.0, math.inf, -math.inf, math.nan, 2.5, -0.0):
         yield f(arange(3), v), torch.copysign(torch.ones(1), f(torch.zeros(1), v))
+
+
+@scenario("ABC.register between calls", "isinstance's answer now", "guard", 2)
+def test_registered_class(compile):
+    class Base(abc.ABC):
+        pass
+
+    class Other:
+        pass
+
+    other = Other()
+    f = compile(lambda x: x * 2 if isinstance(other, Base) else x)
+    yield f(arange(2))
+    Base.register(Other)
+    yield f(arange(2))
+
+
+@scenario("functools.singledispatch gets another function", "the one for the type", "guard", 2)
+def test_singledispatch_registered(compile):
+    @functools.singledispatch
+    def choose(value, x):
+        return x
+
+    class Own:
+        pass
+
+    own = Own()
+    f = compile(lambda x: choose(own, x))
+    yield f(arange(2))
+    choose.register(Own, lambda value, x: x * 5)
+    yield f(arange(2))
+
+
+@scenario("x.T + 1 kept from call to call in an attribute", "in the order it was computed",
+          "input", 2, lost=1, strides=True)  # fmt: skip
+def test_kept_in_order(compile):
+    held = types.SimpleNamespace(last=None)
+
+    def run(x):
+        held.last = x.T + 1
+        return held.last.sum()
+
+    f = compile(run)
+    for k in range(3):
+        yield f(arange(2, 3, start=k)), held.last, held.last.stride()
+
+
+@scenario("x ** n, n from 1 upwards", "each power", "guard", 5)
+def test_whole_powers(compile):
+    f = compile(lambda x, n: x**n)
+    for n in (1, 2, 3, 2, 4, 5, 6, 1, 3, 7, 8, -1, 0, 9, 2):
+        yield f(arange(3, start=0.5), n)

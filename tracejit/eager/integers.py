@@ -134,6 +134,12 @@ class LiftedInt:
         self.capture.pin_int(self)
         return self.hint
 
+    def pinned_here(self) -> int:
+        """The number itself, for this trace alone: at other values it may vary again."""
+        if not self.capture.env.closed:
+            self.capture.conditions.append((self.read, self.hint))
+        return self.hint
+
     def __index__(self) -> int:
         return self.pinned()
 

@@ -302,7 +302,7 @@ def pow(input: Any, exponent: Any) -> Tensor:
     if not isinstance(exponent, Tensor):
         check_tensors("pow", input)
     if hasattr(exponent, "scalar_node") and exponent.is_one_of(_SPECIAL_POWERS):
-        exponent = exponent.pinned()
+        exponent = exponent.pinned_here()
     if isinstance(input, Tensor) and is_scalar(exponent):
         if input.dtype.kind != "f" and isinstance(exponent, int) and exponent < 0:
             raise RuntimeError(at_user_line(

@@ -129,6 +129,10 @@ class SymFloat:
         held = None if read is None else lambda args: read(args) in values
         return self.capture.decide(found, outcome, held)
 
+    def pinned_here(self) -> float:
+        """`pinned`, as a traced int has it."""
+        return self.pinned()
+
     def __bool__(self) -> bool:
         return self._compare(0.0, "ne", lambda a, b: a != b)
 

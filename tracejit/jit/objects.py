@@ -6,6 +6,7 @@ Invariant: looking at an object runs none of the user's code.
 from __future__ import annotations
 
 import _thread
+import abc
 import collections
 import datetime
 import decimal
@@ -50,6 +51,18 @@ OWN_LOOKUP = tuple(
     kind.__getitem__
     for kind in (dict, collections.OrderedDict, collections.defaultdict, types.MappingProxyType)
 )
+
+
+class _Registrations:
+    """What ``abc.ABC.register`` has done so far."""
+
+    @property
+    def token(self) -> Any:
+        """Another number after every registration."""
+        return abc.get_cache_token()
+
+
+REGISTRATIONS = _Registrations()
 _INERT_MODULES = {"typing", "abc", "_abc", "_io", "io", "inspect"}
 
 

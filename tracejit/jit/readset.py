@@ -16,6 +16,7 @@ import functools
 import sys
 import types
 import weakref
+from abc import ABCMeta
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -23,6 +24,7 @@ import numpy as np
 
 from tracejit.dtypes import DType
 from tracejit.eager.methods import hooks_of
+from tracejit.eager.watched import WatchedClass
 from tracejit.ir.types import Device
 from tracejit.jit.caches import CacheState, cache_state, has_int_keys
 from tracejit.jit.names import imported_module, names_of, with_inner
@@ -30,6 +32,7 @@ from tracejit.jit.objects import (
     CHANGING,
     OWN_ITERATION,
     OWN_LOOKUP,
+    REGISTRATIONS,
     is_inert,
     is_library_module,
     is_user_class,
@@ -234,11 +237,9 @@ class ReadSet:
             self._instance(source, value)
 
     def _function(self, source: Source, value: types.FunctionType) -> None:
-        if not is_user_file(value.__code__.co_filename):
+        if not is_user_file(value.__code__.co_filename):  # its registry: functools.singledispatch
             self.add(source, "is", value)
-            wrapped = getattr(value, "__wrapped__", None)
-            if wrapped is not None:
-                self.value(source.then("attr", "__wrapped__"), wrapped)
+            self._parts(source, value, *sorted(value.__dict__.keys() & {"__wrapped__", "registry"}))
             return
         if source.parent is not None or source.step == "arg":  # the trace holds its own function
             self.add(source.then("attr", "__code__"), "is", value.__code__)
@@ -264,12 +265,8 @@ class ReadSet:
                 continue  # not yet bound: reading it raises in Python too
             self.value(at.then("cell", names[i]), content)
 
-    def _method(self, source: Source, value: types.MethodType) -> None:
-        self.value(source.then("attr", "__func__"), value.__func__)
-        self.value(source.then("attr", "__self__"), value.__self__)
-
-    def _partial(self, source: Source, value: functools.partial[Any]) -> None:
-        for name in ("func", "args", "keywords"):
+    def _parts(self, source: Source, value: Any, *names: str) -> None:
+        for name in names:
             self.value(source.then("attr", name), getattr(value, name))
 
     def _sequence(self, source: Source, value: Any) -> None:
@@ -343,6 +340,9 @@ class ReadSet:
     def _class(self, source: Source, value: type) -> None:
         self.add(source, "is", value)
         self.class_attributes(value)
+        if isinstance(value, ABCMeta) and not isinstance(value, WatchedClass):
+            token = constant_source(REGISTRATIONS).then("attr", "token")
+            self.add(token, "equal", REGISTRATIONS.token)  # of what `isinstance` may ask for
 
     def class_attributes(self, kind: type) -> None:
         """Methods and attributes of a user's class that the code names."""
@@ -485,8 +485,8 @@ class ReadSet:
 
 _WALKS: list[tuple[Any, Callable[[ReadSet, Source, Any], None]]] = [
     (types.FunctionType, ReadSet._function),
-    (types.MethodType, ReadSet._method),
-    (functools.partial, ReadSet._partial),
+    (types.MethodType, lambda r, s, v: r._parts(s, v, "__func__", "__self__")),
+    (functools.partial, lambda r, s, v: r._parts(s, v, "func", "args", "keywords")),
     (types.ModuleType, ReadSet._python_module),
     (type, ReadSet._class),
     ((list, tuple, collections.deque), ReadSet._sequence),
