@@ -110,7 +110,7 @@ def test_nan_steers(compile):
 
 @scenario("ABC.register between calls", "isinstance's answer now", "guard", 2)
 def test_registered_class(compile):
-    class Base(abc.ABC):
+    class Base(abc.ABC):  # noqa: B024
         pass
 
     class Other:
