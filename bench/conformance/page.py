@@ -55,16 +55,24 @@ tensors, TorchScript, and torch's private functions (`torch._foreach_...`, `torc
 - Muon's iteration runs in the parameter's dtype; torch rounds it to bfloat16.
 - `LBFGS.step` steers by values at every turn, so a compiled step runs eagerly, and says so.
 - `cholesky_solve` and `cholesky_inverse` have gradient 0 for the triangle that is never read.
-- `ctc_loss` has the true gradient of its argument; torch's adds what `log_softmax` takes away
-  again, so behind `log_softmax` both are the same.
-- `lp_pool` has gradient 0 where torch's is NaN (windows whose sum of powers is not positive).
+- `as_strided_scatter` has the gradient of the elements that stay; torch's mistakes them for those
+  that are overwritten.
+- `linalg.pinv(hermitian=True)` reads one triangle; torch's gradient reads the other one, too, which
+  shows where the argument is not symmetric.
+- The second derivative of a norm at 0 is 0 where torch's is NaN.
+- Bases of null spaces (`svd` with `full_matrices`) are not determined and differ from torch's.
+- Results in float16 are rounded after each op; where torch keeps wider numbers inside
+  (attention, `addbmm`, trilinear `interpolate`) they differ in the last digit or two, and
+  `matrix_exp` of large halves is finite where torch's is NaN.
+- `polygamma` at a pole is inf, which torch misses by rounding the pole.
 - Functions whose result shapes depend on data (`nonzero`, `unique`, `masked_select`, ...) cut the
   trace where the data is read; another outcome grows the tree of traces.
 - Random functions draw from tracejit's own Philox streams: the same seed gives the same numbers
   eagerly and compiled, but not torch's numbers. Gamma, Poisson, binomial and von Mises variables
   are made by NumPy's generators, keyed by that stream.
 - A gamma draw's gradient is that of its quantile to 12 digits; torch's is an approximation to 4.
-- `out=` is written after the result is computed, so an overlap with an input does no harm and is
+- `out=` of another floating dtype takes the result where torch wants the very dtype of some
+  functions. It is written after the result is computed, so an overlap with an input does no harm and is
   not refused; names that torch's own samples mark as partial appear below for that reason.
 """
 

@@ -89,3 +89,15 @@ def test_public_names_say_what_is_missing() -> None:
         torch.no_such_thing  # noqa: B018
     with pytest.raises(AttributeError, match="no_such_thing"):
         X.no_such_thing  # noqa: B018
+
+
+def test_out_of_another_dtype_is_refused_where_torch_does_not_convert():
+    x, wide = torch.ones(2, 2), torch.empty(2, 2, dtype=torch.float64)
+    index = torch.empty(2, dtype=torch.int64)
+    with pytest.raises(RuntimeError, match="Expected out tensor to have dtype float32"):
+        torch.mm(x, x, out=wide)
+    with pytest.raises(RuntimeError, match="max: Expected out"):
+        torch.max(x, 0, out=(torch.empty(2, dtype=torch.float64), index))
+    with pytest.raises(RuntimeError, match="argmax: Expected out tensor to have dtype int64"):
+        torch.argmax(x, 0, out=index.int())
+    assert torch.max(x, x, out=wide) is wide and torch.add(x, 1, out=wide)[0, 0] == 2

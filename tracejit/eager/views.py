@@ -221,7 +221,7 @@ _COPIES: dict[str, Callable[..., Any]] = {
     "permute": permute, "select": select, "slice": _slice_copy, "split": split,
     "split_with_sizes": split_with_sizes, "squeeze": squeeze, "t": t, "transpose": transpose,
     "unbind": unbind, "unfold": unfold, "unsqueeze": unsqueeze,
-    "view": lambda x, *size: x.view(*size),
+    "view": lambda x, *shape, **named: x.view(*shape, *named.values()),  # size= or dtype=
 }  # fmt: skip
 for _name, _function in _COPIES.items():
     _define_copy(_name, _function)
