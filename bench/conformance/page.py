@@ -71,9 +71,9 @@ tensors, TorchScript, and torch's private functions (`torch._foreach_...`, `torc
   eagerly and compiled, but not torch's numbers. Gamma, Poisson, binomial and von Mises variables
   are made by NumPy's generators, keyed by that stream.
 - A gamma draw's gradient is that of its quantile to 12 digits; torch's is an approximation to 4.
-- `out=` of another floating dtype takes the result where torch wants the very dtype of some
-  functions. It is written after the result is computed, so an overlap with an input does no harm and is
+- `out=` is written after the result is computed, so an overlap with an input does no harm and is
   not refused; names that torch's own samples mark as partial appear below for that reason.
+  Factories, and pools and activations of `nn.functional`, convert to another dtype of `out`.
 """
 
 

@@ -85,6 +85,8 @@ def test_gradients_at_nan_and_at_the_kinks_are_torchs():
             x = torch.tensor([nan, 1e30], requires_grad=True)
             call(x).sum().backward()
             np.testing.assert_array_equal(x.grad.numpy(), [expected, 1.0])
+    half = torch.tensor([11.0, 12.0, 19.0, 21.0], dtype=torch.float16)
+    assert F.softplus(half).tolist() == half.tolist()
     x = torch.tensor([-3.0, 3.0, 0.0], requires_grad=True)
     F.hardswish(x).sum().backward()
     assert x.grad.tolist() == [0.0, 1.0, 0.5]

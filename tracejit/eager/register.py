@@ -87,9 +87,23 @@ def with_names(target: Callable[..., Any], **names: str) -> Callable[..., Any]:
 
 
 # torch converts the result for the others; measured with torch 2.13's own samples.
-EXACT_OUT = frozenset(
-    ["abs", "addbmm", "addmm", "addmv", "alias_copy", "amax", "amin", "aminmax", "argmax", "argmin", "as_strided_copy", "baddbmm", "bitwise_not", "bmm", "bucketize", "ceil", "conj_physical", "float_power", "nonzero", "searchsorted", "cholesky_ex", "cross", "cummax", "cummin", "det", "diag", "diagonal_copy", "diff", "dot", "eigh", "eigvalsh", "expand_copy", "floor", "frac", "frexp", "gather", "heaviside", "histc", "histogram", "index_add", "index_copy", "index_reduce", "index_select", "inner", "inv", "inv_ex", "kthvalue", "log_softmax", "logcumsumexp", "lu_factor", "lu_factor_ex", "lu_solve", "lu_unpack", "masked_select", "matmul", "matrix_norm", "max", "min", "mm", "mode", "msort", "multi_dot", "mv", "nan_to_num", "nanquantile", "narrow_copy", "neg", "norm", "ormqr", "permute_copy", "qr", "quantile", "renorm", "round", "scatter", "scatter_add", "scatter_reduce", "sgn", "sign", "slice_scatter", "slogdet", "softmax", "solve", "solve_ex", "solve_triangular", "sort", "split_with_sizes_copy", "squeeze_copy", "svd", "svdvals", "t_copy", "take", "take_along_dim", "tensordot", "topk", "transpose_copy", "triangular_solve", "tril", "triu", "trunc", "unbind_copy", "unfold_copy", "unsqueeze_copy", "vdot", "vecdot", "vector_norm", "view_copy", "where"]
-)
+EXACT_OUT = frozenset((
+    "abs", "addbmm", "addmm", "addmv", "alias_copy", "amax", "amin", "aminmax", "argmax",
+    "argmin", "as_strided_copy", "baddbmm", "bitwise_not", "bmm", "bucketize", "ceil",
+    "cholesky_ex", "conj_physical", "cross", "cummax", "cummin", "det", "diag", "diagonal_copy",
+    "diff", "dot", "eigh", "eigvalsh", "expand_copy", "float_power", "floor", "frac", "frexp",
+    "gather", "heaviside", "histc", "histogram", "index_add", "index_copy", "index_reduce",
+    "index_select", "inner", "inv", "inv_ex", "kthvalue", "log_softmax", "logcumsumexp",
+    "lu_factor", "lu_factor_ex", "lu_solve", "lu_unpack", "masked_select", "matmul",
+    "matrix_norm", "max", "min", "mm", "mode", "msort", "multi_dot", "mv", "nan_to_num",
+    "nanquantile", "narrow_copy", "neg", "nonzero", "norm", "ormqr", "permute_copy", "qr",
+    "quantile", "renorm", "round", "scatter", "scatter_add", "scatter_reduce", "searchsorted",
+    "sgn", "sign", "slice_scatter", "slogdet", "softmax", "solve", "solve_ex",
+    "solve_triangular", "sort", "split_with_sizes_copy", "squeeze_copy", "svd", "svdvals",
+    "t_copy", "take", "take_along_dim", "tensordot", "topk", "transpose_copy",
+    "triangular_solve", "tril", "triu", "trunc", "unbind_copy", "unfold_copy", "unsqueeze_copy",
+    "vdot", "vecdot", "vector_norm", "view_copy", "where",
+))  # fmt: skip
 """Functions whose ``out=`` must have the very dtype of the result."""
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
-from tracejit.dtypes import DType
+from tracejit.dtypes import DType, float16
 from tracejit.eager.conversions import row_major
 from tracejit.eager.dispatch import pointwise
 from tracejit.eager.inplace import deliver, write_into
@@ -215,6 +215,8 @@ def softplus(
     """``log(1 + exp(beta * x)) / beta``; x itself where ``beta * x > threshold``."""
     scaled = input if beta == 1 else input * beta
     straight = scaled > threshold
+    if input.dtype is float16:  # whose exp overflows from 11.1 on, where x is the result
+        straight = straight | (scaled > 11.0)
     soft: Any = _where(straight, 0.0, scaled, input).exp().log1p()
     return _into(_where(straight, input, soft if beta == 1 else soft / beta, input), out)
 
