@@ -161,3 +161,12 @@ def test_transposed_convolution_adds_up_windows(
                   j * dilation : j * dilation + 11 : 2] += part  # fmt: skip
     rows, columns = (n - 9 - padding for n in size)
     close(got, whole[:, :, padding:rows, padding:columns])
+
+
+@pytest.mark.parametrize("perm", [(0, 1, 2, 3), (1, 0, 3, 2), (0, 3, 1, 2)])
+@pytest.mark.parametrize("dtype", ["f4", "i8", "u1"])
+def test_borders_of_planes(perm: tuple[int, ...], dtype: str) -> None:
+    x = np.arange(4 * 5 * 6 * 7).reshape(4, 5, 6, 7).astype(dtype).transpose(perm)
+    for low, high in (((1, 2), (0, 3)), ((0, 0), (1, 0))):
+        how = {"low": (0, 0, *low), "high": (0, 0, *high), "value": 9}
+        np.testing.assert_array_equal(run_op(OPS["pad"], [x], how), OPS["pad"].numpy(x, **how))

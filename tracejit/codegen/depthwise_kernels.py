@@ -80,7 +80,8 @@ def depthwise_source(dtype: str, sizes: tuple[int, ...], step: int, gap: int) ->
         w.put(f"t{tap} = {total} + w{tap}_ * load_{dtype}(source, {place})")
         total = f"t{tap}"
     w.put(f"store_{dtype}(out, row + x, {total})")
-    w.put("masked_tail()")
+    if step == 1:  # a masked vector of distant elements is gathered
+        w.put("masked_tail()")
     return w.text()
 
 
@@ -118,7 +119,8 @@ def depthwise_weight_source(dtype: str, sizes: tuple[int, ...], step: int, gap: 
         value = f"load_{dtype}(source, {_place(rows, tap, sizes, step, gap)})"
         at = f"base + {tap * CHUNK} + x"
         w.put(f"store_{dtype}(room, {at}, load_{dtype}(room, {at}) + v * {value})")
-    w.put("masked_tail()")
+    if step == 1:  # a masked vector of distant elements is gathered
+        w.put("masked_tail()")
     w.depth = depth
     _add_up(w, dtype, taps)
     return w.text()
@@ -149,5 +151,6 @@ def window_sum_source(dtype: str, sizes: tuple[int, ...], step: int, gap: int) -
         w.put(f"t{tap} = {total} + load_{dtype}(source, {_place(rows, tap, sizes, step, gap)})")
         total = f"t{tap}"
     w.put(f"store_{dtype}(out, row + x, {total})")
-    w.put("masked_tail()")
+    if step == 1:  # a masked vector of distant elements is gathered
+        w.put("masked_tail()")
     return w.text()

@@ -210,6 +210,48 @@ def _maximum_in_memory(w: KernelText, kinds: tuple[str, str], rank: int, move: s
     w.put("masked_tail()")
 
 
+def pad_source(dtype: str, dense: bool) -> str:
+    """Planes with a border of one value, a unit for each: every row is written once.
+
+    Table: out, source, value (of one element); inner outer size and the source's strides of the two
+    outer axes; rows and columns of a plane, the source's strides along them; rows above and below,
+    columns before and behind.
+    """
+    names = ("inner", "step_a", "step_b", "rows", "columns", "step_y", "step_x", "above", "below",
+             "before", "behind")  # fmt: skip
+    along = "x" if dense else "x * step_x"
+    return "\n".join([
+        "def kernel(t, lo, hi):",
+        f"    out = ptr_{dtype}(word(t, 0), 1)",
+        f"    source = ptr_{dtype}(word(t, 1), 0)",
+        f"    value = load_{dtype}(ptr_{dtype}(word(t, 2), 0), 0)",
+        *(f"    {name} = word(t, {3 + i})" for i, name in enumerate(names)),
+        "    whole = before + columns + behind",
+        "    for u in range(lo, hi):",
+        "        a = u // inner",
+        "        origin = a * step_a + (u - a * inner) * step_b",
+        "        plane = u * (above + rows + below) * whole",
+        "        first = plane + above * whole",
+        "        end = first + rows * whole",
+        "        for i in range(plane, first):",
+        f"            store_{dtype}(out, i, value)",
+        "        for y in range(rows):",
+        "            start = first + y * whole",
+        "            inside = start + before",
+        "            for i in range(start, inside):",
+        f"                store_{dtype}(out, i, value)",
+        "            from_ = origin + y * step_y",
+        "            for x in range(columns):",
+        f"                store_{dtype}(out, inside + x, load_{dtype}(source, from_ + {along}))",
+        "                masked_tail()",
+        "            for i in range(inside + columns, start + whole):",
+        f"                store_{dtype}(out, i, value)",
+        "        for i in range(end, end + below * whole):",
+        f"            store_{dtype}(out, i, value)",
+        "",
+    ])  # fmt: skip
+
+
 def filters_source(dtype: str) -> str:
     """Filters copied to row-major order, `FILTERS` of them a unit: channel by channel, so that
     those which lie side by side in the source are read together.

@@ -19,7 +19,13 @@ from tracejit.ir.plan import HostStep
 from tracejit.runtime.convolve_steps import convolve, convolve_weight
 from tracejit.runtime.launch import Operand
 from tracejit.runtime.order_steps import plan_order
-from tracejit.runtime.window_steps import window_max, window_put, window_sum, windows_add
+from tracejit.runtime.window_steps import (
+    pad_planes,
+    window_max,
+    window_put,
+    window_sum,
+    windows_add,
+)
 from tracejit.transforms.views import (
     Layout,
     base_and_views,
@@ -119,6 +125,8 @@ def _fill(builder: Builder, out: Operand, value: Any) -> None:
 
 
 def _pad(builder: Builder, node: Node) -> bool:
+    if pad_planes(builder, node):
+        return True
     out = builder.new_value(node)
     shape, low = builder.shape(node.inputs[0].shape), builder.shape(node.params["low"])
     if shape != out.layout.shape:

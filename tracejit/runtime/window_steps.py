@@ -19,6 +19,7 @@ from tracejit.codegen.window_kernels import (
     add_source,
     max_element_source,
     max_source,
+    pad_source,
     put_element_source,
     put_source,
 )
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from tracejit.runtime.builder import Builder
 
 
+_FEW_PLANES = 16  # are padded by pieces
 _LITERAL_STEPS = 4  # distances of windows that a kernel knows
 
 
@@ -90,6 +92,32 @@ def _axis_words(
     """The words of the axes, see `window_kernels`."""
     rows = zip(n, c, s, w, how.sizes, how.dilations, how.steps, strict=True)
     return [word for row in rows for word in row]
+
+
+def pad_planes(builder: Builder, node: Node) -> bool:
+    """A border around planes, the last two axes, in one pass."""
+    x = node.inputs[0]
+    low, high = (builder.shape(node.params[k]) for k in ("low", "high"))
+    shape = builder.shape(x.shape)
+    if not builder.tiles or len(shape) < 3 or node.dtype.short == "f16" or node.dtype.kind == "b":
+        return False
+    if any(n != 0 for n in (*low[:-2], *high[:-2])) or bool(prod(shape[:-2]) < _FEW_PLANES):
+        return False
+    if bool(prod(shape) == 0):
+        return False
+    out = builder.new_value(node)
+    if out.layout.strides != contiguous(out.layout.shape).strides:
+        return False
+    source, outer = _planes(builder, x, 2)
+    value = np.asarray(node.params["value"], node.dtype.numpy)
+    strides = source.layout.strides[-2:]
+    words: list[int | Operand] = [
+        *(out, source, builder.constant(value, (1,), node.dtype), *outer, *shape[-2:], *strides),
+        *(low[-2], high[-2], low[-1], high[-1]),
+    ]
+    text = pad_source(node.dtype.short, bool(strides[1] == 1))
+    _launch(builder, "pad", text, words, prod(shape[:-2]), prod(out.layout.shape[-2:]) // 4)
+    return True
 
 
 def windows_add(builder: Builder, node: Node) -> bool:
