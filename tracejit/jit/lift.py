@@ -55,7 +55,7 @@ class LiftedCall:
         found = [e for e in readset.entries if e.kind in _KINDS and type(e.value) in (int, float)]
         if readset.tells_identity:
             self._tell_apart([e.source for e in found])
-            self._tell_apart([e.source for e in readset.entries if isinstance(e.value, Tensor)])
+            self._tell_tensors_apart()
         objects = collections.Counter(id(e.value) for e in found)
         for entry in found:
             source = entry.source
@@ -88,6 +88,20 @@ class LiftedCall:
 
         def now(args: Any) -> Any:
             return identities([source.read(args) for source in sources])
+
+        self.capture.conditions.append((now, now(self.readset.args)))
+
+    def _tell_tensors_apart(self) -> None:
+        """The same for tensors; those of modules are told apart where modules are guarded."""
+        tensors = [e for e in self.readset.entries if isinstance(e.value, Tensor)]
+        held = frozenset(id(e.value) for e in tensors if e.kind == "module tensor")
+        sources = [e.source for e in tensors if e.kind != "module tensor"]
+        self._tell_apart(sources)
+        if not sources or not held:
+            return
+
+        def now(args: Any) -> Any:
+            return [id(source.read(args)) in held for source in sources]
 
         self.capture.conditions.append((now, now(self.readset.args)))
 

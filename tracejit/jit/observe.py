@@ -61,7 +61,8 @@ class Observer:
     """Turns what one run shows into a log that can be compared with another run's.
 
     strides  whether the order of elements in memory counts as visible (``is_contiguous``); "order":
-             only which axes have the larger steps, as a compiled call's results have no gaps.
+             only which axes have the larger steps, as a compiled call's results have no gaps, and
+             not of gradients, which a compiled backward pass gives in row-major order.
     """
 
     def __init__(self, strides: bool | str = True) -> None:
@@ -112,19 +113,21 @@ class Observer:
         held = getattr(value, "__dict__", {})
         return (type(value).__name__, [(k, self._value(v, above)) for k, v in held.items()])
 
-    def _tensor(self, tensor: Tensor, above: tuple[int, ...]) -> Seen:
+    def _tensor(self, tensor: Tensor, above: tuple[int, ...], is_gradient: bool = False) -> Seen:
         label = self.labels.get(id(tensor))
         if label is None:
             label = self.labels[id(tensor)] = len(self.tensors)
             self.tensors.append(tensor)
         array = tensor._array
         layout: Any = _layout(array) if self.strides is True else ()
-        if self.strides == "order" and type(array) is np.ndarray:
+        if self.strides == "order" and type(array) is np.ndarray and not is_gradient:
             layout = order_of(array)
         facts = (type(tensor).__name__, array.dtype.str, array.shape, layout,
                  tensor._requires_grad, tensor.is_leaf)  # fmt: skip
         grad = tensor._grad
-        seen = None if grad is None or id(grad) in above else self._tensor(grad, (*above, id(grad)))
+        seen = None
+        if grad is not None and id(grad) not in above:
+            seen = self._tensor(grad, (*above, id(grad)), True)
         return Seen(label, facts, array.copy(), seen)
 
     def _sharing(self) -> list[tuple[int, int]]:
