@@ -105,3 +105,16 @@ def test_two_operands(compile):
     for x in (arange(2, 3), arange(3, 2).T):
         for y in (arange(2, 3), arange(3, 2).T):
             yield shown(f(x, y))
+
+
+@scenario("a copy that is overwritten as a whole, of x in another order", "the order of x", "guard",
+          2, strides=True)  # fmt: skip
+def test_overwritten(compile):
+    def run(x):
+        y = x.to(torch.float64)
+        y.fill_(3.0)
+        return y, y.select(0, 0)
+
+    f = compile(run)
+    for x in (arange(2, 3), arange(3, 2).T, arange(2, 3)):
+        yield [shown(r) for r in f(x)]

@@ -87,7 +87,7 @@ class Capture:
     steering  lifted ints (by their keys) that steered Python, and how often.
     prints    calls of `print`, with what they were given (`jit.prints.Printed`).
     layouts   (node, exact) of tensors whose order in memory steered the run.
-    ordering  nodes of tensors whose order in memory new tensors were given.
+    ordering  nodes of tensors whose order in memory others have, whatever they are computed from.
     picks     (result, where from, version of that) of indexing by 0-d tensors: views that the
               trace takes for copies.
     unsound   (reason, location) of what a replay could not repeat.
@@ -186,6 +186,8 @@ class Capture:
             self.add_input(tensor)
         if id(tensor) in self.input_ids:
             self.writes[id(tensor)] = tensor
+        elif tensor._array.ndim > 1:
+            self.ordering.append(tensor._trace[1])  # written to, it lies as it was made
         self.set_node(tensor, node)
 
     def new_leaf(self, tensor: Tensor, value: Node) -> None:

@@ -68,6 +68,7 @@ class Observer:
     def __init__(self, strides: bool | str = True) -> None:
         self.tensors: list[Tensor] = []
         self.labels: dict[int, int] = {}
+        self.gradients: set[int] = set()  # labels of what was a gradient when it was first seen
         self.log: list[Any] = []
         self.problems: list[str] = []
         self.strides = strides
@@ -113,21 +114,23 @@ class Observer:
         held = getattr(value, "__dict__", {})
         return (type(value).__name__, [(k, self._value(v, above)) for k, v in held.items()])
 
-    def _tensor(self, tensor: Tensor, above: tuple[int, ...], is_gradient: bool = False) -> Seen:
+    def _tensor(self, tensor: Tensor, above: tuple[int, ...]) -> Seen:
         label = self.labels.get(id(tensor))
         if label is None:
             label = self.labels[id(tensor)] = len(self.tensors)
             self.tensors.append(tensor)
         array = tensor._array
         layout: Any = _layout(array) if self.strides is True else ()
-        if self.strides == "order" and type(array) is np.ndarray and not is_gradient:
+        if self.strides == "order" and type(array) is np.ndarray and label not in self.gradients:
             layout = order_of(array)
         facts = (type(tensor).__name__, array.dtype.str, array.shape, layout,
                  tensor._requires_grad, tensor.is_leaf)  # fmt: skip
         grad = tensor._grad
         seen = None
         if grad is not None and id(grad) not in above:
-            seen = self._tensor(grad, (*above, id(grad)), True)
+            if id(grad) not in self.labels:
+                self.gradients.add(len(self.tensors))
+            seen = self._tensor(grad, (*above, id(grad)))
         return Seen(label, facts, array.copy(), seen)
 
     def _sharing(self) -> list[tuple[int, int]]:
