@@ -97,8 +97,8 @@ def row_scan_source(dtype: str, how: str) -> str:
         f"    x = ptr_{dtype}(word(t, 1), 0)",
         "    count = word(t, 2)",
         "    for r in range(lo, hi):",
-        f"        total = {start}",
-        f"        store_{dtype}(out, r * count, total)",
+        f"        store_{dtype}(out, r * count, {start})",
+        f"        total = load_{dtype}(out, r * count)",  # of this dtype, whatever 0.0 is
         "        for i in range(r * count + 1, r * count + count):",
         f"            total = {COMBINE[how].format(x='total', y=f'load_{dtype}(x, i)')}",
         f"            store_{dtype}(out, i, total)",

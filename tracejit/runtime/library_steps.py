@@ -226,6 +226,9 @@ _HOW = {"scatter": "set", "scatter_add": "add", "take_add": "add", "prod": "prod
 # running sums ------------------------------------------------------------------------------------
 
 
+_SUMMED_AS_THEY_ARE = ("f32", "f64", "i64")  # sums of narrower integers are wider in a register
+
+
 def _scan(builder: Builder, node: Node) -> bool:
     x, axis = node.inputs[0], node.params["axis"]
     if x.dtype.short == "f16" or x.dtype.kind == "b" or node.dtype is not x.dtype:
@@ -239,7 +242,8 @@ def _scan(builder: Builder, node: Node) -> bool:
     if not units or not count:
         return True
     how = "add" if node.op.name == "cumsum" else "prod"
-    text = (row_scan_source if width == 1 else scan_source)(x.dtype.short, how)
+    in_register = width == 1 and x.dtype.short in _SUMMED_AS_THEY_ARE
+    text = (row_scan_source if in_register else scan_source)(x.dtype.short, how)
     words = [out, source, count, width, columns]
     grain = config.parallel_grain // (4 * columns * count)
     builder.table_launch(f"{node.op.name}_{x.dtype.short}", text, words, units, grain)
