@@ -147,6 +147,7 @@ def main() -> None:
                 report.save()
     if "modules" in options.sections:
         modules.run(report, options)
+        report.save()
     if "optimizers" in options.sections:
         optimizers.run(report, options)
         report.save()

@@ -15,7 +15,7 @@ HEADER = f"""# Conformance with torch
 
 How far tracejit agrees with torch {torch.__version__.partition("+")[0]}, by torch's own samples
 (`op_db`, `module_db`, `optim_db` of `torch.testing._internal`), on the CPU, in the dtypes both
-have. Written by a command; do not edit by hand:
+have. Written by a command, but for what says how the figures were gathered:
 
 ```text
 python -m bench.torch_conformance --samples 3 --keep results.json --write docs/conformance.md
