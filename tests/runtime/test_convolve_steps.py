@@ -122,6 +122,22 @@ def test_one_compiled_convolution_serves_other_sizes() -> None:
     assert "runs eagerly" not in str(step.explain())
 
 
+@pytest.mark.parametrize("groups", [1, 2])
+def test_sizes_of_small_images_are_recorded(groups: int) -> None:
+    w = torch.randn(8, 6 // groups, 3, 3, requires_grad=True)
+    v = torch.randn(8, 1, 3, 3, requires_grad=True)
+
+    def step(x: Any) -> Any:
+        y = F.conv2d(F.conv2d(x, w, None, 1, 1, 1, groups), v, None, 2, 1, 1, 8)
+        return torch.autograd.grad(y.square().sum(), (x, w, v))
+
+    compiled = torch.compile(step, fullgraph=True)
+    for batch, n in ((3, 7), (4, 7), (5, 6), (6, 9), (7, 5)):
+        x = torch.randn(batch, 6, n, n, requires_grad=True)
+        for a, b in zip(compiled(x), step(x), strict=True):
+            np.testing.assert_allclose(a.numpy(), b.numpy(), 1e-4, 1e-4)
+
+
 def test_a_program_names_convolutions() -> None:
     compiled = torch.compile(lambda x, w: F.conv2d(x, w, None, 1, 1))
     compiled(torch.randn(1, 3, 8, 8), torch.randn(4, 3, 3, 3))

@@ -261,7 +261,8 @@ def _decompose_input(g: Node, w: Node, *, shape: Shape, groups: int, **how: Any)
     reach = [d * (k - 1) for k, d in zip(how["sizes"], how["dilations"], strict=True)]
     if any(s > 1 for s in how["steps"]):
         inside = all(r >= max(a, b) for r, a, b in zip(reach, how["low"], how["high"], strict=True))
-        if is_one(w.shape[1]) and groups > 1 and inside:
+        fixed = not any(type(n) is SymInt for n in g.shape[2:])  # gaps ask for more than phases
+        if is_one(w.shape[1]) and groups > 1 and inside and fixed:
             return _input_of_gaps(g, w, shape, groups, how)
         return _input_of_phases(g, w, shape, groups, how)
     low, high = (tuple(r - p for r, p in zip(reach, how[side], strict=True))

@@ -110,7 +110,7 @@ def _dense_planes(layout: Layout) -> tuple[Any, ...]:
     return (*layout.strides[:2], *contiguous(layout.shape[2:]).strides)
 
 
-def _places(batch: Any, groups: int, steps: Sequence[Any]) -> np.ndarray:
+def _places(batch: int, groups: int, *steps: Sequence[int]) -> np.ndarray:
     """For each image and group, the bytes to its A, B and C; `steps` are pairs of them."""
     table = np.empty((batch * groups, 3), np.int64)
     for column, (image, group) in enumerate(steps):
@@ -199,7 +199,7 @@ def convolve(builder: Builder, node: Node) -> bool:
         (x.layout.strides[0] * item, channels * x.layout.strides[1] * item),
         (filters * n * item, m * n * item),
     )
-    offsets = call(_places, matrices, groups, steps)
+    offsets = call(_places, matrices, groups, *steps)
     product = window_gemm.convolution(
         out.dtype.numpy, (m, n, k), windows, matrices * groups, offsets
     )
@@ -244,7 +244,7 @@ def convolve_weight(builder: Builder, node: Node) -> bool:
         (images * x.layout.strides[0] * item, channels * x.layout.strides[1] * item),
         (filters * n * item, m * n * item),
     )
-    offsets = call(_places, parts, groups, steps)
+    offsets = call(_places, parts, groups, *steps)
     product = window_gemm.gradient(
         out.dtype.numpy, (m, n, filters * places), windows, parts * groups, offsets, images
     )
