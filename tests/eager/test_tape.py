@@ -392,3 +392,21 @@ def test_gelu_keeps_its_input_only(approximate: str) -> None:
     loss = torch.nn.functional.gelu(x.exp(), approximate=approximate).sum()
     assert memory_stats()["in_use"] - before == 65536  # what exp gave
     del loss
+
+
+def test_a_leaf_that_was_initialised_through_data_has_its_gradient() -> None:
+    """As DCGAN's `weights_init` does: writes through ``.data`` are not autograd's business."""
+    w = torch.nn.Parameter(torch.ones(3))
+    torch.nn.init.constant_(w.data, 2.0)
+    (w * w).sum().backward()
+    assert w.grad.tolist() == [4.0, 4.0, 4.0]
+    kernel = torch.nn.Parameter(torch.ones(1, 1, 1, 1))
+    kernel.data.fill_(3.0)
+    x = torch.ones(1, 1, 2, 2, requires_grad=True)
+    torch.nn.functional.conv2d(x, kernel).sum().backward()
+    assert x.grad.flatten().tolist() == [3.0] * 4
+    y = w * w
+    with torch.no_grad():
+        w.add_(1.0)
+    with pytest.raises(RuntimeError, match="changed by an in-place"):
+        y.sum().backward()

@@ -314,7 +314,7 @@ def save_value(node: Node, tensor: Tensor, kind: type[Saved] = Saved) -> None:
             state.saving.append(node)
     elif type(held) is Leaf:
         held.array, held.storage = tensor._array, storage_of(tensor)
-        held.version = held.storage.version
+        held.version, held.hidden = held.storage.version, held.storage.hidden
 
 
 def bump_version(tensor: Tensor) -> None:
