@@ -71,7 +71,8 @@ test_isinstance = number(
 test_dispatch = number(
     "functools.singledispatch on a number",
     "the function of its type",
-    "guard", 4,
+    "guard",
+    4,
     lambda x, n: _kind_of(n) * x + n,
 )
 test_text = number(
