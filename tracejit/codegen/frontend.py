@@ -156,14 +156,14 @@ def _new_module(rules: Rules, tree: ast.Module) -> Iterator[ir.Module]:
 
 def _scope_count(tree: ast.Module) -> int:
     """One more than the largest literal that may be the scope of a pointer in the source."""
-    found = [
+    found: list[Any] = [
         call.args[1].value
         for call in ast.walk(tree)
         if isinstance(call, ast.Call) and len(call.args) == 2
         and isinstance(call.func, ast.Name) and call.func.id.startswith("ptr_")
         and isinstance(call.args[1], ast.Constant)
     ]  # fmt: skip
-    return min(max(found, default=0) + 1, language.SCOPES)
+    return min(int(max(found, default=0)) + 1, language.SCOPES)
 
 
 def _definition(tree: ast.Module) -> ast.FunctionDef:

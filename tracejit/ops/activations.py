@@ -44,6 +44,6 @@ def _gelu_tanh_vjp(g: Node, out: Node, x: Node) -> tuple[Node]:
 
 
 gelu_tanh = special(
-    "gelu_tanh", "gelu with a tanh in place of the distribution function (the same authors).",
+    "gelu_tanh", "As gelu, with a tanh in place of the distribution function (the same authors).",
     lambda x: x * 0.5 * (_tanh_part(x) + 1.0), _gelu_tanh_vjp, uniform(-3, 3),
 )  # fmt: skip

@@ -111,7 +111,7 @@ def pad_planes(builder: Builder, node: Node) -> bool:
     source, outer = _planes(builder, x, 2)
     value = np.asarray(node.params["value"], node.dtype.numpy)
     strides = source.layout.strides[-2:]
-    words: list[int | Operand] = [
+    words: list[Any] = [
         *(out, source, builder.constant(value, (1,), node.dtype), *outer, *shape[-2:], *strides),
         *(low[-2], high[-2], low[-1], high[-1]),
     ]

@@ -72,7 +72,7 @@ def scaled_dot_product_attention(
         if whole is not None:
             return whole
     scores = query.matmul(key.transpose(-2, -1)) * factor
-    if is_causal:
+    if mask is not None:
         weights = where_of(mask, scores, -math.inf, scores.dtype).softmax(-1)
     elif attn_mask is not None:
         scores, dead = _masked(scores, attn_mask)
