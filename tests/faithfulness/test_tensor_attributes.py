@@ -119,3 +119,43 @@ def test_subclass_attribute(compile):
         if k == 4:
             Scaled.scale = 9
         yield f(x)
+
+
+_ASKED = [
+    ("ndim", lambda t: t.ndim > 1, lambda: torch.ones(3), lambda: torch.ones(3, 1)),
+    ("dtype", lambda t: t.dtype is torch.float32, lambda: torch.ones(3),
+     lambda: torch.ones(3).double()),
+    ("is_floating_point()", lambda t: t.is_floating_point(), lambda: torch.ones(3),
+     lambda: torch.ones(3, dtype=torch.int64)),
+    ("requires_grad", lambda t: t.requires_grad, lambda: torch.ones(3),
+     lambda: torch.ones(3, requires_grad=True)),
+    ("is_leaf", lambda t: t.is_leaf, lambda: torch.ones(3, requires_grad=True),
+     lambda: torch.ones(3, requires_grad=True) * 2),
+]  # fmt: skip
+
+
+@scenario("y.dtype, ndim, requires_grad, is_leaf of an argument not used else", "as plain",
+          "guard", 10)  # fmt: skip
+def test_outline_of_an_unused_argument(compile):
+    for _, ask, first, second in _ASKED:
+        f = compile(lambda x, y, ask=ask: x * 2 if ask(y) else x * 3)
+        for make in (first, first, second, second, first):
+            yield f(torch.ones(2), make())
+
+
+@scenario("w.requires_grad of a global tensor not used else", "as plain", "guard", 2)
+def test_outline_of_a_global(compile):
+    w = torch.ones(3)
+    f = compile(lambda x: x * (2 if w.requires_grad else 3))
+    yield f(arange(3)), f(arange(3))
+    w.requires_grad_()
+    yield f(arange(3)), f(arange(3))
+
+
+@scenario("m.weight.dtype steers, then m.double()", "as plain", "guard", 2)
+def test_outline_of_a_parameter(compile):
+    m = nn.Linear(2, 2)
+    f = compile(lambda x: x * (2 if m.weight.dtype is torch.float32 else 3))
+    yield f(arange(3)), f(arange(3))
+    m.double()
+    yield f(arange(3)), f(arange(3))

@@ -126,8 +126,8 @@ def _unmet_modules(guard: ModuleGuard, words: Describer) -> list[str]:
         path = words.source(words.readset.seen[id(module)])
         for name in guard.changes(module, before):
             found.append(f"{path}.{name} {_change(before.get(name), now.get(name))}")
-    if not found and guard.are_tied_anew():
-        found = ["other tensors of the modules are one and the same"]
+    if not found and guard.are_other_tensors():
+        found = ["tensors of the modules are tied otherwise, or have another dtype or rank"]
     return sorted(found)
 
 
@@ -155,6 +155,8 @@ def _unmet_entry(entry: Entry, args: Any, words: Describer) -> list[str]:
         return [f"{what} has {len(now)} attributes, had {entry.value}"]
     if entry.kind == "length":
         return [f"len({what}) is {len(now)}, was {entry.value}"]
+    if entry.kind == "outline":
+        return [f"{what} is {short(now)}, was {words.outline(entry.value)}"]
     if entry.kind == "keys":
         return [f"the keys of {what} have changed"]
     if entry.source.step == "type":

@@ -9,7 +9,7 @@ from typing import Any
 
 from tracejit.jit.objects import own_attributes
 from tracejit.jit.readset import Entry, ReadSet, Refusal, Source, constant_source
-from tracejit.jit.snapshot import Snapshot, changed_names, module_snapshot, same
+from tracejit.jit.snapshot import Snapshot, changed_names, module_snapshot, outline_of, same
 from tracejit.tensor import Tensor
 
 _SETTABLE = (bool, str, type(None))
@@ -72,6 +72,8 @@ def differences(readset: ReadSet) -> list[tuple[Entry, Any]]:
     """Entries whose value is no longer what it was, with the value now (or None if gone)."""
     changed = []
     for entry in readset.entries:
+        if entry.kind == "outline":  # what a run does to tensors, the capture has noted
+            continue
         try:
             now = entry.source.read(readset.args)
             holds = entry_holds(entry, now)
@@ -96,4 +98,6 @@ def entry_holds(entry: Entry, now: Any) -> bool:
         return bool(len(now) == entry.value)
     if entry.kind == "keys":
         return tuple(now) == entry.value
+    if entry.kind == "outline":
+        return outline_of(now) == entry.value
     return (now.dtype, now.shape, now.tobytes()) == entry.value

@@ -21,7 +21,7 @@ from tracejit.ir.sizes import SymInt, size_source
 from tracejit.ir.types import TensorType
 from tracejit.jit.layouts import order_of
 from tracejit.jit.readset import Entry, ReadSet, Source
-from tracejit.jit.snapshot import Snapshot, changed_names, module_snapshot, same
+from tracejit.jit.snapshot import Snapshot, changed_names, module_snapshot, outline_of, same
 from tracejit.jit.standins import identities
 from tracejit.runtime.device_array import DeviceArray
 from tracejit.tensor import Tensor
@@ -76,7 +76,7 @@ class ModuleGuard:
         self.modules = list(modules)
         self.inputs = list(tensors)
         self.places = places  # of all their tensors
-        self.ties = self._ties()  # which of them are one and the same
+        self.facts = self._facts()
         self.version = -1  # what the captured run met is compared with the first call
         self.tensors = tuple(t.source.read(()) for t in tensors)
 
@@ -87,7 +87,7 @@ class ModuleGuard:
             return False
         try:
             tensors = tuple(t.source.read(()) for t in self.inputs)
-            if self.are_tied_anew():
+            if self.are_other_tensors():
                 return False
         except (KeyError, AttributeError):
             return False
@@ -98,12 +98,14 @@ class ModuleGuard:
         self.version = version
         return True
 
-    def _ties(self) -> tuple[int, ...]:
-        return identities([place.read(()) for place in self.places])
+    def _facts(self) -> tuple[Any, ...]:
+        """Which of the tensors are one and the same, and the outline of each."""
+        tensors = [place.read(()) for place in self.places]
+        return identities(tensors), [outline_of(t) for t in tensors]
 
-    def are_tied_anew(self) -> bool:
-        """Whether other tensors of the modules are one and the same than were."""
-        return self._ties() != self.ties
+    def are_other_tensors(self) -> bool:
+        """Whether what may be asked of the modules' tensors has another answer than it had."""
+        return self._facts() != self.facts
 
     def changes(self, module: Any, before: Snapshot) -> list[str]:
         """The attributes of a module that are not as the trace needs them."""
@@ -220,6 +222,9 @@ class GuardWriter:
         elif entry.kind == "alias":
             first = self.read(readset.aliases[id(entry.source)])
             self.require(f"{expression} is {first}")
+        elif entry.kind == "outline":
+            self.table["outline_of"] = outline_of
+            self.require(f"outline_of({expression}) == {value}")
         elif entry.kind == "tensor":
             self.require(f"type({expression}) is {self.constant(type(entry.value))}")
 
@@ -375,7 +380,7 @@ def write_guards(
             writer.tensor_names.append(f"t{i}")
             writer.tensor(f"t{i}", wanted, None if like is None else like[i])
     for entry in readset.entries:
-        read = entry.kind == "tensor" and id(entry.source) in used
+        read = entry.kind in ("tensor", "outline") and id(entry.source) in used
         if entry.kind != "module tensor" and not read:
             writer.entry(entry, readset)
     for condition, value in conditions:

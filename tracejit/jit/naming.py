@@ -88,6 +88,12 @@ class Describer:
         known = self.readset.seen.get(int(holder)) if holder.isdigit() else None
         return None if known is None else f"{self.source(known)}[{key}"
 
+    def outline(self, outline: tuple[Any, ...]) -> str:
+        """What `snapshot.outline_of` tells of a tensor."""
+        dtype, rank, device, requires_grad, _ = outline
+        grad = " and requires_grad" if requires_grad else ""
+        return f"dtype {dtype}, {rank} dimensions on {device}{grad}"
+
     def entry(self, entry: Entry) -> str:
         """One guard, as a statement about the state."""
         what = self.source(entry.source)
@@ -104,6 +110,8 @@ class Describer:
             return f"len({what}) == {entry.value}"
         if entry.kind == "keys":
             return f"the keys of {what} are {short(entry.value)}"
+        if entry.kind == "outline":
+            return f"{what} has {self.outline(entry.value)}"
         if entry.kind == "array":
             return f"the NumPy array {what} has the same contents"
         if entry.kind in ("tensor", "module tensor"):

@@ -42,7 +42,7 @@ from tracejit.jit.objects import (
     slots_of,
     watch_library,
 )
-from tracejit.jit.snapshot import Snapshot, module_snapshot
+from tracejit.jit.snapshot import Snapshot, module_snapshot, outline_of
 from tracejit.jit.source import (
     KNOWN_LIBRARIES,
     STDLIB,
@@ -200,13 +200,13 @@ class ReadSet:
             self.add(source, "tensor" if first is source else "alias", value)
             self.aliases[id(source)] = first
             if first is source:
+                self.add(source, "outline", outline_of(value))
                 self._with_tensor(source, value)
         else:
             self._object(source, value)
 
     def _with_tensor(self, source: Source, tensor: Tensor) -> None:
-        """The attributes that a user gave a tensor, and what a leaf's hooks read (which those are
-        is guarded with the tensor)."""
+        """The attributes that a user gave a tensor, and what its hooks read."""
         own = own_attributes(tensor)
         if is_user_class(type(tensor)):
             self.class_attributes(type(tensor))

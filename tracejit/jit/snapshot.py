@@ -30,6 +30,12 @@ def same(a: Any, b: Any) -> bool:
     return bool(a == b)
 
 
+def outline_of(tensor: Tensor) -> tuple[Any, ...]:
+    """What code may ask of a tensor whose elements and sizes it does not touch."""
+    array = tensor._array
+    return array.dtype, array.ndim, tensor._device, tensor._requires_grad, tensor.is_leaf
+
+
 Snapshot = dict[str, Any]
 
 

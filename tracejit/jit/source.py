@@ -109,6 +109,7 @@ class Entry:
     kind 'equal' (type and value), 'is' (identity), 'tensor', 'alias' (a tensor that is also
     somewhere else), 'length' (of a container),
     'keys' (of a dict), 'array' (contents of a small NumPy array), 'absent' (nothing is there),
+    'outline' (of a tensor that the run did not meet: dtype, rank and the like),
     'module tensor' and 'module number' (of a Module, whose `ModuleGuard` checks them).
     """
 
