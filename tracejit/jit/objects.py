@@ -66,6 +66,11 @@ REGISTRATIONS = _Registrations()
 _INERT_MODULES = {"typing", "abc", "_abc", "_io", "io", "inspect"}
 
 
+def looks_up_plainly(kind: type) -> bool:
+    """Whether ``d[key]`` on a dict of this class gives what it holds, and never makes an item."""
+    return kind.__getitem__ in OWN_LOOKUP and not hasattr(kind, "__missing__")  # type: ignore
+
+
 def own_dict(value: Any) -> dict[str, Any] | None:
     """The attributes of the object itself; None if it has no dictionary.
 

@@ -31,12 +31,12 @@ from tracejit.jit.names import imported_module, names_of, with_inner
 from tracejit.jit.objects import (
     CHANGING,
     OWN_ITERATION,
-    OWN_LOOKUP,
     REGISTRATIONS,
     is_inert,
     is_library_module,
     is_user_class,
     is_users_container,
+    looks_up_plainly,
     own_attributes,
     own_dict,
     slots_of,
@@ -284,7 +284,7 @@ class ReadSet:
             return
         self.add(source.then("type"), "is", type(value))
         self.add(source, "keys", tuple(value))
-        plain = getattr(type(value), "__getitem__", None) in OWN_LOOKUP
+        plain = looks_up_plainly(type(value))
         for key, item in value.items() if plain else dict.items(value):
             self.value(source.then("item" if plain else "raw item", key), item)
 

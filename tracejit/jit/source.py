@@ -155,9 +155,11 @@ class Source:
 
     def is_assignable(self, args: tuple[Any, ...]) -> bool:
         """Whether a replay can store a new value there."""
-        if self.step != "item" or self.parent is None:
+        if self.step not in ("item", "raw item") or self.parent is None:
             return self.step == "cell"
         holder = self.parent.read(args)
+        if self.step == "raw item":  # one with a lookup of its own may store it elsewhere, too
+            return type(holder).__getitem__ is dict.__getitem__
         if isinstance(holder, tuple):
             return self.parent.is_assignable(args)
         return isinstance(holder, _ASSIGNABLE)
@@ -173,7 +175,7 @@ class Source:
         if self.step == "item":
             return f"{inner}[{self._literal(constant)}]"
         if self.step == "raw item":
-            return f"{constant(dict.__getitem__)}({inner}, {self._literal(constant)})"
+            return f"{constant(dict.get)}({inner}, {self._literal(constant)}, {constant(UNSET)})"
         return {
             "dict": f"{inner}.__dict__",
             "cell": f"{inner}.cell_contents",
@@ -212,6 +214,14 @@ class Source:
         return f"{above.describe()}.{self.key}"
 
 
+def raw_item(holder: dict[Any, Any], key: Any) -> Any:
+    """The item that a dict holds, past the code of a subclass; KeyError where ``holder[key]`` would
+    make one (a `defaultdict`, a class with ``__missing__``)."""
+    if not dict.__contains__(holder, key):
+        raise KeyError(key)
+    return dict.__getitem__(holder, key)
+
+
 _READ: dict[str, Callable[[Any, Any], Any]] = {
     "item": lambda holder, key: holder[key],
     "dict": lambda holder, key: holder.__dict__,
@@ -221,7 +231,7 @@ _READ: dict[str, Callable[[Any, Any], Any]] = {
     "context": lambda holder, key: holder.get(UNSET),
     "slot": getattr,
     "type": lambda holder, key: type(holder),
-    "raw item": dict.__getitem__,  # past the code of a subclass
+    "raw item": raw_item,
     "own names": lambda holder, key: own_names(holder),
 }
 
