@@ -17,6 +17,7 @@ from tracejit.dtypes import float64
 from tracejit.ir.graph import Graph
 from tracejit.ir.op import OPS
 from tracejit.runtime import gemm, gemm_libraries
+from tracejit.runtime import native_gemm as layout
 from tracejit.runtime.driver import aligned_words
 from tracejit.runtime.executable import build
 from tracejit.runtime.gemm import (
@@ -423,3 +424,18 @@ def test_few_results_over_a_long_inner_dimension_are_cut_along_it():
                 built = build(Graph("g", (graph_a, graph_b), (OPS["matmul"](graph_a, graph_b),)))
                 bits.add(built.run([read(a), read(b)])[0].tobytes())
     assert len(bits) == 1
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_few_rows_have_the_same_bits_before_their_code_is_linked(dtype):
+    guard = gemm.provider(np.dtype(dtype)).guard
+    rng = np.random.default_rng(0)
+    a, b = (rng.standard_normal(s).astype(dtype) for s in ((5, 300), (300, 200)))
+    for left, right in ((a, b), (a.T.copy().T, b), (a, b.T.copy().T), (a[:1], b)):
+        linked = gemm.matmul(left, right)
+        entry = guard[layout.CONTEXT_FEW_ROWS]
+        assert gemm.provider(np.dtype(dtype)).name != "builtin" or entry
+        guard[layout.CONTEXT_FEW_ROWS] = 0
+        without = gemm.matmul(left, right)
+        guard[layout.CONTEXT_FEW_ROWS] = entry
+        assert linked.tobytes() == without.tobytes()

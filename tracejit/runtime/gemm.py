@@ -21,7 +21,7 @@ from tracejit.runtime import gemm_libraries, native
 from tracejit.runtime import native_gemm as layout
 from tracejit.runtime.buffers import empty_maker
 from tracejit.runtime.driver import Words, aligned_words
-from tracejit.runtime.gemm_code import add_micro_kernels, bits_of, linked_words
+from tracejit.runtime.gemm_code import add_few_rows, add_micro_kernels, bits_of, linked_words
 from tracejit.runtime.gemm_cut import (
     LEAST_COLUMNS,
     add_parts,
@@ -33,7 +33,7 @@ from tracejit.runtime.gemm_cut import (
 )
 from tracejit.runtime.gemm_libraries import Library
 from tracejit.runtime.program import Step, address_of
-from tracejit.runtime.recorded import call
+from tracejit.runtime.recorded import call, plain
 from tracejit.runtime.tables import ArrayAt, At, Table
 from tracejit.runtime.threads import get_num_threads, ready_driver
 
@@ -80,10 +80,17 @@ class Provider:
         guard[layout.CONTEXT_GET] = library.get_threads
         guard[layout.CONTEXT_SET] = library.set_threads
         if library.call == "builtin":
-            self._kernels = add_micro_kernels(guard, dtype)
+            self._kernels = [add_micro_kernels(guard, dtype)]
         self.held = _holders.setdefault(library.set_threads, guard) if process_wide else None
         """What a program holds while it runs: one guard for a library, whatever the dtypes."""
         self.run: Callable[..., None] = native_driver.builtin("guarded_entry", "gemm", guard)
+
+    def prepare(self, rows: int) -> None:
+        """Link what is made for few rows at the first product that has so few: not all need it."""
+        if rows <= layout.FEW_ROWS and self.library.call == "builtin":
+            with _lock:
+                if not self.guard[layout.CONTEXT_FEW_ROWS]:
+                    self._kernels.append(add_few_rows(self.guard, self.dtype))
 
 
 class Product(NamedTuple):
@@ -191,6 +198,7 @@ def _describe(
     m, n, k = sizes
     a, b, c = layouts
     item = chosen.dtype.itemsize
+    chosen.prepare(plain(m))
     if chosen.library.call == "builtin":
         unit = int(chosen.guard[layout.CONTEXT_BLOCK_ROWS])
         rows, columns = call(builtin_tile_shape, m, n, k, unit, get_num_threads())

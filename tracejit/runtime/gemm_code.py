@@ -49,7 +49,7 @@ def _linked_few() -> LinkedObject:
     return link_words(native_gemv, ("few_rows",))
 
 
-def add_micro_kernels(context: Words, dtype: np.dtype[Any]) -> tuple[LinkedObject, ...]:
+def add_micro_kernels(context: Words, dtype: np.dtype[Any]) -> LinkedObject:
     """Link the micro kernels of a dtype (float32, float64) and enter them into its context; what
     must live as long as that.
     """
@@ -66,14 +66,23 @@ def add_micro_kernels(context: Words, dtype: np.dtype[Any]) -> tuple[LinkedObjec
     context[layout.CONTEXT_A_WIDTH] = block.width * dtype.itemsize
     context[layout.CONTEXT_ONE] = bits_of(dtype, 1.0)
     context[layout.CONTEXT_ROW_COLUMNS] = gemm_kernel.row_block(name).columns
-    symbols = gemv_kernel.names(name)
-    few = link_ir((gemv_kernel, vector_ir), lambda: gemv_kernel.text(name), symbols, repr(block))
-    first = layout.CONTEXT_DOTS
-    context[first : first + len(symbols)] = [few.addresses[symbol] for symbol in symbols]
     words = linked_words().addresses
     context[layout.CONTEXT_STRIPE] = words["stripe"]
     context[layout.CONTEXT_PACK_ROWS] = words["pack_rows"]
     context[layout.CONTEXT_PACKS_A] = words["packs_a"]
     context[layout.CONTEXT_FINISH] = words["finish"]
-    context[layout.CONTEXT_FEW_ROWS] = _linked_few().addresses["few_rows"]
-    return linked, few
+    return linked
+
+
+def add_few_rows(context: Words, dtype: np.dtype[Any]) -> LinkedObject:
+    """Link what multiplies few rows and enter it into a context with micro kernels; what must live
+    as long as that. The bits are the same with and without.
+    """
+    name = f"f{8 * dtype.itemsize}"
+    symbols = gemv_kernel.names(name)
+    block = repr(gemm_kernel.block(name))
+    few = link_ir((gemv_kernel, vector_ir), lambda: gemv_kernel.text(name), symbols, block)
+    first = layout.CONTEXT_DOTS
+    context[first : first + len(symbols)] = [few.addresses[symbol] for symbol in symbols]
+    context[layout.CONTEXT_FEW_ROWS] = _linked_few().addresses["few_rows"]  # last: it is asked for
+    return few

@@ -52,7 +52,7 @@ CONTEXT_BLOCK_ROWS, CONTEXT_BLOCK_FEW, CONTEXT_BLOCK_COLUMNS = 25, 26, 27
 CONTEXT_LANES, CONTEXT_ONE = 28, 29
 CONTEXT_A_WIDTH = 30  # bytes from one k to the next in a packed block of A
 CONTEXT_ROW_COLUMNS = 31  # of a block for one row of A
-CONTEXT_FEW_ROWS = 32  # what multiplies a tile of at most FEW_ROWS rows (`native_gemv`)
+CONTEXT_FEW_ROWS = 32  # what multiplies a tile of at most FEW_ROWS rows (`native_gemv`), or 0
 CONTEXT_DOTS, CONTEXT_DOTS_SOME, CONTEXT_ROWS, CONTEXT_ROWS_SOME, CONTEXT_FLUSH = 33, 34, 35, 36, 37
 CONTEXT_STRIPE, CONTEXT_PACK_ROWS, CONTEXT_PACKS_A, CONTEXT_FINISH = 38, 39, 40, 41  # see below
 CONTEXT_WORDS = 48
@@ -327,7 +327,7 @@ def builtin(d: int, a: int, b: int, c: int, m: int, n: int) -> int:
     if load(d, GEMM_TRANS_B):
         b_step = item
     beta = load(d, GEMM_BETA)
-    if m <= FEW_ROWS and _are_few(d, a_step, m):
+    if m <= FEW_ROWS and load(context, CONTEXT_FEW_ROWS) and _are_few(d, a_step, m):
         return call_word(load(context, CONTEXT_FEW_ROWS), d, a, b, c, m, n)
     fitting = PANEL_BYTES // (width * (most + 1)) * block
     packed = packs_a(d, m, n)
