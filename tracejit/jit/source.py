@@ -182,7 +182,7 @@ class Source:
             "attr": f"{inner}.{self.key}",
             "deref": f"{inner}()",
             "context": f"{inner}.get({constant(UNSET)})",
-            "slot": f"getattr({inner}, {constant(self.key)})",
+            "slot": f"{constant(object.__getattribute__)}({inner}, {constant(self.key)})",
             "own names": f"{constant(own_names)}({inner})",
             "type": f"type({inner})",
         }[self.step]
@@ -229,7 +229,7 @@ _READ: dict[str, Callable[[Any, Any], Any]] = {
     "attr": getattr,
     "deref": lambda holder, key: holder(),
     "context": lambda holder, key: holder.get(UNSET),
-    "slot": getattr,
+    "slot": object.__getattribute__,  # an empty one asks no `__getattr__`
     "type": lambda holder, key: type(holder),
     "raw item": raw_item,
     "own names": lambda holder, key: own_names(holder),
