@@ -394,6 +394,20 @@ def test_collections(compile):
     yield f(arange(3))
 
 
+@scenario("a defaultdict's key is gone, and the function fails before that", "no key appears",
+          "guard", 1)  # fmt: skip
+def test_defaultdict_is_left_alone(compile):
+    table = collections.defaultdict(lambda: torch.ones(3), a=arange(3))
+
+    def run(x):
+        return x.reshape(3) * table["a"]
+
+    f = compile(run)
+    yield f(arange(3)), list(table)
+    table.clear()
+    yield error(f, arange(2)), list(table)
+
+
 @scenario("arguments named inf, nan, t0, self, K0, state, MISS", "nothing special", "input", 1)
 def test_odd_names(compile):
     space = module("def f(inf, nan, t0, K0, state, MISS, d, v, a0): "

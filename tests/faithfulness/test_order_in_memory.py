@@ -1,7 +1,7 @@
 """How results lie in memory: strides, `view`, `is_contiguous`, inside and outside of the function.
 
-Invariant: the axes of a compiled result have plain code's order; a slice that is a result has no
-gaps, unless plain code's base is a result too.
+Invariant: the axes of a compiled result have plain code's order; a slice with gaps, or what was
+expanded, is a view of what it is a view of in plain code.
 """
 
 from __future__ import annotations
@@ -117,4 +117,17 @@ def test_overwritten(compile):
 
     f = compile(run)
     for x in (arange(2, 3), arange(3, 2).T, arange(2, 3)):
+        yield [shown(r) for r in f(x)]
+
+
+@scenario("results that are slices with gaps, diagonals, expanded", "strides and views as plain",
+          "guard", 4, strides=True)  # fmt: skip
+def test_gaps(compile):
+    def run(x):
+        y = x * 2
+        wide = (x + 1).expand(2, -1, -1)
+        return y[:, 1:], wide, x.exp()[:, -1], x.sin().diagonal(), x.cos().sum(1, True).expand_as(x)
+
+    f = compile(run)
+    for x in (arange(3, 3), arange(4, 3), arange(5, 4), arange(3, 3).T):
         yield [shown(r) for r in f(x)]

@@ -413,7 +413,7 @@ class PathBuilder:
             return True
         if sum(root_of(t) is base for t in self.seen_after) > 1:
             return True
-        return view._array.size == base._array.size and not view._array.flags.c_contiguous
+        return not view._array.flags.c_contiguous
 
     def _position(self, tensor: Tensor) -> int:
         source = self._source_of(tensor)
