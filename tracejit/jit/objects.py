@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import _thread
 import abc
+import array
 import collections
 import datetime
 import decimal
@@ -43,6 +44,9 @@ _INERT = (
 
 CHANGING = {"sys": {"argv", "path", "tracebacklimit", "dont_write_bytecode"}}
 """What programs change in modules of Python's library."""
+CONTAINERS = (list, tuple, dict, set, frozenset, collections.deque)
+UNSEEN = (bytearray, array.array)
+"""Types whose contents no guard looks at."""
 OWN_ITERATION = tuple(
     kind.__iter__ for kind in (dict, collections.OrderedDict, types.MappingProxyType)
 )
@@ -150,6 +154,12 @@ def is_user_class(kind: type) -> bool:
     if filename is None:
         return module.partition(".")[0] not in sys.stdlib_module_names
     return filename.endswith((".py", ".pyc")) and is_user_file(filename)
+
+
+def is_library_container(kind: type) -> bool:
+    """Whether it inherits methods of `collections` (``UserDict``, ``ChainMap``), which read any
+    attribute."""
+    return any(base.__module__ == "collections" for base in kind.__mro__)
 
 
 def is_users_container(owner: Any, item: Any) -> bool:

@@ -30,9 +30,12 @@ from tracejit.jit.caches import CacheState, cache_state, has_int_keys
 from tracejit.jit.names import imported_module, names_of, with_inner
 from tracejit.jit.objects import (
     CHANGING,
+    CONTAINERS,
     OWN_ITERATION,
     REGISTRATIONS,
+    UNSEEN,
     is_inert,
+    is_library_container,
     is_library_module,
     is_user_class,
     is_users_container,
@@ -227,6 +230,9 @@ class ReadSet:
         for kinds, walk in _WALKS:
             if isinstance(value, kinds):
                 walk(self, source, value)
+                if isinstance(value, CONTAINERS) and is_user_class(type(value)):
+                    self.class_attributes(type(value))
+                    self._attributes(source, value)
                 return
         held = own_dict(value) or {}
         if "_modules" in held and "_parameters" in held:
@@ -270,10 +276,11 @@ class ReadSet:
             self.value(source.then("attr", name), getattr(value, name))
 
     def _sequence(self, source: Source, value: Any) -> None:
-        self.add(source.then("type"), "is", type(value))
+        kind = type(value)
+        self.add(source.then("type"), "is", kind)
         self.add(source, "length", len(value))
-        if len(value) > 64 and all(type(v) in (int, float, str, bool) for v in value):
-            self.add(source, "equal", type(value)(value) if type(value) in (list, tuple) else value)
+        if len(value) > 64 and kind in CONTAINERS and {int, float, str, bool} >= {*map(type, value)}:
+            self.add(source, "equal", kind(value))  # a copy, which stays as it is
             return
         for i, item in enumerate(value):
             self.value(source.then("item", i), item)
@@ -291,8 +298,8 @@ class ReadSet:
     def _odd_dict(self, source: Source, value: dict[Any, Any]) -> None:
         """A subclass that lists its keys by code of its own, which is not run to look at it."""
         if dict.__len__(value):
-            raise Refusal(f"{source.describe()} is a dict whose class {type(value).__qualname__} "
-                          "has its own __iter__")  # fmt: skip
+            name = f"{source.describe()} is a dict whose class {type(value).__qualname__}"
+            raise Refusal(f"{name} has its own __iter__")
         self._instance(source, value)
 
     def _set(self, source: Source, value: Any) -> None:
@@ -379,9 +386,9 @@ class ReadSet:
     def _instance(self, source: Source, value: Any) -> None:
         kind = type(value)
         self.add(source.then("type"), "is", kind)
-        if is_user_class(kind):
+        if is_user_class(kind) and not issubclass(kind, UNSEEN):
             self.class_attributes(kind)
-            self._attributes(source, value)
+            self._attributes(source, value, every=is_library_container(kind))
             return
         held = own_dict(value)
         wrapped = None if held is None else held.get("__wrapped__")
@@ -396,11 +403,11 @@ class ReadSet:
         elif held is None and all("__slots__" in base.__dict__ for base in kind.__mro__[:-1]):
             for name, item in slots_of(value):
                 self.value(source.then("slot", name), item)
-        elif held is None or any(base.__module__ == "_ctypes" for base in kind.__mro__):
+        elif held is None or any(b.__module__ == "_ctypes" or b in UNSEEN for b in kind.__mro__):
             raise Refusal(f"{source.describe()} is a {kind.__module__}.{kind.__qualname__}, "
                           "whose changes cannot be seen")  # fmt: skip
         else:
-            self._library_instance(source, held)
+            self._attributes(source, value, every=True)
 
     def answered(self) -> list[Entry]:
         """Guards of the caches (functools.cache) that gave a value from before since the walk."""
@@ -415,21 +422,15 @@ class ReadSet:
             for result in state.results or ():
                 self.value(constant_source(result), result)
 
-    def _library_instance(self, source: Source, held: dict[str, Any]) -> None:
-        """An object of a library's class: its methods may read any of its attributes."""
-        inner = source.then("dict")
-        self.add(inner, "length", len(held))
-        for name, item in list(held.items()):
-            self.value(inner.then("item", name), item)
-
-    def _attributes(self, source: Source, value: Any) -> None:
+    def _attributes(self, source: Source, value: Any, every: bool = False) -> None:
+        """Those that code may read: `every` one where methods of a library's class may."""
         held = own_dict(value)
-        if held is not None:
+        if held is not None and held is not value:
             inner = source.then("dict")
             self.add(inner, "length", len(held))
             for name, item in list(held.items()):
-                if self.reads(name):
-                    only_stored = self._is_only_stored(value, name, item)
+                if every or self.reads(name):
+                    only_stored = not every and self._is_only_stored(value, name, item)
                     note = functools.partial(self.add, kind="is") if only_stored else self.value
                     note(inner.then("item", name), value=item)
         for name, item in slots_of(value):

@@ -6,6 +6,7 @@ Invariant: a snapshot holds no tensor and changes nothing; tensors are entries o
 from __future__ import annotations
 
 import math
+from collections import deque
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ def same(a: Any, b: Any) -> bool:
         return a is b
     if type(a) is float:
         return (a == b and math.copysign(1, a) == math.copysign(1, b)) or (a != a and b != b)
-    if isinstance(a, (list, tuple)) and type(a) in (list, tuple):
+    if type(a) in (list, tuple, deque):
         return len(a) == len(b) and all(map(same, a, b))
     if isinstance(a, np.generic):
         return bool(a.tobytes() == b.tobytes())

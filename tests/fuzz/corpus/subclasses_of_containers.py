@@ -1,0 +1,61 @@
+# Attributes of a user's list or dict, what a UserDict or a bytearray of the user's class holds, and
+# the items of a long list of the user's class or a deque changed, and no guard saw it.
+import collections
+
+from tracejit.testing.programs import attempt, make
+
+
+class Floats(list):
+    rate = 1.0
+
+
+class Config(dict):
+    pass
+
+
+class Table(collections.UserDict):
+    pass
+
+
+class Row(collections.UserList):
+    pass
+
+
+class Bytes(bytearray):
+    pass
+
+
+LONG = Floats([float(i) for i in range(100)])
+QUEUE = collections.deque([1.0] * 100, maxlen=100)
+SETTINGS = Config(a=2.0)
+SETTINGS.scale = 0.5
+TABLE = Table(a=1.0)
+ROW = Row([1.0, 2.0])
+BYTES = Bytes(b"abc")
+
+
+def f(x, which):
+    if which == 0:
+        return x * LONG[3] + LONG.rate
+    if which == 1:
+        return x * QUEUE[2] * (2 if QUEUE[3] is True else 1)
+    if which == 2:
+        return x * SETTINGS["a"] * SETTINGS.scale
+    if which == 3:
+        return x * TABLE["a"] + ROW[0] * len(ROW)
+    return x * BYTES[1]
+
+
+def run(f):
+    global TABLE
+    x = make("float32", (3,), 0)
+    for which in range(5):
+        yield attempt(f, x, which), attempt(f, x, which)
+    LONG[3], QUEUE[3], SETTINGS.scale, TABLE["a"], BYTES[1] = 9.0, True, 3.0, 4.0, 7
+    for which in range(5):
+        yield attempt(f, x, which), attempt(f, x, which)
+    Floats.rate, SETTINGS["a"], TABLE = 2.0, 7.0, Table(a=6.0)
+    QUEUE.append(5.0)
+    ROW.append(3.0)
+    for which in range(5):
+        yield attempt(f, x, which), attempt(f, x, which)
