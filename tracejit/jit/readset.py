@@ -276,11 +276,10 @@ class ReadSet:
             self.value(source.then("attr", name), getattr(value, name))
 
     def _sequence(self, source: Source, value: Any) -> None:
-        kind = type(value)
-        self.add(source.then("type"), "is", kind)
+        self.add(source.then("type"), "is", type(value))
         self.add(source, "length", len(value))
-        if len(value) > 64 and kind in CONTAINERS and {int, float, str, bool} >= {*map(type, value)}:
-            self.add(source, "equal", kind(value))  # a copy, which stays as it is
+        if len(value) > 64 and type(value) in CONTAINERS and {*_PLAIN}.issuperset(map(type, value)):
+            self.add(source, "equal", type(value)(value))  # a copy, which stays as it is
             return
         for i, item in enumerate(value):
             self.value(source.then("item", i), item)
