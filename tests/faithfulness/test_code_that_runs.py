@@ -164,7 +164,7 @@ def test_thread_started(compile):
         yield list(seen)
 
 
-@scenario("a dict that makes an object at look-up", "what it makes", "guard", 3, lost=1)
+@scenario("a dict that makes an object at look-up", "what it makes", "guard", 2)
 def test_dict_that_makes_objects(compile):
     class Makers(OrderedDict):
         def __getitem__(self, key):

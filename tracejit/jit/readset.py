@@ -296,10 +296,10 @@ class ReadSet:
 
     def _odd_dict(self, source: Source, value: dict[Any, Any]) -> None:
         """A subclass that lists its keys by code of its own, which is not run to look at it."""
-        if dict.__len__(value):
+        if dict.__len__(value) or not is_user_class(type(value)):
             name = f"{source.describe()} is a dict whose class {type(value).__qualname__}"
             raise Refusal(f"{name} has its own __iter__")
-        self._instance(source, value)
+        self.add(source.then("type"), "is", type(value))
 
     def _set(self, source: Source, value: Any) -> None:
         self.add(source.then("type"), "is", type(value))
