@@ -12,6 +12,7 @@ import collections
 import datetime
 import decimal
 import fractions
+import functools
 import logging
 import operator
 import pathlib
@@ -44,7 +45,10 @@ _INERT = (
 
 CHANGING = {"sys": {"argv", "path", "tracebacklimit", "dont_write_bytecode"}}
 """What programs change in modules of Python's library."""
-CONTAINERS = (list, tuple, dict, set, frozenset, collections.deque)
+CONTAINERS = (
+    list, tuple, dict, set, frozenset, collections.deque, np.ndarray, functools.partial,
+)  # fmt: skip
+"""Types whose instances hold values apart from attributes, which those of a user's class have."""
 UNSEEN = (bytearray, array.array)
 """Types whose contents no guard looks at."""
 OWN_ITERATION = tuple(
