@@ -99,7 +99,9 @@ def own_attributes(tensor: Tensor) -> dict[str, Any]:
 
 
 def slots_of(value: Any) -> Iterator[tuple[str, Any]]:
-    """The attributes in ``__slots__`` that are set."""
+    """The attributes in ``__slots__`` that are set; the arguments of an exception."""
+    if isinstance(value, BaseException):
+        yield "args", value.args
     for base in type(value).__mro__:
         if "__slots__" not in base.__dict__:
             continue

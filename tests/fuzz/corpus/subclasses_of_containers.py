@@ -1,5 +1,5 @@
 # Attributes of a user's list or dict, what a UserDict or a bytearray of the user's class holds, and
-# the items of a long list of the user's class or a deque changed, and no guard saw it.
+# a long list of the user's class, a deque or an exception changed, and no guard saw it.
 import collections
 import functools
 import operator
@@ -40,6 +40,7 @@ ROW = Row([1.0, 2.0])
 BYTES = Bytes(b"abc")
 PART = Part(operator.mul, 2.0)
 PART.extra = 1.0
+ERROR = ValueError(1.0)
 
 
 def f(x, which):
@@ -52,7 +53,7 @@ def f(x, which):
     if which == 3:
         return x * TABLE["a"] + ROW[0] * len(ROW)
     if which == 4:
-        return PART(x) + PART.extra
+        return PART(x) + PART.extra * ERROR.args[0]
     return x * BYTES[1]
 
 
@@ -68,5 +69,6 @@ def run(f):
     QUEUE.append(5.0)
     PART.extra = 5.0
     ROW.append(3.0)
+    ERROR.args = (4.0,)
     for which in range(6):
         yield attempt(f, x, which), attempt(f, x, which)
