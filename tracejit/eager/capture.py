@@ -14,7 +14,15 @@ import numpy as np
 from tracejit import dtypes
 from tracejit.eager.integers import LiftedInt, fits
 from tracejit.eager.scalars import CallNumber, SymFloat
-from tracejit.eager.tape import Leaf, Saved, autograd_node, replay_views, storage_of, type_of
+from tracejit.eager.tape import (
+    Leaf,
+    Saved,
+    autograd_node,
+    on_root,
+    replay_views,
+    storage_of,
+    type_of,
+)
 from tracejit.errors import Location, user_location
 from tracejit.ir.node import Node, topological
 from tracejit.ir.op import OPS
@@ -88,8 +96,8 @@ class Capture:
     prints    calls of `print`, with what they were given (`jit.prints.Printed`).
     layouts   (node, exact) of tensors whose order in memory steered the run.
     ordering  nodes of tensors whose order in memory others have, whatever they are computed from.
-    picks     (result, where from, version of that) of indexing by 0-d tensors: views that the
-              trace takes for copies.
+    picks     (result, where from, version of that, how to make it a view) of indexing by 0-d
+              tensors: views that the trace takes for copies.
     unsound   (reason, location) of what a replay could not repeat.
     keys      tensors that were hashed, by id, with the code that did it last.
     missed    (tensor, name) of attributes that the user's code looked for in vain.
@@ -124,7 +132,7 @@ class Capture:
         self.shape_inputs: list[tuple[Tensor, tuple[Any, ...]]] = []
         self.layouts: list[tuple[Node, bool]] = []
         self.ordering: list[Node] = []
-        self.picks: list[tuple[Tensor, Tensor, int]] = []
+        self.picks: list[tuple[Tensor, Tensor, int, Callable[[], None]]] = []
         self.used_backward = False
         self.keys: dict[int, tuple[Tensor, Any]] = {}
         self.missed: list[tuple[Tensor, str]] = []
@@ -291,17 +299,28 @@ class Capture:
 
     # --- memory -----------------------------------------------------------------------------
 
-    def picked(self, result: Tensor, tensor: Tensor) -> None:
+    def picked(self, result: Tensor, tensor: Tensor, become_view: Callable[[], None]) -> None:
         """`result` is a view of `tensor` at a place that the trace must not depend on."""
         root = tensor if tensor._base is None else tensor._base
-        origin = next((base for made, base, _ in self.picks if made is root), root)
-        self.picks.append((result, origin, storage_of(origin).version))
+        origin = next((base for made, base, *_ in self.picks if made is root), root)
+        result._storage = storage_of(origin)
+        self.picks.append((result, origin, storage_of(origin).version, become_view))
+
+    def settle_picks(self, written: Tensor) -> None:
+        """Before a write to their memory, picks become what they are in eager code: the run goes on
+        with views, and is not kept."""
+        root = written if written._base is None else written._base
+        origins = {id(base) for made, base, *_ in self.picks if root is made or root is base}
+        for made, base, _, become_view in self.picks:
+            if id(base) in origins and made._base is None:
+                become_view()
+        on_root(written)
 
     def picks_show(self, seen: set[int]) -> bool:
         """Whether anybody can tell that the picks are views; `seen` are ids of the tensors whose
         memory is visible after the call."""
-        for result, origin, version in self.picks:
-            if storage_of(result).version or storage_of(origin).version != version:
+        for result, origin, version, _ in self.picks:
+            if storage_of(origin).version != version:
                 return True
             outlives = id(origin) in seen or not self.owns(origin)
             if outlives and id(result) in seen:

@@ -18,7 +18,7 @@ from tracejit.dtypes import DType
 from tracejit.eager.execute import execute, known_call
 from tracejit.eager.modes import state
 from tracejit.eager.quiet import quiet
-from tracejit.eager.tape import attach, node_of, save_for_backward, storage_of, type_of
+from tracejit.eager.tape import attach, node_of, on_root, save_for_backward, storage_of, type_of
 from tracejit.errors import (
     DeviceError,
     DTypeError,
@@ -337,6 +337,18 @@ def link_view(result: Tensor, tensor: Tensor, op: Op, params: dict[str, Any]) ->
     result._seen = storage.version
     if not result._base._requires_grad:
         _note_view(result._base, result)
+
+
+def become_view(tensor: Tensor, twin: Tensor) -> None:
+    """`tensor` has the memory of the view `twin`: from here on it is that view."""
+    base = twin._base
+    assert base is not None
+    tensor._base, tensor._view, tensor._seen = base, twin._view, twin._seen
+    if not base._requires_grad:
+        _note_view(base, tensor)
+        for view in [reference() for reference in tensor._views or ()]:
+            if view is not None:
+                _note_view(base, on_root(view))
 
 
 def _note_view(base: Tensor, view: Tensor) -> None:

@@ -14,15 +14,15 @@ import numpy as np
 from tracejit import dtypes
 from tracejit.eager.checks import is_on_device, require, require_later
 from tracejit.eager.conversions import copy_
-from tracejit.eager.dispatch import apply, view
+from tracejit.eager.dispatch import apply, become_view, view
 from tracejit.eager.factories import as_tensor, constant_tensor
 from tracejit.eager.inplace import check_writable, store, write_into
 from tracejit.eager.modes import state
 from tracejit.eager.pointwise import as_bool, where_of
 from tracejit.eager.register import FUNCTIONS, public, with_out
 from tracejit.eager.selection import check_mask
-from tracejit.eager.shape import expand, is_empty, sizes_of
-from tracejit.eager.tape import type_of
+from tracejit.eager.shape import expand, is_empty, select, sizes_of
+from tracejit.eager.tape import on_root, type_of
 from tracejit.eager.views import row_of
 from tracejit.errors import DeviceError, DTypeError, ShapeError, at_user_line
 from tracejit.ir.op import OPS
@@ -281,8 +281,10 @@ def _pick_elements(tensor: Tensor, key: Any) -> tuple[Tensor, Any]:
 def _pick(tensor: Tensor, axis: int, index: Tensor) -> Tensor:
     place = checked_index(index, sizes_of(tensor)[axis], "index")
     result: Tensor = apply(OPS["take"], (tensor, place), {"axis": axis})
-    result._array = tensor._array[(*[slice(None)] * axis, int(place._array), ...)]
-    state.capture.picked(result, tensor)
+    at = int(place._array)
+    result._array = tensor._array[(*[slice(None)] * axis, at, ...)]
+    as_view = lambda: become_view(result, select(on_root(tensor), axis, at))  # noqa: E731
+    state.capture.picked(result, tensor, as_view)
     return result
 
 

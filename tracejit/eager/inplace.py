@@ -164,6 +164,8 @@ def _value_node(target: Tensor, value: Tensor) -> Node:
 
 def record_write(target: Tensor, node: Node, tracked: bool) -> None:
     """The node of `target` becomes `node`; its base and sibling views follow."""
+    if state.capture is not None and state.capture.picks:
+        state.capture.settle_picks(target)
     base = target._base
     tracked = tracked and state.grad  # a capture records writes under no_grad() too
     if base is None:

@@ -198,6 +198,14 @@ def replay_views(tensor: Tensor, node: Node) -> Node:
     return node
 
 
+def on_root(tensor: Tensor) -> Tensor:
+    """The same view, of what its base has become a view of (`dispatch.become_view`)."""
+    base = tensor._base
+    if base is not None and base._base is not None:
+        tensor._base, tensor._view = base._base, (*base._view, *tensor._view)
+    return tensor
+
+
 def node_of(tensor: Tensor) -> Node:
     """The node whose value is the tensor's present value, in a capture or on the tape."""
     capture = state.capture

@@ -408,7 +408,7 @@ class PathBuilder:
         ]
 
     def _is_visible(self, view: Tensor, base: Tensor) -> bool:
-        """Whether it shows after the call that `view` is a view of `base`."""
+        """Whether it shows after the call, by its strides too, that `view` is a view of `base`."""
         if id(base) in self.capture.input_ids or not self.capture.owns(base):
             return True
         if sum(root_of(t) is base for t in self.seen_after) > 1:
