@@ -124,7 +124,9 @@ def test_examples_of_a_page(path, runner, tmp_path):
     pairs = examples(page)
     if not pairs:
         pytest.skip("no examples")
+    before = sorted(os.listdir())
     printed = run_programs(runner, [program.text for program, _ in pairs], tmp_path)
+    assert sorted(os.listdir()) == before, "an example leaves a file behind"
     accept = os.environ.get("TRACEJIT_ACCEPT") == "1"
     for (_, wanted), found in reversed(list(zip(pairs, printed, strict=True))):
         if wanted is None:

@@ -227,3 +227,9 @@ def test_every_layer_shows_its_arguments():
     assert repr(nn.AvgPool1d(2)) == "AvgPool1d(kernel_size=(2,), stride=(2,), padding=(0,))"
     names = itertools.chain.from_iterable(m.state_dict() for m in (nn.Conv1d(1, 1, 1, bias=False),))
     assert list(names) == ["weight"]
+
+
+@pytest.mark.parametrize("call", [F.conv2d, F.conv_transpose2d])
+def test_what_is_no_tensor_is_named(call):
+    with pytest.raises(TypeError, match="expected a Tensor, got str"):
+        call("x", torch.ones(1, 1, 2, 2))

@@ -16,15 +16,8 @@ from tracejit.ir.op import OPS
 from tracejit.nn import functional as F
 from tracejit.runtime.chain import Chain
 from tracejit.runtime.executable import build
-from tracejit.runtime.threads import get_num_threads, set_num_threads
 
-
-@pytest.fixture(params=[1, 2, 4], autouse=True)
-def _threads(request: Any) -> Any:
-    before = get_num_threads()
-    set_num_threads(request.param)
-    yield
-    set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("each_number_of_threads")
 
 
 def hidden(graph: Graph) -> list[int]:

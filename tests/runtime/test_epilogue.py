@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 from random_graphs import input_node
@@ -15,15 +13,8 @@ from tracejit.ir.op import OPS
 from tracejit.runtime import bundle
 from tracejit.runtime.epilogue import ProductWithEpilogue
 from tracejit.runtime.executable import build
-from tracejit.runtime.threads import get_num_threads, set_num_threads
 
-
-@pytest.fixture(params=[1, 2, 4], autouse=True)
-def _threads(request: Any) -> Any:
-    before = get_num_threads()
-    set_num_threads(request.param)
-    yield
-    set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("each_number_of_threads")
 
 
 def joined(graph: Graph) -> list[str]:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tracejit.eager.dispatch import apply
+from tracejit.eager.pointwise import check_tensors
 from tracejit.eager.tape import type_of
 from tracejit.errors import DTypeError, ShapeError, at_user_line
 from tracejit.ir.op import OPS
@@ -21,7 +22,11 @@ from tracejit.tensor import Tensor
 def _check(
     name: str, input: Any, weight: Any, bias: Any, groups: int, channels: Any, rank: int
 ) -> Any:
-    """The input with a batch axis; raises ShapeError where sizes do not fit."""
+    """The input with a batch axis.
+
+    Raises TypeError for what is no tensor, ShapeError where sizes do not fit.
+    """
+    check_tensors(name, input, weight)
     if input.ndim not in (rank + 1, rank + 2):
         raise RuntimeError(at_user_line(
             f"{name}: expected {rank + 1}-d (single) or {rank + 2}-d (batched) input, "
